@@ -1,0 +1,8 @@
+"""Data-efficient large vision models (DeLVM) for the OpenMMLab toolboxes."""
+
+from .toolboxes import require_toolbox
+
+__version__ = "0.1.0"
+
+require_toolbox("mmengine")
+require_toolbox("mmcv")

@@ -1,0 +1,84 @@
+"""How the next token is chosen from its logits."""
+
+import torch
+from torch import Tensor
+
+from delvm_mm.registry import TASK_UTILS
+
+
+@TASK_UTILS.register_module()
+class TokenSampler:
+    """Greedy choice, or a draw after temperature, top-k and top-p (nucleus) filtering.
+
+    The filters apply in the order temperature, top-k, top-p, as in Hugging Face ``transformers``. The authors' demo
+    draws with ``temperature=0.1, top_p=0.75``.
+
+    Args:
+        temperature (float): Divides the logits; 0 is the greedy choice. Defaults to 0.
+        top_k (int, optional): Keep the k most probable tokens.
+        top_p (float, optional): Keep the smallest set of tokens whose probability reaches p, in (0, 1]
+            (Holtzman et al., 2020).
+        seed (int, optional): Seed of a generator of its own; the same seed and inputs give the same tokens. By
+            default PyTorch's global generator is used.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Examples:
+        >>> sampler = TokenSampler(temperature=0.1, top_p=0.75, seed=0)
+        >>> sampler(torch.randn(2, 8192)).shape
+        torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if temperature < 0:
+            raise ValueError(f"temperature is {temperature}, expected 0 (greedy) or more")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}, expected 1 or more, or None to keep all tokens")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p is {top_p}, expected a probability in (0, 1], or None to keep all tokens")
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.seed = seed
+        self._generator: torch.Generator | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Choose one token a row.
+
+        Args:
+            logits (Tensor): B x K.
+
+        Returns:
+            Tensor: int64, B.
+        """
+        if self.temperature == 0:
+            return logits.argmax(dim=-1)
+        logits = self.filter(logits.float() / self.temperature)
+        return torch.multinomial(logits.softmax(dim=-1), 1, generator=self._generator_on(logits.device)).squeeze(-1)
+
+    def filter(self, logits: Tensor) -> Tensor:
+        """Set the logits of the tokens that top-k and top-p leave out to minus infinity (B x K)."""
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            kth = logits.topk(self.top_k, dim=-1).values[..., -1:]
+            logits = logits.masked_fill(logits < kth, float("-inf"))
+        if self.top_p is not None and self.top_p < 1:
+            ordered, order = logits.sort(dim=-1, descending=True)
+            probability = ordered.softmax(dim=-1)
+            # A token stays if those before it have not reached top_p yet; so the first always stays.
+            dropped = probability.cumsum(dim=-1) - probability >= self.top_p
+            logits = logits.masked_fill(dropped.scatter(-1, order, dropped), float("-inf"))
+        return logits
+
+    def _generator_on(self, device: torch.device) -> torch.Generator | None:
+        if self.seed is None:
+            return None
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device).manual_seed(self.seed)
+        return self._generator

@@ -1,0 +1,21 @@
+from .data_preprocessor import VisualSentencePreprocessor
+from .delvm import DeLVM, build_tokenizer
+from .embeddings import CodebookEmbedding, TokenEmbedding
+from .heads import NextTokenHead
+from .huggingface import delvm_from_huggingface
+from .llama import LLaMA
+from .losses import LogitsKLLoss
+from .vqgan import VQGAN
+
+__all__ = [
+    "VQGAN",
+    "CodebookEmbedding",
+    "DeLVM",
+    "LLaMA",
+    "LogitsKLLoss",
+    "NextTokenHead",
+    "TokenEmbedding",
+    "VisualSentencePreprocessor",
+    "build_tokenizer",
+    "delvm_from_huggingface",
+]

@@ -1,0 +1,36 @@
+"""Batches from the loader to what the model reads: stacked, on the device, pictures as floats in [0, 1]."""
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from delvm_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class VisualSentencePreprocessor(BaseDataPreprocessor):
+    """Stack token sentences (int64, L each) or pictures (uint8, ... x 3 x H x W each) of a batch.
+
+    Pictures become float32 in [0, 1]; there is no mean or standard deviation to take off. Tokens stay as they are.
+
+    Raises:
+        ValueError: If the samples of a batch differ in shape.
+    """
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Prepare one batch: ``dict(inputs=..., data_samples=...)`` in and out."""
+        data = self.cast_data(data)
+        inputs = data["inputs"]
+        if not isinstance(inputs, Tensor):
+            shapes = {tuple(sample.shape) for sample in inputs}
+            if len(shapes) > 1:
+                raise ValueError(
+                    f"the samples of a batch have the shapes {sorted(shapes)}; give every picture of a batch the same "
+                    "size and every prompt the same number of pairs"
+                )
+            inputs = torch.stack(list(inputs))
+        if inputs.dtype == torch.uint8:
+            inputs = inputs.float() / 255
+        return dict(inputs=inputs, data_samples=data.get("data_samples"))

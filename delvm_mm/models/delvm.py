@@ -1,0 +1,288 @@
+"""DeLVM: a large vision model that answers by writing the next picture."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from delvm_mm.generation import KVCache, TokenSampler, decode_tokens
+from delvm_mm.registry import MODELS, TASK_UTILS
+
+ExtraLoss = Callable[[Tensor, Tensor], dict[str, Tensor]]
+DIGEST_BYTES = 32
+
+
+@MODELS.register_module()
+class DeLVM(BaseModel):
+    """Data-efficient large vision model (Guo et al., ICML 2024, arXiv 2402.04841).
+
+    Token embedding, causal decoder and next-token head; a frozen tokenizer beside them turns pictures into tokens
+    and tokens into pictures.
+
+    Args:
+        tokenizer (dict | nn.Module | None): A :class:`VQGAN`, or its config, or
+            ``dict(type='VQGAN', pretrained=folder)``. None for a model that only ever sees tokens.
+        backbone (dict | nn.Module): The decoder, such as :class:`LLaMA`.
+        embedding (dict | nn.Module): :class:`CodebookEmbedding` or :class:`TokenEmbedding`. In a config, the width,
+            the codebook and its size are filled in from the backbone and the tokenizer.
+        head (dict | nn.Module): :class:`NextTokenHead`; filled in likewise.
+        data_preprocessor (dict | nn.Module, optional): Defaults to :class:`VisualSentencePreprocessor`.
+        sampler (dict, optional): How ``predict`` chooses tokens, a :class:`TokenSampler`. Defaults to greedy.
+        save_tokenizer (bool): Whether checkpoints carry the frozen tokenizer. Defaults to False: they carry its
+            fingerprint and refuse to be loaded beside another one.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+
+    Raises:
+        ValueError: If embedding, head and tokenizer disagree about the size of the codebook.
+    """
+
+    def __init__(
+        self,
+        tokenizer: dict | nn.Module | None,
+        backbone: dict | nn.Module,
+        embedding: dict | nn.Module,
+        head: dict | nn.Module,
+        data_preprocessor: dict | nn.Module | None = None,
+        sampler: dict | None = None,
+        save_tokenizer: bool = False,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(_build(data_preprocessor or dict(type="VisualSentencePreprocessor")), init_cfg)
+        self.tokenizer = build_tokenizer(tokenizer)
+        self.backbone = _build(backbone)
+        sizes = dict(embed_dims=self.backbone.embed_dims)
+        if self.tokenizer is not None:
+            self.tokenizer.requires_grad_(False).eval()
+            sizes["num_embeddings"] = self.tokenizer.num_embeddings
+        self.embedding = self._build_embedding(embedding, sizes)
+        self.head = _build(head, **sizes)
+        self._check_vocabulary()
+        self.sampler = dict(sampler or {})
+        self.save_tokenizer = save_tokenizer
+        self.extra_losses: list[ExtraLoss] = []
+        self.register_buffer("tokenizer_digest", self._digest())
+        self._register_state_dict_hook(_drop_tokenizer)
+
+    @property
+    def num_embeddings(self) -> int:
+        """Size K of the codebook, which is the vocabulary."""
+        return self.head.num_embeddings
+
+    @property
+    def max_positions(self) -> int:
+        """The context, in tokens."""
+        return self.backbone.max_positions
+
+    def train(self, mode: bool = True) -> "DeLVM":
+        """Set training mode for everything but the frozen tokenizer."""
+        super().train(mode)
+        if self.tokenizer is not None:
+            self.tokenizer.eval()
+        return self
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None, mode: str = "tensor"
+    ) -> Tensor | dict[str, Tensor] | list[BaseDataElement]:
+        """Run the model as MMEngine's runner asks.
+
+        Args:
+            inputs (Tensor): int64 tokens B x L; for ``mode='predict'`` also prompts, float pictures
+                B x (2P + 1) x 3 x H x W in [0, 1]: P (picture, annotation) pairs and the query.
+            data_samples (list[BaseDataElement], optional): One a row, filled and returned by ``mode='predict'``.
+            mode (str): 'tensor' (logits B x L x K), 'loss' (a dict) or 'predict' (data samples).
+
+        Raises:
+            ValueError: If ``mode`` is none of these, a token is outside the codebook, or the context is too short.
+        """
+        if mode == "tensor":
+            return self._logits(inputs)
+        if mode == "loss":
+            return self.loss(inputs, data_samples)
+        if mode == "predict":
+            return self.predict(inputs, data_samples)
+        raise ValueError(f"mode is '{mode}', expected 'tensor', 'loss' or 'predict'")
+
+    def loss(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> dict[str, Tensor]:
+        """Next-token cross-entropy over every token but the first, and the losses that hooks have added.
+
+        Args:
+            inputs (Tensor): int64, B x L.
+            data_samples (list[BaseDataElement], optional): Not used.
+
+        Returns:
+            dict[str, Tensor]: ``loss_ce`` and whatever ``extra_losses`` return, such as ``loss_kd``.
+        """
+        logits = self._logits(inputs)[:, :-1]
+        losses = self.head.loss(logits, inputs[:, 1:])
+        for extra_loss in self.extra_losses:
+            losses.update(extra_loss(inputs, logits))
+        return losses
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> list[BaseDataElement]:
+        """Answer prompts with a picture each, or score sentences token by token.
+
+        Args:
+            inputs (Tensor): Prompts, float B x (2P + 1) x 3 x H x W in [0, 1], or sentences, int64 B x L.
+            data_samples (list[BaseDataElement], optional): Filled and returned.
+
+        Returns:
+            list[BaseDataElement]: For prompts ``pred_picture`` (uint8, H x W x 3, RGB), ``pred_tokens`` (int64, h·w)
+            and, where the sample has a ``label_picture``, ``ceiling_picture``: the truth after tokenizer and back.
+            For sentences ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
+        """
+        samples = data_samples or [BaseDataElement() for _ in range(len(inputs))]
+        if inputs.ndim == 2:
+            return self._score(inputs, samples)
+        pictures = self._need_tokenizer()
+        batch, num_pictures, _, height, width = inputs.shape
+        tokens = pictures.encode(inputs.flatten(0, 1)).view(batch, num_pictures, -1)
+        answer = self.generate(tokens.flatten(1), tokens.shape[-1])
+        grid = (height // pictures.downsample_factor, width // pictures.downsample_factor)
+        for sample, row, picture in zip(samples, answer, to_uint8(pictures.decode(answer, grid)), strict=True):
+            sample.set_data(dict(pred_tokens=row.cpu(), pred_picture=picture))
+        truths = [sample.label_picture for sample in samples if "label_picture" in sample]
+        if len(truths) == batch:
+            labels = torch.stack([torch.as_tensor(truth).permute(2, 0, 1) for truth in truths]).to(inputs) / 255
+            for sample, picture in zip(samples, to_uint8(pictures.decode(pictures.encode(labels), grid)), strict=True):
+                sample.set_data(dict(ceiling_picture=picture))
+        return samples
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Tensor,
+        num_tokens: int,
+        sampler: dict | Callable[[Tensor], Tensor] | None = None,
+        on_token: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Continue token sequences with a key/value cache.
+
+        Args:
+            tokens (Tensor): int64, B x L, L >= 1.
+            num_tokens (int): How many tokens to write.
+            sampler (dict | Callable, optional): A :class:`TokenSampler`, its arguments, or any ``logits B x K ->
+                tokens B``. Defaults to the model's own, which is greedy unless configured.
+            on_token (Callable, optional): Called with (index, tokens B) after each token.
+
+        Returns:
+            Tensor: int64, B x num_tokens.
+
+        Raises:
+            ValueError: If prompt and answer together pass the context, or a token is outside the codebook.
+        """
+        total = tokens.shape[1] + num_tokens
+        if total > self.max_positions:
+            raise ValueError(
+                f"a prompt of {tokens.shape[1]} tokens and an answer of {num_tokens} do not fit the context of "
+                f"{self.max_positions}; use fewer prompt pairs or smaller pictures"
+            )
+        self._check_tokens(tokens)
+        if not callable(sampler):
+            sampler = TASK_UTILS.build(dict(type=TokenSampler) | (self.sampler if sampler is None else dict(sampler)))
+        cache = self.backbone.new_cache(tokens.shape[0], total)
+        was_training = self.training
+        self.eval()
+        try:
+            return decode_tokens(self._next_logits, tokens, num_tokens, sampler, cache, on_token)
+        finally:
+            self.train(was_training)
+
+    def _next_logits(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        return self.head(self.backbone(self.embedding(tokens), cache=cache)[:, -1])
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        self._check_tokens(tokens)
+        return self.head(self.backbone(self.embedding(tokens)))
+
+    def _score(self, tokens: Tensor, samples: list[BaseDataElement]) -> list[BaseDataElement]:
+        logits, labels = self._logits(tokens)[:, :-1], tokens[:, 1:]
+        nll = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
+        correct = logits.argmax(-1) == labels
+        for sample, row_nll, row_correct in zip(samples, nll, correct, strict=True):
+            sample.set_data(dict(token_nll=row_nll, token_correct=row_correct))
+        return samples
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        if tokens.dtype != torch.int64 or tokens.ndim != 2 or not tokens.shape[1]:
+            raise ValueError(f"tokens are {tokens.dtype} of shape {tuple(tokens.shape)}, expected int64 B x L, L >= 1")
+        # On an accelerator the look-up itself traps; a check here would wait for the device at every step.
+        if tokens.device.type == "cpu":
+            low, high = int(tokens.min()), int(tokens.max())
+            if low < 0 or high >= self.num_embeddings:
+                raise ValueError(
+                    f"token {high if high >= self.num_embeddings else low} is outside the codebook of "
+                    f"{self.num_embeddings}; the tokens were made with another tokenizer"
+                )
+
+    def _need_tokenizer(self) -> nn.Module:
+        if self.tokenizer is None:
+            raise ValueError("this DeLVM was built without a tokenizer and cannot read pictures; set model.tokenizer")
+        return self.tokenizer
+
+    def _build_embedding(self, embedding: dict | nn.Module, sizes: dict[str, int]) -> nn.Module:
+        if isinstance(embedding, nn.Module):
+            return embedding
+        if self.tokenizer is not None and embedding["type"] in ("CodebookEmbedding", "delvm_mm.CodebookEmbedding"):
+            sizes = dict(embed_dims=sizes["embed_dims"], codebook=self.tokenizer.codebook)
+        return _build(embedding, **sizes)
+
+    def _check_vocabulary(self) -> None:
+        sizes = dict(embedding=self.embedding.num_embeddings, head=self.head.num_embeddings)
+        if self.tokenizer is not None:
+            sizes["tokenizer"] = self.tokenizer.num_embeddings
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"codebook sizes differ: {sizes}; the vocabulary is the tokenizer's codebook")
+
+    def _digest(self) -> Tensor:
+        if self.tokenizer is None:
+            return torch.zeros(DIGEST_BYTES, dtype=torch.uint8)
+        return torch.frombuffer(bytearray.fromhex(self.tokenizer.fingerprint), dtype=torch.uint8)[:DIGEST_BYTES]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        # Weights mean nothing beside another tokenizer, and such a mistake shows in no shape: refuse it by name.
+        given = state_dict.get(prefix + "tokenizer_digest")
+        carries_tokenizer = any(key.startswith(prefix + "tokenizer.") for key in state_dict)
+        if given is not None and not carries_tokenizer and self.tokenizer is not None:
+            own = self._digest()
+            if given.any() and not torch.equal(given.cpu(), own):
+                raise ValueError(
+                    f"the checkpoint was trained with tokenizer {_hex(given)}, this model has {_hex(own)}; give "
+                    "model.tokenizer the weights that the checkpoint was trained with"
+                )
+        if not carries_tokenizer and self.tokenizer is not None:
+            # The frozen tokenizer stays as it is; without this every load would list its keys as missing.
+            state_dict.update({f"{prefix}tokenizer.{key}": value for key, value in self.tokenizer.state_dict().items()})
+        state_dict.setdefault(prefix + "tokenizer_digest", self.tokenizer_digest)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def to_uint8(pictures: Tensor) -> list:
+    """Float pictures N x 3 x H x W in [0, 1] as a list of uint8 arrays, H x W x 3."""
+    return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def build_tokenizer(tokenizer: dict | nn.Module | None) -> nn.Module | None:
+    """Build a tokenizer from its config; ``dict(type='VQGAN', pretrained=folder)`` reads published weights."""
+    if not isinstance(tokenizer, dict) or "pretrained" not in tokenizer:
+        return _build(tokenizer)
+    cls = MODELS.get(tokenizer["type"])
+    return cls.from_pretrained(tokenizer["pretrained"])
+
+
+def _build(part: dict | nn.Module | None, **defaults: Any) -> nn.Module | None:
+    return MODELS.build(defaults | part) if isinstance(part, dict) else part
+
+
+def _drop_tokenizer(module: DeLVM, state_dict: dict[str, Tensor], prefix: str, _: Any) -> None:
+    if not module.save_tokenizer:
+        for key in [key for key in state_dict if key.startswith(prefix + "tokenizer.")]:
+            del state_dict[key]
+
+
+def _hex(digest: Tensor) -> str:
+    return bytes(digest.cpu().tolist()).hex()[:12]

@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from delvm_mm.generation import KVCache, TokenSampler
+
+transformers = pytest.importorskip("transformers")
+
+
+def test_temperature_zero_is_the_greedy_choice():
+    logits = torch.randn(5, 20)
+    assert torch.equal(TokenSampler()(logits), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("arguments", [dict(top_k=7), dict(top_p=0.6), dict(top_k=9, top_p=0.8)])
+def test_filters_keep_the_tokens_that_hugging_face_keeps(arguments):
+    logits = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
+    expected = logits
+    if "top_k" in arguments:
+        expected = transformers.TopKLogitsWarper(arguments["top_k"])(None, expected)
+    if "top_p" in arguments:
+        expected = transformers.TopPLogitsWarper(arguments["top_p"])(None, expected)
+    kept = TokenSampler(temperature=1.0, **arguments).filter(logits)
+    assert torch.equal(kept.isfinite(), expected.isfinite())
+
+
+def test_draws_follow_the_tempered_distribution():
+    logits = torch.tensor([0.0, 1.0, 2.0]).expand(20000, 3)
+    drawn = TokenSampler(temperature=2.0, seed=0)(logits).bincount(minlength=3) / 20000
+    torch.testing.assert_close(drawn, (logits[0] / 2).softmax(-1), atol=0.02, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_tokens_and_another_seed_others():
+    logits = torch.zeros(4, 1000)
+    first, again, other = (TokenSampler(temperature=1.0, seed=seed)(logits) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("arguments", [dict(temperature=-1), dict(top_k=0), dict(top_p=0.0), dict(top_p=1.5)])
+def test_arguments_out_of_range_are_named(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        TokenSampler(**arguments)
+
+
+def test_a_full_cache_says_what_it_holds():
+    cache = KVCache(num_layers=1, batch_size=1, num_heads=2, max_length=4, head_dim=8)
+    assert cache.nbytes == 2 * 2 * 4 * 8 * 4
+    with pytest.raises(ValueError, match="holds 4 tokens and was asked for 5"):
+        cache.append(0, torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 5, 8))

@@ -1,0 +1,159 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import BaseDataElement
+
+from delvm_mm.models import DeLVM
+from delvm_mm.registry import MODELS
+
+VQGAN = dict(
+    type="VQGAN",
+    resolution=16,
+    hidden_channels=32,
+    channel_mult=(1, 2),
+    num_res_blocks=1,
+    z_channels=8,
+    num_embeddings=24,
+    quantized_embed_dim=8,
+)
+
+
+def tiny_model(context=48, **changes):
+    config = dict(
+        type="DeLVM",
+        tokenizer=VQGAN,
+        backbone=dict(
+            type="LLaMA", arch=dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=48),
+            max_positions=context,
+        ),
+        embedding=dict(type="CodebookEmbedding"),
+        head=dict(type="NextTokenHead"),
+    )
+    torch.manual_seed(0)
+    return MODELS.build(config | changes)
+
+
+def test_logits_have_one_row_a_token_and_one_column_a_code():
+    assert tiny_model()(torch.randint(24, (2, 10)), mode="tensor").shape == (2, 10, 24)
+
+
+def test_loss_is_the_cross_entropy_of_every_token_with_token_zero_an_ordinary_one():
+    model = tiny_model()
+    tokens = torch.zeros(1, 9, dtype=torch.long)
+    tokens[0, 5:] = 7
+    log_probability = model(tokens).log_softmax(-1)
+    by_hand = -sum(log_probability[0, i, tokens[0, i + 1]] for i in range(8)) / 8
+    torch.testing.assert_close(model(tokens, mode="loss")["loss_ce"], by_hand)
+
+
+def test_the_tokenizer_stays_frozen_and_out_of_training():
+    model = tiny_model().train()
+    assert not any(module.training for module in model.tokenizer.modules())
+    model(torch.randint(24, (2, 10)), mode="loss")["loss_ce"].backward()
+    assert all(parameter.grad is None for parameter in model.tokenizer.parameters())
+    trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trained == {"backbone", "embedding", "head"}
+
+
+def test_checkpoints_carry_the_tokenizer_only_when_told_to():
+    without, with_it = tiny_model().state_dict(), tiny_model(save_tokenizer=True).state_dict()
+    assert not any(key.startswith("tokenizer.") for key in without)
+    assert any(key.startswith("tokenizer.") for key in with_it)
+    model = tiny_model()
+    assert model.load_state_dict(without).missing_keys == []
+    assert model.load_state_dict(with_it).unexpected_keys == []
+
+
+def test_a_checkpoint_made_with_another_tokenizer_is_refused():
+    checkpoint = tiny_model().state_dict()
+    torch.manual_seed(1)
+    other = tiny_model(tokenizer=MODELS.build(VQGAN))
+    with pytest.raises(ValueError, match="trained with tokenizer"):
+        other.load_state_dict(checkpoint)
+
+
+def test_the_learned_table_is_the_alternative_embedding():
+    model = tiny_model(embedding=dict(type="TokenEmbedding"))
+    assert model.embedding.weight.shape == (24, 32)
+    assert model(torch.randint(24, (1, 4))).shape == (1, 4, 24)
+
+
+def test_embedding_is_the_code_vector_through_one_linear_layer():
+    model = tiny_model()
+    tokens = torch.tensor([[3, 0, 23]])
+    expected = model.tokenizer.codebook[tokens] @ model.embedding.projection.weight.T
+    torch.testing.assert_close(model.embedding(tokens), expected)
+
+
+def test_codebook_sizes_that_disagree_are_refused():
+    with pytest.raises(ValueError, match="codebook sizes differ"):
+        tiny_model(head=dict(type="NextTokenHead", num_embeddings=25))
+
+
+@pytest.mark.parametrize("token", [24, -1])
+def test_a_token_outside_the_codebook_is_named(token):
+    model = tiny_model()
+    tokens = torch.tensor([[0, token, 1]])
+    with pytest.raises(ValueError, match=f"token {token} is outside the codebook of 24"):
+        model(tokens)
+    with pytest.raises(ValueError, match=f"token {token}"):
+        model.generate(tokens, 2)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="expected 'tensor', 'loss' or 'predict'"):
+        tiny_model()(torch.zeros(1, 3, dtype=torch.long), mode="train")
+
+
+def test_prompts_are_answered_with_pictures_and_the_ceiling_beside_them():
+    model = tiny_model(context=8 * 64).eval()
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(2, 3, 3, 8, 16, generator=generator)
+    label = torch.randint(256, (8, 16, 3), dtype=torch.uint8, generator=generator).numpy()
+    samples = [BaseDataElement(metainfo=dict(task="seg")) for _ in range(2)]
+    for sample in samples:
+        sample.set_data(dict(label_picture=label))
+    answered = model(inputs, samples, mode="predict")
+    prompt = model.tokenizer.encode(inputs.flatten(0, 1)).view(2, -1)
+    tokens = model.generate(prompt, 32)
+    for sample, row in zip(answered, tokens, strict=True):
+        assert sample.pred_picture.shape == (8, 16, 3) and sample.pred_picture.dtype == np.uint8
+        assert torch.equal(sample.pred_tokens, row)
+        picture = model.tokenizer.decode(row[None], grid=(4, 8))[0].permute(1, 2, 0)
+        np.testing.assert_array_equal(sample.pred_picture, (picture * 255).round().byte().numpy())
+        assert sample.ceiling_picture.shape == (8, 16, 3)
+
+
+def test_sentences_are_scored_token_by_token():
+    model = tiny_model().eval()
+    tokens = torch.randint(24, (2, 10))
+    samples = model(tokens, mode="predict")
+    nll = torch.stack([sample.token_nll for sample in samples])
+    torch.testing.assert_close(nll.mean(), model(tokens, mode="loss")["loss_ce"])
+    expected = model(tokens)[:, :-1].argmax(-1) == tokens[:, 1:]
+    assert torch.equal(torch.stack([sample.token_correct for sample in samples]), expected)
+
+
+def test_prompt_and_answer_beyond_the_context_are_refused():
+    with pytest.raises(ValueError, match="40 tokens and an answer of 9 do not fit the context of 48"):
+        tiny_model().generate(torch.zeros(1, 40, dtype=torch.long), 9)
+
+
+def test_a_model_without_tokenizer_trains_on_tokens_and_refuses_pictures():
+    model = tiny_model(
+        tokenizer=None,
+        embedding=dict(type="TokenEmbedding", num_embeddings=24),
+        head=dict(type="NextTokenHead", num_embeddings=24),
+    )
+    assert model(torch.randint(24, (1, 4)), mode="loss")["loss_ce"].isfinite()
+    with pytest.raises(ValueError, match="without a tokenizer"):
+        model(torch.rand(1, 3, 3, 8, 8), mode="predict")
+
+
+def test_generation_leaves_the_training_mode_as_it_was():
+    model = tiny_model().train()
+    model.generate(torch.zeros(1, 4, dtype=torch.long), 2)
+    assert model.training
+    assert copy.deepcopy(model).eval().generate(torch.zeros(1, 4, dtype=torch.long), 2).shape == (1, 2)

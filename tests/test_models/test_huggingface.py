@@ -1,0 +1,75 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from delvm_mm.models import delvm_from_huggingface
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A random LlamaForCausalLM with attention biases that are not zero, and its folder."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=96, hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=512, rms_norm_eps=1e-5, attention_bias=True, tie_word_embeddings=False,
+        bos_token_id=None, eos_token_id=None, pad_token_id=None, initializer_range=0.3,
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    folder = tmp_path_factory.mktemp("export")
+    model.save_pretrained(folder)
+    return model, folder
+
+
+def test_logits_equal_those_of_hugging_face(exported):
+    reference, folder = exported
+    model = delvm_from_huggingface(folder)
+    tokens = torch.randint(96, (2, 200))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), reference(tokens).logits, atol=1e-4, rtol=0)
+
+
+def test_greedy_generation_equals_that_of_hugging_face_over_256_tokens(exported):
+    reference, folder = exported
+    model = delvm_from_huggingface(folder)
+    prompt = torch.randint(96, (3, 100))
+    theirs = reference.generate(prompt, max_new_tokens=256, min_new_tokens=256, do_sample=False)[:, 100:]
+    ours = model.generate(prompt, 256)
+    assert len(theirs.unique()) > 10, "the sequence must be varied enough to show a difference"
+    assert torch.equal(ours, theirs)
+
+
+def test_released_layout_gives_the_released_logits_and_tokens(shared):
+    folder = shared / "golden" / "llama_hf"
+    golden = {key: torch.from_numpy(value) for key, value in np.load(folder / "io.npz").items()}
+    model = delvm_from_huggingface(folder)
+    with torch.no_grad():
+        torch.testing.assert_close(model(golden["input_ids"]), golden["logits"], atol=1e-4, rtol=0)
+    assert torch.equal(model.generate(golden["input_ids"], 16), golden["greedy"])
+
+
+def test_a_folder_that_is_not_such_an_export_is_refused(exported, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        delvm_from_huggingface(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        delvm_from_huggingface(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(dict(hidden_size=3)))
+    with pytest.raises(ValueError, match="lacks"):
+        delvm_from_huggingface(tmp_path)
+
+
+def test_weights_of_another_shape_are_refused(exported, tmp_path):
+    _, folder = exported
+    shutil.copytree(folder, tmp_path / "export")
+    path = tmp_path / "export" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(intermediate_size=128)))
+    with pytest.raises(ValueError, match="mlp"):
+        delvm_from_huggingface(tmp_path / "export")
