@@ -6,9 +6,11 @@ from .huggingface import delvm_from_huggingface
 from .llama import LLaMA
 from .losses import LogitsKLLoss
 from .vqgan import VQGAN
+from .vqgan_trainer import VQGANTrainer
 
 __all__ = [
     "VQGAN",
+    "VQGANTrainer",
     "CodebookEmbedding",
     "DeLVM",
     "LLaMA",

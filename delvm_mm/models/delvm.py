@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from delvm_mm.generation import KVCache, TokenSampler, decode_tokens
 from delvm_mm.registry import MODELS, TASK_UTILS
 
 ExtraLoss = Callable[[Tensor, Tensor], dict[str, Tensor]]
-DIGEST_BYTES = 32
+DIGEST_BYTES = 8  # of the tokenizer's fingerprint
 
 
 @MODELS.register_module()
@@ -121,6 +122,15 @@ class DeLVM(BaseModel):
         for extra_loss in self.extra_losses:
             losses.update(extra_loss(inputs, logits))
         return losses
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum the losses for the backward pass; the values to log are the means over all processes."""
+        loss, log_vars = super().parse_losses(losses)
+        if get_world_size() > 1:
+            means = torch.stack([value.detach().float() for value in log_vars.values()])
+            all_reduce(means, op="mean")
+            log_vars = dict(zip(log_vars, means, strict=True))
+        return loss, log_vars
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> list[BaseDataElement]:
@@ -241,7 +251,7 @@ class DeLVM(BaseModel):
     def _digest(self) -> Tensor:
         if self.tokenizer is None:
             return torch.zeros(DIGEST_BYTES, dtype=torch.uint8)
-        return torch.frombuffer(bytearray.fromhex(self.tokenizer.fingerprint), dtype=torch.uint8)[:DIGEST_BYTES]
+        return torch.frombuffer(bytearray.fromhex(self.tokenizer.fingerprint), dtype=torch.uint8)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         # Weights mean nothing beside another tokenizer, and such a mistake shows in no shape: refuse it by name.
@@ -285,4 +295,4 @@ def _drop_tokenizer(module: DeLVM, state_dict: dict[str, Tensor], prefix: str, _
 
 
 def _hex(digest: Tensor) -> str:
-    return bytes(digest.cpu().tolist()).hex()[:12]
+    return bytes(digest.cpu().tolist()).hex()

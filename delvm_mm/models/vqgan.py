@@ -45,8 +45,8 @@ class VQGAN(BaseModule):
         hidden_channels: Channels at full resolution.
         channel_mult: Multiple of ``hidden_channels`` at each level; every level but the last halves the sides.
         num_res_blocks: Residual blocks at each level of the encoder; the decoder has one more.
-        attn_resolutions: Sides of feature maps at which residual blocks are followed by attention. As in openMUSE, a level
-            with a single block has these weights and does not use them.
+        attn_resolutions: Sides of feature maps at which residual blocks are followed by attention. As in openMUSE, a
+            level with a single block has these weights and does not use them.
         no_attn_mid_block: Leave out the attention in the middle of encoder and decoder.
         z_channels: Channels of the latents before and after the codebook's projections.
         num_embeddings: Codebook size K.
@@ -223,8 +223,8 @@ class VQGAN(BaseModule):
             TypeError: ``images`` are not floating point.
             ValueError: ``images`` have another shape or a size that does not divide.
         """
-        vectors = self.to_vectors(images)
-        return self.quantize.nearest(vectors.permute(0, 2, 3, 1).flatten(0, 2)).view(len(images), -1)
+        vectors = self.to_vectors(images).permute(0, 2, 3, 1)
+        return self.quantize.nearest(vectors.flatten(0, 2)).view(vectors.shape[:3]).flatten(1)
 
     @torch.no_grad()
     def decode(self, indices: Tensor, grid: tuple[int, int] | None = None, check: bool = True) -> Tensor:
@@ -261,7 +261,7 @@ class VQGAN(BaseModule):
                     f"token {low if low < 0 else high} is outside the codebook, which has {self.num_embeddings} codes "
                     f"(0 to {self.num_embeddings - 1}). Was it made with another tokenizer?"
                 )
-        vectors = self.quantize(indices.long()).view(len(indices), rows, columns, -1).permute(0, 3, 1, 2)
+        vectors = self.quantize(indices.long().view(len(indices), rows, columns)).permute(0, 3, 1, 2)
         return self.to_images(vectors).clamp(0, 1)
 
     def to_vectors(self, images: Tensor) -> Tensor:

@@ -1,0 +1,25 @@
+# Foreground segmentation: the objects in white on black. Scored by mmseg's mIoU,
+# on built-in scenes that training does not see.
+codec = dict(type='ForegroundMaskCodec')
+scenes = dict(
+    type='ProceduralScenes',
+    task='seg',
+    size=256,
+    seed=0,
+    pipeline=[dict(type='DrawLabel', codec=codec)])
+seg_task = dict(
+    dataloader=dict(
+        batch_size=4,
+        num_workers=2,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate'),
+        dataset=dict(
+            type='VisionPromptDataset',
+            support=dict(**scenes, start=2_000_000, length=64),
+            query=dict(**scenes, start=3_000_000, length=100),
+            num_pairs=3,
+            selection='random',
+            seed=0)),
+    evaluator=dict(
+        type='VisionPromptEvaluator', prefix='seg', codec=codec, metrics=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])]))
+del codec, scenes

@@ -1,0 +1,3 @@
+from .hooks import DistillationHook, PanelHook, ThroughputHook, TokenizerCheckHook, ValidationPanelHook
+
+__all__ = ["DistillationHook", "PanelHook", "ThroughputHook", "TokenizerCheckHook", "ValidationPanelHook"]

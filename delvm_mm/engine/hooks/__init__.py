@@ -1,0 +1,6 @@
+from .distillation_hook import DistillationHook
+from .panel_hook import PanelHook, ValidationPanelHook
+from .throughput_hook import ThroughputHook
+from .tokenizer_check_hook import TokenizerCheckHook
+
+__all__ = ["DistillationHook", "PanelHook", "ThroughputHook", "TokenizerCheckHook", "ValidationPanelHook"]

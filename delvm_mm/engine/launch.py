@@ -1,0 +1,124 @@
+"""What the command-line tools share: reading a config, safe checkpoints, and errors that a user can read."""
+
+import difflib
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader, Runner
+from torch import nn
+
+from delvm_mm.models.checkpoint_io import load_checkpoint, load_into, load_state_dict
+
+# What these tools read besides the arguments of MMEngine's Runner.
+OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg")
+TRACEBACK_VARIABLE = "DELVM_MM_TRACEBACK"
+
+
+def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and merge the options of the command line into it.
+
+    Args:
+        path (str): A config file.
+        options (Mapping, optional): Dotted keys and values, as ``--cfg-options`` gives them.
+
+    Returns:
+        Config: With ``work_dir`` set, by default to ``work_dirs/<name of the file>``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a top-level key looks like a misspelt one, or an option names no key of the config.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no config at {path}; configs of this project are in configs/")
+    cfg = Config.fromfile(path)
+    known = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | set(OWN_KEYS)
+    for key in options or {}:
+        top = key.split(".")[0]
+        if top not in cfg and top not in known:
+            raise ValueError(f"--cfg-options: {path} has no key '{top}'{_suggest(top, known | set(cfg.keys()))}")
+    if options:
+        cfg.merge_from_dict(dict(options))
+    for key in cfg:
+        if key not in known and (close := difflib.get_close_matches(key, known, n=1, cutoff=0.85)):
+            raise ValueError(f"{path}: '{key}' is not a key that is read; did you mean '{close[0]}'?")
+    if cfg.get("work_dir") is None:
+        cfg.work_dir = os.path.join("work_dirs", Path(path).stem)
+    return cfg
+
+
+def set_up_distributed(cfg: Config, launcher: str) -> None:
+    """Set the launcher; on machines without a GPU, processes started by ``torchrun`` talk through gloo.
+
+    MMEngine itself assumes a CUDA device for every process.
+    """
+    cfg.launcher = launcher
+    if launcher == "pytorch" and not torch.cuda.is_available():
+        torch.distributed.init_process_group("gloo")
+        cfg.setdefault(
+            "model_wrapper_cfg",
+            dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False),
+        )
+
+
+def use_safe_checkpoints() -> None:
+    """Make MMEngine read local checkpoints with ``weights_only`` on: a pickle that wants to run code is refused.
+
+    MMEngine itself falls back to unrestricted loading, or cannot resume with current PyTorch, depending on its version.
+    """
+
+    def load(filename: str, map_location: Any = None) -> dict[str, Any]:
+        checkpoint = load_checkpoint(os.path.expanduser(filename))
+        # Resuming would evaluate this entry of old checkpoints as Python.
+        if isinstance(checkpoint.get("meta"), dict):
+            checkpoint["meta"].pop("config", None)
+        return checkpoint
+
+    CheckpointLoader.register_scheme(prefixes="", loader=load, force=True)
+
+
+def check_weights_fit(model: nn.Module, path: str) -> None:
+    """Refuse a checkpoint whose tensors have other shapes, or none of the model's names, which MMEngine only logs.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not fit, is damaged or wants to run code.
+    """
+    weights = load_state_dict(path)
+    if not set(weights) & set(model.state_dict()):
+        raise ValueError(
+            f"{path} holds no weight of a {type(model).__name__}: its first keys are {list(weights)[:3]}, the model's "
+            f"are {list(model.state_dict())[:3]}; give a checkpoint of this config"
+        )
+    load_into(model, weights, source=path, strict=False)
+
+
+def user_errors(main: Callable[[], None]) -> Callable[[], None]:
+    """Print the message of a user's error alone and exit with 1; ``DELVM_MM_TRACEBACK=1`` shows where it came from."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            text = error.args[0] if isinstance(error, KeyError) and error.args else error
+            print(f"error: {text}\n(set {TRACEBACK_VARIABLE}=1 to see where it was raised)", file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            print("interrupted; run the same command with --resume to go on from the last checkpoint", file=sys.stderr)
+            sys.exit(130)
+
+    return run
+
+
+def _suggest(key: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; its keys are {sorted(known)}"

@@ -1,0 +1,173 @@
+"""Train a small tokenizer from nothing: ``VQGANTrainer``.
+
+Reconstruction loss and a codebook of moving averages, no discriminator and no perceptual network: enough for small
+pictures and for drawn labels. The published tokenizer was trained with both.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine import dist
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from ..registry import MODELS
+from .vqgan import VQGAN
+
+
+@MODELS.register_module()
+class VQGANTrainer(BaseModel):
+    """Train a ``VQGAN`` to reconstruct pictures; its weights are under ``vqgan.`` in checkpoints.
+
+    The codes are moving averages of the encoder's vectors (van den Oord et al., "Neural Discrete Representation
+    Learning", 2017, appendix A.1), so the optimizer does not touch them. They start from vectors of the first batch,
+    and a code that was not used for ``restart_after`` steps moves to a vector of the current batch. All of that state
+    is in buffers: a resumed run goes on as it would have.
+
+    Example:
+        >>> trainer = VQGANTrainer(vqgan=dict(resolution=64, channel_mult=(1, 1, 2, 4), num_embeddings=512))
+        >>> losses = trainer(torch.rand(8, 3, 64, 64), mode="loss")
+
+    Args:
+        vqgan: Config of the ``VQGAN``, or one that is built.
+        l1_weight: Weight of the mean absolute error.
+        l2_weight: Weight of the mean squared error.
+        scales: Sides in pixels of the averaging windows at which the errors are taken; 1 is the picture itself.
+        decay: Decay of the moving averages per step.
+        restart_after: Steps without use after which a code is restarted, and the window of ``codebook_usage``.
+        data_init: Start the codes from the first batch. Switch it off to go on from pretrained weights.
+        data_preprocessor: MMEngine's data preprocessor.
+        init_cfg: MMEngine's initialization config.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        vqgan: dict | VQGAN,
+        l1_weight: float = 1.0,
+        l2_weight: float = 1.0,
+        scales: tuple[int, ...] = (1,),
+        decay: float = 0.99,
+        restart_after: int = 100,
+        data_init: bool = True,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(data_preprocessor, init_cfg)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay}.")
+        if restart_after < 1 or not scales or min(scales) < 1:
+            raise ValueError(f"restart_after and scales must be at least 1, got {restart_after} and {scales}.")
+        self.vqgan = vqgan if isinstance(vqgan, VQGAN) else MODELS.build({"type": "VQGAN", **vqgan})
+        self.vqgan.codebook.requires_grad_(False)
+        self.weights = {"l1": l1_weight, "l2": l2_weight}
+        self.scales, self.decay, self.restart_after = tuple(scales), decay, restart_after
+        codes, dim = self.vqgan.codebook.shape
+        self.register_buffer("code_counts", torch.ones(codes))
+        self.register_buffer("code_sums", torch.zeros(codes, dim))
+        self.register_buffer("steps_unused", torch.zeros(codes, dtype=torch.long))
+        self.register_buffer("needs_data_init", torch.tensor(data_init))
+        self.register_buffer("started", torch.tensor(False))
+
+    def forward(
+        self, inputs: Tensor | list[Tensor], data_samples: list | None = None, mode: str = "tensor"
+    ) -> dict[str, Tensor] | list[BaseDataElement] | Tensor:
+        """Reconstruct pictures.
+
+        Args:
+            inputs: N×3×H×W or a list of 3×H×W, RGB, uint8 or float in [0, 1].
+            data_samples: N data elements to add predictions to; fresh ones where there are none.
+            mode: ``'loss'``: a dict of losses, of ``perplexity`` and of ``codebook_usage`` (percent of codes used in
+                the last ``restart_after`` steps). ``'predict'``: data elements with ``picture`` and ``reconstruction``,
+                uint8 arrays H×W×3. ``'tensor'``: reconstructions N×3×H×W in [0, 1].
+
+        Raises:
+            ValueError: ``mode`` is something else, or ``inputs`` cannot be tokenized.
+        """
+        images = torch.stack(list(inputs)) if isinstance(inputs, list | tuple) else inputs
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        if mode == "loss":
+            return self.loss(images)
+        if mode == "predict":
+            return self._predict(images, data_samples)
+        if mode == "tensor":
+            return self.vqgan(images)
+        raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}.")
+
+    def loss(self, images: Tensor) -> dict[str, Tensor]:
+        """Losses of pictures N×3×H×W in [0, 1]; in training mode the codes move too."""
+        vectors = self.vqgan.to_vectors(images)
+        flat = vectors.permute(0, 2, 3, 1).flatten(0, 2).float()
+        if self.training:
+            self._start(flat.detach())
+        indices = self.vqgan.quantize.nearest(flat)
+        codes = self.vqgan.quantize(indices)
+        counts = torch.bincount(indices, minlength=len(self.code_counts)).to(flat.dtype)
+        if self.training:
+            self._move_codes(flat.detach(), indices, counts)
+        losses = {"loss_commit": self.vqgan.config["commitment_cost"] * F.mse_loss(flat, codes)}
+        # Straight through: the decoder sees the codes, its gradient goes to the encoder's vectors.
+        passed = (flat + (codes - flat).detach()).view(vectors.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+        losses.update(self._reconstruction_losses(self.vqgan.to_images(passed), images))
+        shares = counts / len(indices)
+        losses["perplexity"] = (-(shares * shares.clamp_min(1e-10).log()).sum()).exp()
+        losses["codebook_usage"] = 100 * (self.steps_unused < self.restart_after).float().mean()
+        return losses
+
+    def _reconstruction_losses(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
+        error = reconstruction.float() - images
+        errors = [F.avg_pool2d(error, scale) if scale > 1 else error for scale in self.scales]
+        return {
+            "loss_l1": self.weights["l1"] * sum(error.abs().mean() for error in errors) / len(errors),
+            "loss_l2": self.weights["l2"] * sum(error.square().mean() for error in errors) / len(errors),
+        }
+
+    def _predict(self, images: Tensor, data_samples: list | None) -> list[BaseDataElement]:
+        samples = [BaseDataElement() for _ in images] if data_samples is None else data_samples
+        for sample, picture, reconstruction in zip(samples, images, self.vqgan(images), strict=True):
+            sample.picture = _to_uint8(picture)
+            sample.reconstruction = _to_uint8(reconstruction)
+        return samples
+
+    @torch.no_grad()
+    def _start(self, vectors: Tensor) -> None:
+        """Before the first step: codes from the batch, and averages that stand for exactly these codes."""
+        if self.started:
+            return
+        if self.needs_data_init:
+            self.vqgan.codebook.copy_(_sample(vectors, self.vqgan.num_embeddings))
+        self.code_sums.copy_(self.vqgan.codebook)
+        self.started.fill_(True)
+
+    @torch.no_grad()
+    def _move_codes(self, vectors: Tensor, indices: Tensor, counts: Tensor) -> None:
+        counts = counts.clone()
+        sums = torch.zeros_like(self.code_sums).index_add_(0, indices, vectors)
+        dist.all_reduce(counts)
+        dist.all_reduce(sums)
+        self.code_counts.lerp_(counts, 1 - self.decay)
+        self.code_sums.lerp_(sums, 1 - self.decay)
+        self.steps_unused.add_(1).masked_fill_(counts > 0, 0)
+        dead = self.steps_unused >= self.restart_after
+        fresh = _sample(vectors, len(dead))
+        self.code_counts.masked_fill_(dead, 1.0)
+        self.code_sums.copy_(torch.where(dead[:, None], fresh, self.code_sums))
+        self.steps_unused.masked_fill_(dead, 0)
+        # The small constant keeps codes finite whose count has decayed away between restarts.
+        self.vqgan.codebook.copy_(self.code_sums / self.code_counts.clamp_min(1e-5)[:, None])
+
+
+def _sample(vectors: Tensor, number: int) -> Tensor:
+    """Random vectors of the batch, repeated where there are too few; the same on all processes."""
+    order = torch.randperm(len(vectors), device=vectors.device)
+    chosen = vectors[order.repeat(-(-number // len(vectors)))[:number]].clone()
+    dist.broadcast(chosen)
+    return chosen
+
+
+def _to_uint8(image: Tensor) -> np.ndarray:
+    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

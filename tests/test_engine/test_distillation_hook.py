@@ -1,0 +1,129 @@
+import copy
+import itertools
+
+import pytest
+import torch
+from conftest import TOKENIZER, model_config, write_store
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from delvm_mm.engine import DistillationHook
+from delvm_mm.models import LogitsKLLoss
+from delvm_mm.models.checkpoint_io import load_checkpoint
+from delvm_mm.registry import MODELS
+
+
+NUMBERS = itertools.count()
+
+
+def runner_of(changes=None):
+    cfg = Config.fromfile("student.py")
+    # MMEngine keeps logs and scopes by the experiment's name, for the whole process.
+    cfg.merge_from_dict(dict(work_dir="work_dirs/run", experiment_name=f"distillation_{next(NUMBERS)}") | (changes or {}))
+    return Runner.from_cfg(cfg)
+
+
+def hook_of(runner):
+    return next(hook for hook in runner.hooks if isinstance(hook, DistillationHook))
+
+
+def test_both_losses_are_logged_and_equal_those_computed_by_hand(run_folder):
+    runner = runner_of({"train_cfg.max_iters": 1})
+    student = copy.deepcopy(runner.model)
+    teacher = MODELS.build(Config.fromfile("teacher.py").model)
+    teacher.load_state_dict(torch.load("teacher.pth", weights_only=True)["state_dict"])
+    batch = next(iter(runner.train_dataloader))["inputs"]
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    with torch.no_grad():
+        expected_ce = student(batch, mode="loss")["loss_ce"]
+        expected_kd = LogitsKLLoss()(student(batch)[:, :-1], teacher(batch)[:, :-1])
+    assert scalars["train/loss_ce"].current() == pytest.approx(expected_ce.item(), rel=1e-6)
+    assert scalars["train/loss_kd"].current() == pytest.approx(expected_kd.item(), rel=1e-4)
+    total = scalars["train/loss_ce"].current() + scalars["train/loss_kd"].current()
+    assert scalars["train/loss"].current() == pytest.approx(total, rel=1e-6)
+
+
+def test_the_teacher_is_in_no_checkpoint_and_no_optimizer_and_does_not_change(run_folder):
+    runner = runner_of({"train_cfg.max_iters": 4})
+    hook = hook_of(runner)
+    seen = []
+    hook_loss = hook.loss.forward
+    hook.loss.forward = lambda student, teacher: seen.append(teacher.requires_grad) or hook_loss(student, teacher)
+    runner.train()
+    saved = load_checkpoint("work_dirs/run/iter_4.pth")
+    assert set(saved["state_dict"]) == set(MODELS.build(Config.fromfile("student.py").model).state_dict())
+    shapes = {tuple(state["exp_avg"].shape) for state in saved["optimizer"]["state"].values()}
+    assert not any(48 in shape for shape in shapes) and any(32 in shape for shape in shapes)
+    assert seen == [False] * 4
+    assert hook.teacher is None and runner.model.extra_losses == []
+
+
+def test_distillation_alone_brings_the_student_to_the_teacher(run_folder):
+    changes = {"train_cfg.max_iters": 30, "train_dataloader.batch_size": 8, "param_scheduler": None}
+    runner = runner_of(changes)
+    runner.model.head.loss = lambda logits, labels: dict(loss_ce=logits.sum() * 0)
+    runner.train()
+    history = runner.message_hub.log_scalars["train/loss_kd"]._log_history
+    assert history[-1] < 0.5 * history[0]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "error", "message"),
+    [
+        (dict(cfg="teacher.py", checkpoint="gone.pth"), FileNotFoundError, "gone.pth"),
+        (dict(cfg="gone.py", checkpoint="teacher.pth"), FileNotFoundError, "gone.py"),
+        (dict(cfg="teacher.py"), ValueError, "'cfg' and 'checkpoint'"),
+        (dict(cfg="teacher.py", checkpoint="student.py"), ValueError, "student.py"),
+    ],
+)
+def test_a_teacher_that_cannot_be_loaded_stops_the_run_by_name(run_folder, teacher, error, message):
+    with pytest.raises(error, match=message):
+        hooks = [dict(type="DistillationHook", teacher=teacher)]
+        runner_of({"custom_hooks": hooks}).train()
+
+
+def stop_message(runner):
+    with pytest.raises(ValueError) as caught:
+        runner.train()
+    assert "train/loss" not in runner.message_hub.log_scalars, "it must stop before the first step"
+    return str(caught.value)
+
+
+def save_teacher(**changes):
+    teacher = MODELS.build(model_config(48, **changes))
+    torch.save(dict(state_dict=teacher.state_dict()), "teacher.pth")
+    Config(dict(model=model_config(48, **changes))).dump("teacher.py")
+
+
+def test_a_teacher_with_another_vocabulary_stops_the_run(run_folder):
+    sizes = dict(num_embeddings=25)
+    save_teacher(
+        tokenizer=None, embedding=dict(type="TokenEmbedding", **sizes), head=dict(type="NextTokenHead", **sizes)
+    )
+    assert "vocabulary of 25, the student's is 24" in stop_message(runner_of())
+
+
+def test_a_teacher_with_a_shorter_context_stops_the_run(run_folder):
+    arch = dict(embed_dims=48, num_layers=2, num_heads=4)
+    save_teacher(backbone=dict(type="LLaMA", arch=arch, max_positions=32))
+    assert "context of 32 tokens, the student's is 64" in stop_message(runner_of())
+
+
+def test_a_teacher_trained_with_another_tokenizer_stops_the_run(run_folder):
+    torch.manual_seed(5)
+    other = MODELS.build(TOKENIZER)
+    teacher = MODELS.build(model_config(48, tokenizer=other))
+    torch.save(dict(state_dict=teacher.state_dict()), "teacher.pth")
+    assert "trained with tokenizer" in stop_message(runner_of())
+
+
+def test_a_teacher_of_another_shape_stops_the_run(run_folder):
+    Config(dict(model=model_config(64))).dump("teacher.py")
+    assert "teacher.pth" in stop_message(runner_of())
+
+
+def test_tokens_of_another_tokenizer_stop_the_run(run_folder):
+    write_store(run_folder / "stores" / "other", "ab" * 8)
+    message = stop_message(runner_of({"train_dataloader.dataset.stores": ["stores/other"]}))
+    assert "made with tokenizer abababababab" in message

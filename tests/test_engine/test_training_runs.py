@@ -1,0 +1,66 @@
+"""Whole runs of ``tools/train.py`` in processes of their own: killed and resumed, and in two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
+
+
+def command(work_dir, *options, launcher=()):
+    return [*(launcher or (sys.executable,)), str(TRAIN), "student.py", "--work-dir", work_dir, *options]
+
+
+def run(work_dir, *options, launcher=()):
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    return subprocess.run(
+        command(work_dir, *options, launcher=launcher), capture_output=True, text=True, env=environment
+    )
+
+
+def losses(work_dir):
+    """Step -> (loss, ce, kd) of all runs in a work folder, as logged in full precision."""
+    found = {}
+    for path in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            found[record["step"]] = (record["loss"], record["loss_ce"], record["loss_kd"])
+    return found
+
+
+@pytest.fixture
+def unbroken(run_folder):
+    done = run("unbroken")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "trainable parameters: " in done.stdout + done.stderr
+    return losses("unbroken")
+
+
+def test_a_killed_run_resumes_to_the_same_losses_bit_for_bit(unbroken):
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    with subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as it:
+        while not (Path("killed") / "last_checkpoint").exists() and it.poll() is None:
+            time.sleep(0.01)
+        it.send_signal(signal.SIGKILL)
+    before = losses("killed")
+    assert max(before) < 10, "the run must not have ended before it was killed"
+    resumed = run("killed", "--resume")
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert losses("killed") == unbroken
+
+
+def test_two_processes_train_in_step_with_one(unbroken):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29555"]
+    options = ["--launcher", "pytorch", "--cfg-options", "train_dataloader.batch_size=2"]
+    done = run("two", *options, launcher=torchrun)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = losses("two")
+    assert two.keys() == unbroken.keys()
+    for step, expected in unbroken.items():
+        assert two[step] == pytest.approx(expected, abs=1e-4)

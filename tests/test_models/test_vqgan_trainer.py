@@ -1,0 +1,183 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import BaseDataElement
+
+from delvm_mm.models.vqgan import VQGAN
+from delvm_mm.models.vqgan_trainer import VQGANTrainer
+from delvm_mm.registry import MODELS
+
+TINY = {
+    "resolution": 16,
+    "hidden_channels": 8,
+    "channel_mult": [1, 2],
+    "num_res_blocks": 1,
+    "z_channels": 8,
+    "num_embeddings": 16,
+    "quantized_embed_dim": 4,
+    "norm_num_groups": 4,
+}
+
+
+def _trainer(**options) -> VQGANTrainer:
+    torch.manual_seed(0)
+    return MODELS.build({"type": "VQGANTrainer", "vqgan": TINY, **options}).train()
+
+
+def _optimizer(trainer: VQGANTrainer) -> torch.optim.Optimizer:
+    return torch.optim.Adam([p for p in trainer.parameters() if p.requires_grad], lr=3e-3)
+
+
+def _step(trainer: VQGANTrainer, optimizer: torch.optim.Optimizer, images: torch.Tensor) -> dict:
+    losses = trainer(images, mode="loss")
+    optimizer.zero_grad()
+    sum(value for name, value in losses.items() if "loss" in name).backward()
+    optimizer.step()
+    return losses
+
+
+def _flat_pictures(number: int) -> torch.Tensor:
+    return torch.rand(number, 3, 1, 1).expand(-1, -1, 8, 8)
+
+
+def test_training_lowers_the_reconstruction_error_and_logs_codebook_use():
+    trainer = _trainer()
+    optimizer = _optimizer(trainer)
+    images = _flat_pictures(8)
+    first = _step(trainer, optimizer, images)
+    for _ in range(60):
+        last = _step(trainer, optimizer, images)
+    assert set(first) == {"loss_commit", "loss_l1", "loss_l2", "perplexity", "codebook_usage"}
+    assert last["loss_l1"] < 0.5 * first["loss_l1"]
+    assert 1 <= last["perplexity"] <= 16
+    assert 0 < last["codebook_usage"] <= 100
+    assert all(math.isfinite(value.detach()) for value in last.values())
+
+
+def test_codes_start_from_the_first_batch():
+    trainer = _trainer(decay=0.9999)
+    images = torch.rand(4, 3, 8, 8)
+    with torch.no_grad():
+        vectors = trainer.vqgan.to_vectors(images).permute(0, 2, 3, 1).flatten(0, 2)
+    trainer(images, mode="loss")
+    assert torch.cdist(trainer.vqgan.codebook, vectors).min(dim=1).values.max() < 1e-3
+
+
+def test_pretrained_codes_are_kept_without_data_init():
+    trainer = _trainer(data_init=False, decay=0.9999)
+    before = trainer.vqgan.codebook.clone()
+    trainer(torch.rand(4, 3, 8, 8), mode="loss")
+    torch.testing.assert_close(trainer.vqgan.codebook, before, atol=1e-3, rtol=0)
+
+
+def test_codes_are_the_moving_average_of_the_vectors_given_to_them():
+    trainer = _trainer(decay=0.75, data_init=False)
+    codes = torch.zeros(16, 4)
+    codes[1:] = 9
+    trainer.vqgan.codebook.data = codes.clone()
+    vectors = torch.tensor([[1.0, 2.0, 0.0, 0.0], [3.0, 0.0, 0.0, 0.0]])
+    trainer._start(vectors)
+    trainer._move_codes(vectors, torch.tensor([0, 0]), torch.tensor([2.0] + [0.0] * 15))
+    # Count 0.75 * 1 + 0.25 * 2 = 1.25, sum 0.75 * 0 + 0.25 * (4, 2, 0, 0).
+    torch.testing.assert_close(trainer.vqgan.codebook[0], torch.tensor([1.0, 0.5, 0, 0]) / 1.25)
+    torch.testing.assert_close(trainer.vqgan.codebook[1:], codes[1:])
+
+
+def test_a_code_without_use_is_restarted_from_the_batch():
+    trainer = _trainer(restart_after=3, data_init=False, decay=0.5)
+    trainer.vqgan.codebook.data[:] = torch.arange(16.0)[:, None] * 100
+    vectors = torch.randn(6, 4)
+    for step in range(3):
+        assert (trainer.vqgan.codebook[1:].amin() > 50) == (step < 3)
+        trainer._start(vectors)
+        trainer._move_codes(vectors, torch.zeros(6, dtype=torch.long), torch.tensor([6.0] + [0.0] * 15))
+    assert torch.cdist(trainer.vqgan.codebook[1:], vectors).min(dim=1).values.max() < 1e-6
+    assert trainer.steps_unused.max() == 0
+
+
+def test_gradient_passes_the_codebook_to_the_encoder_and_codes_have_none():
+    trainer = _trainer()
+    losses = trainer(torch.rand(2, 3, 8, 8), mode="loss")
+    losses["loss_l1"].backward()
+    assert trainer.vqgan.encoder.conv_in.weight.grad.abs().sum() > 0
+    assert trainer.vqgan.codebook.grad is None
+
+
+def test_resumed_training_goes_on_exactly():
+    trainer = _trainer(restart_after=2)
+    optimizer = _optimizer(trainer)
+    images = torch.rand(4, 3, 8, 8)
+    for _ in range(3):
+        _step(trainer, optimizer, images)
+    other = MODELS.build({"type": "VQGANTrainer", "vqgan": TINY, "restart_after": 2}).train()
+    other.load_state_dict(copy.deepcopy(trainer.state_dict()))
+    other_optimizer = _optimizer(other)
+    other_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    after = []
+    for model, its_optimizer in ((trainer, optimizer), (other, other_optimizer)):
+        torch.manual_seed(1)
+        for _ in range(3):
+            _step(model, its_optimizer, images)
+        after.append(model.state_dict())
+    assert all(torch.equal(value, after[1][name]) for name, value in after[0].items())
+
+
+def test_evaluation_leaves_the_codes_alone():
+    trainer = _trainer().eval()
+    before = copy.deepcopy(trainer.state_dict())
+    trainer(torch.rand(2, 3, 8, 8), mode="loss")
+    assert all(torch.equal(value, before[name]) for name, value in trainer.state_dict().items())
+
+
+def test_scales_compare_averaged_pictures():
+    trainer = _trainer(scales=(1, 2), l1_weight=2.0)
+    error = torch.tensor([[1.0, -1.0], [1.0, -1.0]]).expand(1, 3, 2, 2)
+    losses = trainer._reconstruction_losses(error, torch.zeros_like(error))
+    assert losses["loss_l1"] == 2 * (1 + 0) / 2
+    assert losses["loss_l2"] == (1 + 0) / 2
+
+
+def test_predictions_are_pictures_beside_their_reconstructions():
+    trainer = _trainer().eval()
+    picture = torch.randint(0, 256, (3, 8, 12), dtype=torch.uint8)
+    samples = [BaseDataElement(metainfo={"img_path": "a"}), BaseDataElement(metainfo={"img_path": "b"})]
+    out = trainer([picture, picture.flip(2)], samples, mode="predict")
+    assert [sample.img_path for sample in out] == ["a", "b"]
+    np.testing.assert_array_equal(out[0].picture, picture.permute(1, 2, 0).numpy())
+    assert out[0].reconstruction.shape == (8, 12, 3)
+    assert out[0].reconstruction.dtype == np.uint8
+    expected = trainer.vqgan(picture[None] / 255)
+    np.testing.assert_array_equal(out[0].reconstruction, (expected[0] * 255).round().byte().permute(1, 2, 0).numpy())
+    assert len(trainer(picture[None], mode="predict")) == 1
+    torch.testing.assert_close(trainer(picture[None], mode="tensor"), expected)
+
+
+def test_trained_tokenizer_is_saved_in_the_published_layout(tmp_path):
+    trainer = _trainer()
+    trainer(torch.rand(2, 3, 8, 8), mode="loss")
+    trainer.vqgan.save_pretrained(tmp_path)
+    again = VQGAN.from_pretrained(tmp_path)
+    assert again.fingerprint == trainer.vqgan.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decay": 1.0}, r"decay must be in \[0, 1\), got 1.0"),
+        ({"restart_after": 0}, "restart_after and scales"),
+        ({"scales": ()}, "restart_after and scales"),
+    ],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        VQGANTrainer(vqgan=TINY, **options)
+
+
+def test_unknown_mode_and_sizes_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="got 'train'"):
+        _trainer()(torch.rand(1, 3, 8, 8), mode="train")
+    with pytest.raises(ValueError, match="9x8"):
+        _trainer()(torch.rand(1, 3, 9, 8), mode="loss")

@@ -1,0 +1,128 @@
+"""Score a model on the tasks of its config, by the toolboxes' own metrics, with the tokenizer's ceiling beside them."""
+
+import argparse
+import json
+import os
+import time
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+
+from delvm_mm.engine.launch import load_config, set_up_distributed, use_safe_checkpoints, user_errors
+from delvm_mm.models.checkpoint_io import load_into, load_state_dict
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("checkpoint", help="path of the weights; 'none' scores the untrained model")
+    parser.add_argument("--task", nargs="+", help="tasks to score, all of the config's by default")
+    parser.add_argument("--work-dir", help="where logs go; work_dirs/<config name> by default")
+    parser.add_argument("--show-dir", help="write panels prompt | query | prediction | truth into this folder")
+    parser.add_argument("--max-panels", type=int, default=16, help="panels of each task (16 by default)")
+    parser.add_argument("--out", help="write the results into this JSON file")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[str, dict[str, float]]:
+    """Score the tasks one after another with one runner.
+
+    Args:
+        cfg (Config): With ``tasks``: name -> ``dict(dataloader=..., evaluator=...)``.
+        checkpoint (str, optional): Path of the weights; None for the model as it is built.
+        tasks (list[str]): Names of the tasks to score.
+
+    Returns:
+        dict[str, dict[str, float]]: Task -> metrics, and ``images_per_s`` of everything (loading, generation, scoring).
+    """
+    cfg = cfg.copy()
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+    cfg.param_scheduler = None
+    cfg.auto_scale_lr = None
+    cfg.load_from, cfg.resume = None, False
+    # Hooks of training have nothing to do here, and may want data that is not there.
+    cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] == "PanelHook"]
+    cfg.test_cfg = dict()
+    cfg.test_dataloader = cfg.tasks[tasks[0]].dataloader
+    cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator
+    runner = Runner.from_cfg(cfg)
+    if checkpoint is not None:
+        model = getattr(runner.model, "module", runner.model)
+        weights = load_state_dict(checkpoint)
+        # The frozen tokenizer is the config's unless the checkpoint carries one.
+        own = model.state_dict()
+        carried = {key: value for key, value in weights.items() if key in own or not key.startswith("tokenizer.")}
+        model.load_state_dict({key: value for key, value in weights.items() if key.startswith("tokenizer")}, strict=False)
+        load_into(model, carried, source=checkpoint)
+
+    results = {}
+    for task in tasks:
+        runner._test_dataloader = cfg.tasks[task].dataloader
+        runner._test_evaluator = cfg.tasks[task].evaluator
+        runner._test_loop = dict()
+        start = time.perf_counter()
+        metrics = dict(runner.test())
+        metrics[f"{task}/images_per_s"] = len(runner.test_dataloader.dataset) / (time.perf_counter() - start)
+        results[task] = metrics
+    return results
+
+
+def print_table(results: dict[str, dict[str, float]]) -> None:
+    """One table: metric, score, tokenizer ceiling, pictures a second."""
+    table = Table("task", "metric", "score", "ceiling", "images/s")
+    for task, metrics in results.items():
+        rate = f"{metrics[f'{task}/images_per_s']:.2f}"
+        for key, score in metrics.items():
+            name = key.removeprefix(f"{task}/")
+            if name == "images_per_s" or name.startswith("ceiling/"):
+                continue
+            ceiling = metrics.get(f"{task}/ceiling/{name}")
+            table.add_row(task, name, _number(score), _number(ceiling), rate)
+        table.add_section()
+    Console().print(table)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "" if value is None else str(value)
+
+
+@user_errors
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    set_up_distributed(cfg, args.launcher)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    if not cfg.get("tasks"):
+        raise ValueError(f"{args.config} defines no tasks; add tasks=dict(...) as in configs/_base_/tasks/")
+    tasks = args.task or list(cfg.tasks)
+    if unknown := set(tasks) - set(cfg.tasks):
+        raise ValueError(f"--task: {args.config} has no task {sorted(unknown)}, it has {list(cfg.tasks)}")
+    if args.show_dir:
+        panels = dict(type="PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), panels]
+    use_safe_checkpoints()
+    checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
+    results = test_tasks(cfg, checkpoint, tasks)
+    if is_main_process():
+        if args.out:
+            os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+            with open(args.out, "w") as file:
+                json.dump(results, file, indent=2)
+        print_table(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Train a model from a config: the tokenizer, a language model, or a student with distillation."""
+
+import argparse
+import os
+
+import torch
+from mmengine.config import DictAction
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from delvm_mm.engine.launch import check_weights_fit, load_config, set_up_distributed, use_safe_checkpoints, user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("--work-dir", help="where logs and checkpoints go; work_dirs/<config name> by default")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="go on from the latest checkpoint in the work folder, or from the one named",
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision (needs a GPU)")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size"
+    )
+    parser.add_argument("--no-validate", action="store_true", help="do not validate during training")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+@user_errors
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    set_up_distributed(cfg, args.launcher)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise ValueError("--amp needs a GPU: MMEngine's mixed precision has no CPU form; leave it out here")
+        cfg.optim_wrapper = {"loss_scale": "dynamic", **cfg.optim_wrapper, "type": "AmpOptimWrapper"}
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")
+        cfg.auto_scale_lr.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else args.resume
+
+    use_safe_checkpoints()
+    runner = Runner.from_cfg(cfg)
+    checkpoint = cfg.get("load_from") or (find_latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
+    if checkpoint:
+        model = getattr(runner.model, "module", runner.model)
+        check_weights_fit(model, checkpoint)
+    runner.train()
+
+
+if __name__ == "__main__":
+    main()
