@@ -45,6 +45,7 @@ def require_toolbox(name: str) -> ModuleType:
     if toolbox not in DISTRIBUTIONS:
         raise ValueError(f"unknown toolbox {toolbox!r} in {name!r}: expected one of {', '.join(DISTRIBUTIONS)}")
     try:
+        importlib.import_module(toolbox)
         return importlib.import_module(name)
     except ModuleNotFoundError as err:
         if err.name == toolbox:

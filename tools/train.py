@@ -3,7 +3,6 @@
 import argparse
 import os
 
-import torch
 from mmengine.config import DictAction
 from mmengine.runner import Runner, find_latest_checkpoint
 
@@ -20,7 +19,7 @@ def parse_args() -> argparse.Namespace:
         const="auto",
         help="go on from the latest checkpoint in the work folder, or from the one named",
     )
-    parser.add_argument("--amp", action="store_true", help="mixed precision (needs a GPU)")
+    parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 by torch.autocast, on any device")
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size"
     )
@@ -43,9 +42,10 @@ def main() -> None:
     if args.work_dir:
         cfg.work_dir = args.work_dir
     if args.amp:
-        if not torch.cuda.is_available():
-            raise ValueError("--amp needs a GPU: MMEngine's mixed precision has no CPU form; leave it out here")
-        cfg.optim_wrapper = {"loss_scale": "dynamic", **cfg.optim_wrapper, "type": "AmpOptimWrapper"}
+        wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
+        if wrapper != "OptimWrapper":
+            raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper}; leave --amp out")
+        cfg.optim_wrapper.type = "AutocastOptimWrapper"
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")

@@ -1,3 +1,6 @@
-from .hooks import DistillationHook, PanelHook, ThroughputHook, TokenizerCheckHook, ValidationPanelHook
+from .autocast_optim_wrapper import AutocastOptimWrapper
+from .hooks import DistillationHook, PanelHook, SaveTokenizerHook, ThroughputHook, TokenizerCheckHook, ValidationPanelHook
 
-__all__ = ["DistillationHook", "PanelHook", "ThroughputHook", "TokenizerCheckHook", "ValidationPanelHook"]
+__all__ = [
+    "AutocastOptimWrapper",
+    "DistillationHook", "PanelHook", "SaveTokenizerHook", "ThroughputHook", "TokenizerCheckHook", "ValidationPanelHook"]

@@ -143,7 +143,7 @@ class DeLVM(BaseModel):
         Returns:
             list[BaseDataElement]: For prompts ``pred_picture`` (uint8, H x W x 3, RGB), ``pred_tokens`` (int64, h·w)
             and, where the sample has a ``label_picture``, ``ceiling_picture``: the truth after tokenizer and back.
-            For sentences ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
+            For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
         """
         samples = data_samples or [BaseDataElement() for _ in range(len(inputs))]
         if inputs.ndim == 2:
@@ -213,8 +213,8 @@ class DeLVM(BaseModel):
         logits, labels = self._logits(tokens)[:, :-1], tokens[:, 1:]
         nll = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
         correct = logits.argmax(-1) == labels
-        for sample, row_nll, row_correct in zip(samples, nll, correct, strict=True):
-            sample.set_data(dict(token_nll=row_nll, token_correct=row_correct))
+        for sample, row, row_nll, row_correct in zip(samples, tokens, nll, correct, strict=True):
+            sample.set_data(dict(tokens=row, token_nll=row_nll, token_correct=row_correct))
         return samples
 
     def _check_tokens(self, tokens: Tensor) -> None:

@@ -78,7 +78,7 @@ class VQGANTrainer(BaseModel):
         """Reconstruct pictures.
 
         Args:
-            inputs: N×3×H×W or a list of 3×H×W, RGB, uint8 or float in [0, 1].
+            inputs: N×3×H×W or a list of 3×H×W, RGB, uint8 or float in [0, 1]; clips, N×k×3×H×W, are taken apart.
             data_samples: N data elements to add predictions to; fresh ones where there are none.
             mode: ``'loss'``: a dict of losses, of ``perplexity`` and of ``codebook_usage`` (percent of codes used in
                 the last ``restart_after`` steps). ``'predict'``: data elements with ``picture`` and ``reconstruction``,
@@ -90,6 +90,8 @@ class VQGANTrainer(BaseModel):
         images = torch.stack(list(inputs)) if isinstance(inputs, list | tuple) else inputs
         if images.dtype == torch.uint8:
             images = images.float() / 255
+        if images.ndim == 5:
+            images = images.flatten(0, 1)
         if mode == "loss":
             return self.loss(images)
         if mode == "predict":

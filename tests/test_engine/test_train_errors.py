@@ -66,8 +66,6 @@ def test_a_truncated_checkpoint_is_named_on_resuming(run_folder, monkeypatch, ca
     assert "short.pth is damaged" in capsys.readouterr().err
 
 
-def test_mixed_precision_without_a_gpu_says_so(run_folder, monkeypatch, capsys):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    assert train(monkeypatch, "--amp") == 1
-    assert "--amp needs a GPU" in capsys.readouterr().err
+def test_mixed_precision_on_top_of_another_wrapper_is_refused(run_folder, monkeypatch, capsys):
+    assert train(monkeypatch, "--amp", "--cfg-options", "optim_wrapper.type=AmpOptimWrapper") == 1
+    assert "has AmpOptimWrapper; leave --amp out" in capsys.readouterr().err

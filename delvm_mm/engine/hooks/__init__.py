@@ -1,6 +1,7 @@
 from .distillation_hook import DistillationHook
 from .panel_hook import PanelHook, ValidationPanelHook
+from .save_tokenizer_hook import SaveTokenizerHook
 from .throughput_hook import ThroughputHook
 from .tokenizer_check_hook import TokenizerCheckHook
 
-__all__ = ["DistillationHook", "PanelHook", "ThroughputHook", "TokenizerCheckHook", "ValidationPanelHook"]
+__all__ = ["DistillationHook", "PanelHook", "SaveTokenizerHook", "ThroughputHook", "TokenizerCheckHook", "ValidationPanelHook"]

@@ -1,0 +1,42 @@
+# What all mini configs share: built-in scenes at 64 pixels, a tokenizer of 8 x 8 tokens a picture, and three tasks.
+# `root` is where the quick start keeps tokenizer, tokens and checkpoints.
+_base_ = '../_base_/default_runtime.py'
+
+root = '{{$DELVM_MM_MINI_ROOT:work_dirs/quickstart}}'
+size = 64
+codecs = dict(
+    seg=dict(type='ForegroundMaskCodec'),
+    pose=dict(type='SkeletonCodec', radius=2, thickness=2),
+    derain=dict(type='RestorationCodec'))
+metrics = dict(
+    seg=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])],
+    pose=[dict(type='mmpose.PCKAccuracy', thr=0.2, norm_item='bbox')],
+    derain=[dict(type='RestorationMetric')])
+scenes = {
+    task: dict(type='ProceduralScenes', task=task, size=size, seed=0, pipeline=[dict(type='DrawLabel', codec=codec)])
+    for task, codec in codecs.items()
+}
+clips = {
+    task: dict(type='ProceduralScenes', task=task, size=size, seed=0,
+               pipeline=[dict(type='DrawLabel', codec=codec), dict(type='PackClip', factor=8)])
+    for task, codec in codecs.items()
+}
+tokenizer = dict(type='VQGAN', pretrained=root + '/tokenizer/pretrained')
+# Training sees scenes from 0, validation from 1 000 000; prompts are from 2 000 000 and queries from 3 000 000.
+tasks = {
+    task: dict(
+        dataloader=dict(
+            batch_size=25,
+            num_workers=1,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+            dataset=dict(
+                type='VisionPromptDataset',
+                support=dict(**scenes[task], start=2_000_000, length=64),
+                query=dict(**scenes[task], start=3_000_000, length=50),
+                num_pairs=3,
+                selection='random',
+                seed=0)),
+        evaluator=dict(type='VisionPromptEvaluator', prefix=task, codec=codecs[task], metrics=metrics[task]))
+    for task in codecs
+}

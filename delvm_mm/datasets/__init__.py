@@ -1,0 +1,29 @@
+from .cached import CachedDataset
+from .image_io import read_picture
+from .procedural import ProceduralScenes
+from .samplers import SentenceSampler
+from .token_store import TokenStore, TokenStoreWriter
+from .tokenization import load_tokenizer, tokenize_clips
+from .transforms import CenterCrop, DrawLabel, LoadPicture, PackClip, PackTokens, ResizeShortSide, VQGANTokenize
+from .vision_prompts import VisionPromptDataset
+from .visual_sentences import VisualSentenceDataset
+
+__all__ = [
+    "CachedDataset",
+    "CenterCrop",
+    "DrawLabel",
+    "LoadPicture",
+    "PackClip",
+    "PackTokens",
+    "ProceduralScenes",
+    "ResizeShortSide",
+    "SentenceSampler",
+    "TokenStore",
+    "TokenStoreWriter",
+    "VQGANTokenize",
+    "VisionPromptDataset",
+    "VisualSentenceDataset",
+    "load_tokenizer",
+    "read_picture",
+    "tokenize_clips",
+]

@@ -1,0 +1,81 @@
+"""Reading a picture file into an RGB array, with one clear error for every way in which a file can be broken."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 80_000_000
+"""Pictures with more pixels are refused before they are decoded: just below the limit of Pillow's own warning."""
+
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture file as RGB.
+
+    Grey and palette pictures become RGB, an alpha channel is dropped (as mmcv and torchvision do), 16-bit grey is
+    scaled to 8 bits, an EXIF orientation is applied, of an animation the first frame is taken.
+
+    Args:
+        path: The picture file, in any format that Pillow reads.
+        max_pixels: A picture with more pixels than this is refused by its header, without decoding it.
+
+    Returns:
+        uint8 array H×W×3, RGB, writable.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is empty, truncated, too large, or not a picture.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no picture at {path}: check the path and the data root of the dataset")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file: expected a picture file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} has 0 bytes: expected a picture; copy or download the file again")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from its own limit on; the limit here is checked below and is an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not a picture in a format that Pillow {Image.__version__} reads") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is refused as too large to decode: {error}") from error
+    except _DECODING_ERRORS as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+    with opened:
+        width, height = opened.size
+        if width * height > max_pixels:
+            raise ValueError(
+                f"{path} has {width}x{height} pixels, more than the {max_pixels} allowed: "
+                "shrink the file, or raise max_pixels if it is what it should be"
+            )
+        if width == 0 or height == 0:
+            raise ValueError(f"{path} has {width}x{height} pixels: expected at least one")
+        try:
+            opened.load()
+            return np.array(_to_rgb(ImageOps.exif_transpose(opened), path))
+        except _DECODING_ERRORS as error:
+            if str(path) in str(error):
+                raise
+            raise ValueError(f"{path} is damaged or truncated ({error}): copy or download the file again") from error
+
+
+def _to_rgb(picture: Image.Image, path: Path) -> Image.Image:
+    """RGB form of a decoded picture of any mode; Pillow's own conversion clips 16-bit values instead of scaling."""
+    if picture.mode == "F":
+        raise ValueError(f"{path} holds floating-point values, which have no defined range: save it with 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(
+                f"{path} holds integers from {values.min()} to {values.max()}: expected 8 or 16 bits per channel"
+            )
+        picture = Image.fromarray((values >> 8).astype(np.uint8))
+    return picture.convert("RGB")

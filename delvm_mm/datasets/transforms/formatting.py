@@ -1,0 +1,113 @@
+"""Last step of a pipeline: a results dict becomes what a loader batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.structures import BaseDataElement
+
+from delvm_mm.registry import TRANSFORMS
+
+__all__ = ["PackClip", "PackTokens", "clip_pictures", "sample_name"]
+
+META_KEYS = ("task", "sample_idx", "img_path", "name", "img_shape", "ori_shape")
+
+
+@TRANSFORMS.register_module()
+class PackClip(BaseTransform):
+    """Pack the pictures of a clip: ``dict(inputs=uint8 tensor k × 3 × H × W, data_samples=BaseDataElement)``.
+
+    Args:
+        keys: Fields in the order of the clip; a field holds a picture H×W×3 or several, n×H×W×3.
+        factor: Downsampling factor of the tokenizer. If given, sizes that do not divide are refused here, where the
+            file is known, and not in the model.
+        meta_keys: Fields that go into the data sample's metainfo where they are there.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str] = ("img", "label"),
+        factor: int | None = None,
+        meta_keys: Sequence[str] = META_KEYS,
+    ) -> None:
+        if factor is not None and factor < 1:
+            raise ValueError(f"PackClip: factor must be at least 1, got {factor}")
+        self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
+        self.factor = factor
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Pack the clip."""
+        pictures = clip_pictures(results, self.keys, "PackClip")
+        height, width = pictures.shape[1:3]
+        if self.factor is not None and (height % self.factor or width % self.factor):
+            raise ValueError(
+                f"{sample_name(results)} has pictures of {height}x{width} (height x width), which the tokenizer's "
+                f"factor {self.factor} does not divide: resize or crop to multiples of {self.factor}"
+            )
+        inputs = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+        return {"inputs": inputs, "data_samples": _data_sample(results, self.meta_keys)}
+
+
+@TRANSFORMS.register_module()
+class PackTokens(BaseTransform):
+    """Pack the tokens that ``VQGANTokenize`` made: ``dict(inputs=LongTensor k*tokens, data_samples=...)``.
+
+    Args:
+        meta_keys: Fields that go into the data sample's metainfo where they are there.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Pack the tokens."""
+        if "tokens" not in results:
+            raise ValueError(
+                f"PackTokens needs 'tokens' in the results, which have {sorted(results)}: use VQGANTokenize"
+            )
+        inputs = torch.from_numpy(results["tokens"].reshape(-1))
+        return {"inputs": inputs, "data_samples": _data_sample(results, self.meta_keys)}
+
+
+def clip_pictures(results: dict, keys: Sequence[str], owner: str) -> np.ndarray:
+    """The pictures of a clip in one array.
+
+    Args:
+        results: The dict that passes through a pipeline.
+        keys: Its fields in the order of the clip, H×W×3 or n×H×W×3 each, uint8.
+        owner: Name of the transform, for messages.
+
+    Returns:
+        uint8 array k×H×W×3.
+
+    Raises:
+        ValueError: A field is missing or is no picture, or sizes differ.
+    """
+    parts = []
+    for key in keys:
+        if key not in results:
+            raise ValueError(
+                f"{owner} needs {key!r} in the results of {sample_name(results)}, which have {sorted(results)}"
+            )
+        part = np.asarray(results[key])
+        if part.ndim not in (3, 4) or part.shape[-1] != 3 or part.dtype != np.uint8:
+            raise ValueError(
+                f"{owner}: {key!r} of {sample_name(results)} is {part.dtype} of shape {part.shape}, "
+                "expected RGB uint8 H x W x 3 or n x H x W x 3"
+            )
+        parts.append(part if part.ndim == 4 else part[None])
+    shapes = {key: part.shape[1:3] for key, part in zip(keys, parts, strict=True)}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"{owner}: the pictures of {sample_name(results)} differ in height x width: {shapes}")
+    return np.concatenate(parts)
+
+
+def _data_sample(results: dict, meta_keys: Sequence[str]) -> BaseDataElement:
+    return BaseDataElement(metainfo={key: results[key] for key in meta_keys if key in results})
+
+
+def sample_name(results: dict) -> str:
+    """What messages call the sample: its file, or its number where there is no file."""
+    return str(results.get("img_path") or results.get("name") or f"sample {results.get('sample_idx', '(no name)')}")

@@ -1,0 +1,191 @@
+"""Visual sentences: clips of one task from token stores, laid end to end to fill the context of the model."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement
+from torch.utils.data import Dataset
+
+from delvm_mm.registry import DATASETS
+
+from .token_store import TokenStore
+
+__all__ = ["VisualSentenceDataset"]
+
+
+@DATASETS.register_module()
+class VisualSentenceDataset(Dataset):
+    """Sentences of ``floor(context / (k * tokens))`` clips each, put together when they are read.
+
+    With N sentences in all stores, index ``e * N + i`` is sentence i of epoch e, so that a sampler without state
+    (:class:`~delvm_mm.datasets.SentenceSampler`) reaches every epoch from any worker. Sentences are ordered by store.
+    A store's clips that do not fill a last sentence are left out of that epoch.
+
+    Args:
+        stores: Token stores: folders, or dicts with ``path``. A store that is listed twice counts twice.
+        context: Context length of the model in tokens; sentences are at most this long.
+        assembly: 'random' groups the clips of a store anew in each epoch. 'fixed' gives sentence i the same tokens in
+            every epoch, which a cached teacher needs: those of epoch 0 of 'random'.
+        seed: Seed of the grouping. Grouping depends on it, the position of the store in the list, and the epoch.
+        tokenizer_fingerprint: If given, stores made with another tokenizer are refused.
+
+    Attributes:
+        sentence_length: Tokens in a sentence.
+        num_embeddings, grid, tokenizer_fingerprint: What all stores agree on.
+        tasks: The task of each store.
+
+    Raises:
+        FileNotFoundError: A store, its index or a shard is missing.
+        ValueError: A store is unfinished or too small, a clip does not fit the context, or the stores disagree.
+
+    Example:
+        >>> dataset = VisualSentenceDataset(stores=["data/tokens/seg", "data/tokens/pose"], context=2048)
+        >>> dataset[0]["inputs"].shape
+        torch.Size([2048])
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[str | Path | dict],
+        context: int = 2048,
+        assembly: str = "random",
+        seed: int = 0,
+        tokenizer_fingerprint: str | None = None,
+    ) -> None:
+        if assembly not in ("random", "fixed"):
+            raise ValueError(f"assembly must be 'random' or 'fixed', got {assembly!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+        if isinstance(stores, (str, Path, dict)):
+            stores = [stores]
+        if not stores:
+            raise ValueError("stores is empty: expected at least one token store folder")
+        self.context = context
+        self.assembly = assembly
+        self.seed = seed
+        self.stores = [TokenStore(_path_of(store), tokenizer_fingerprint) for store in stores]
+        _check_agreement(self.stores)
+        first = self.stores[0]
+        self.num_embeddings = first.num_embeddings
+        self.grid = first.grid
+        self.tokenizer_fingerprint = first.tokenizer_fingerprint
+        self.tasks = [store.task for store in self.stores]
+        self._clips_per_sentence = [_clips_per_sentence(store, context) for store in self.stores]
+        self.sentence_length = self._common_length()
+        counts = [len(store) // clips for store, clips in zip(self.stores, self._clips_per_sentence, strict=True)]
+        # Store s has the sentences from bounds[s] up to, not including, bounds[s + 1].
+        self._bounds = np.cumsum([0, *counts])
+        self._groupings: dict[int, tuple[int, np.ndarray]] = {}
+
+    @property
+    def metainfo(self) -> dict:
+        """What MMEngine's loops and hooks read about a dataset."""
+        return {
+            "tasks": tuple(dict.fromkeys(self.tasks)),
+            "num_embeddings": self.num_embeddings,
+            "grid": self.grid,
+            "tokenizer_fingerprint": self.tokenizer_fingerprint,
+        }
+
+    def __len__(self) -> int:
+        """Number of sentences in one epoch."""
+        return int(self._bounds[-1])
+
+    def __iter__(self) -> Iterator[dict]:
+        """The sentences of epoch 0; indexing alone would never end, as it goes on to later epochs."""
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> dict:
+        """One sentence.
+
+        Args:
+            index: ``epoch * len(self) + sentence``.
+
+        Returns:
+            ``inputs``: LongTensor L. ``data_samples``: BaseDataElement with metainfo ``task``, ``sentence``,
+            ``epoch`` and ``clip_shape`` (pictures in a clip, tokens of a picture).
+        """
+        if index < 0:
+            raise IndexError(f"sentence index must not be negative, got {index}")
+        epoch, sentence = divmod(int(index), len(self))
+        number = int(np.searchsorted(self._bounds, sentence, side="right")) - 1
+        store, clips_per_sentence = self.stores[number], self._clips_per_sentence[number]
+        start = (sentence - int(self._bounds[number])) * clips_per_sentence
+        clips = self._grouping(number, epoch)[start : start + clips_per_sentence]
+        tokens = np.concatenate([store[int(clip)].reshape(-1) for clip in clips])
+        return {
+            "inputs": torch.from_numpy(tokens.astype(np.int64)),
+            "data_samples": BaseDataElement(metainfo={"task": store.task, "sentence": sentence, "epoch": epoch}),
+        }
+
+    def _grouping(self, number: int, epoch: int) -> np.ndarray:
+        """Order in which the clips of a store are laid end to end in an epoch; kept until another epoch is asked."""
+        if self.assembly == "fixed":
+            epoch = 0
+        if number not in self._groupings or self._groupings[number][0] != epoch:
+            # RandomState, not Generator: numpy promises that its stream never changes between versions, so that
+            # sentence i of a cached teacher stays what it was.
+            random = np.random.RandomState([self.seed, number, epoch])
+            self._groupings[number] = (epoch, random.permutation(len(self.stores[number])))
+        return self._groupings[number][1]
+
+    def _common_length(self) -> int:
+        lengths = [
+            clips * store.clip_shape[0] * store.clip_shape[1]
+            for store, clips in zip(self.stores, self._clips_per_sentence, strict=True)
+        ]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"with context {self.context}, sentences of the stores differ in length: "
+                + "; ".join(
+                    f"{store.path} has clips of {store.clip_shape[0]} x {store.clip_shape[1]} tokens "
+                    f"and sentences of {length}"
+                    for store, length in zip(self.stores, lengths, strict=True)
+                )
+                + ". Choose a context that gives the same length, or train on these stores apart"
+            )
+        return lengths[0]
+
+
+def _path_of(store: str | Path | dict) -> str | Path:
+    if isinstance(store, (str, Path)):
+        return store
+    if not isinstance(store, dict) or set(store) != {"path"}:
+        raise ValueError(f"a store must be a folder or dict(path=folder), got {store!r}")
+    return store["path"]
+
+
+def _clips_per_sentence(store: TokenStore, context: int) -> int:
+    """How many clips of a store fit the context, checked against how many it has."""
+    k, tokens = store.clip_shape
+    clips = context // (k * tokens)
+    if clips < 1:
+        raise ValueError(
+            f"context {context} is shorter than one clip of {store.path}: {k} pictures x {tokens} tokens = "
+            f"{k * tokens}. Use a context of at least {k * tokens}, or clips of fewer pictures"
+        )
+    if not store.complete:
+        raise ValueError(
+            f"token store {store.path} is unfinished, with {len(store)} clips so far: "
+            "run tools/tokenize_dataset.py again, it continues where it stopped"
+        )
+    if len(store) < clips:
+        raise ValueError(
+            f"token store {store.path} has {len(store)} clips, one sentence of context {context} needs {clips}: "
+            "add data, or use a shorter context"
+        )
+    return clips
+
+
+def _check_agreement(stores: Sequence[TokenStore]) -> None:
+    """Tokens of all stores must mean the same pictures: same tokenizer, codebook and grid."""
+    first = stores[0]
+    for store in stores[1:]:
+        for key in ("tokenizer_fingerprint", "num_embeddings", "grid"):
+            if getattr(store, key) != getattr(first, key):
+                raise ValueError(
+                    f"token stores disagree in {key}: {first.path} has {getattr(first, key)!r}, "
+                    f"{store.path} has {getattr(store, key)!r}; tokenize them with the same tokenizer and picture size"
+                )

@@ -1,0 +1,39 @@
+"""Mixed precision in bfloat16 on any device, CPUs included."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from delvm_mm.registry import OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """MMEngine's ``OptimWrapper`` with the forward pass under ``torch.autocast``.
+
+    bfloat16 has the range of float32, so there is no loss scale. MMEngine's own ``AmpOptimWrapper`` (float16 with a
+    loss scale, or bfloat16) refuses to run without an accelerator.
+
+    Args:
+        dtype (str): 'bfloat16', the only type that needs no loss scale.
+        **kwargs: As for :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        ValueError: If ``dtype`` is another one.
+    """
+
+    def __init__(self, dtype: str = "bfloat16", **kwargs: Any) -> None:
+        if dtype != "bfloat16":
+            raise ValueError(f"dtype is '{dtype}', expected 'bfloat16'; for float16 use MMEngine's AmpOptimWrapper")
+        super().__init__(**kwargs)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass of a training step in bfloat16 where that is safe."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
+            yield

@@ -1,0 +1,204 @@
+"""Scores pictures that a model drew with the toolboxes' own metrics: :class:`VisionPromptEvaluator`."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.logging import print_log
+from mmengine.structures import BaseDataElement
+
+from delvm_mm.registry import EVALUATOR, METRICS, TASK_UTILS
+from delvm_mm.toolboxes import DISTRIBUTIONS, require_toolbox
+
+# Modules that register a toolbox's metrics. With upstream's packages mmseg.datasets and mmseg.models want compiled ops;
+# these do not.
+METRIC_MODULES = {
+    "mmseg": "mmseg.evaluation",
+    "mmpose": "mmpose.evaluation.metrics",
+    "mmpretrain": "mmpretrain.evaluation",
+}
+COCO_PERSON = 1  # category
+
+
+@EVALUATOR.register_module()
+class VisionPromptEvaluator(Evaluator):
+    """Reads the annotation back from each generated picture and hands it, with the truth, to metrics.
+
+    The metrics are any of MMEngine's, built from their configs and called unchanged: ``mmseg.IoUMetric``,
+    ``mmpose.PCKAccuracy``, ``mmpose.CocoMetric``, ``RestorationMetric``. A second copy of them scores the *tokenizer
+    ceiling*, the true label picture after a way through the tokenizer and back, which is what a model that gets every
+    token right draws: the difference of the two is what the language model lost.
+
+    Each data sample has ``annotation`` (what ``codec.annotation_of`` gave for the query), ``pred_picture`` (uint8
+    H x W x 3, RGB) and, for the ceiling, ``ceiling_picture`` (the same form).
+
+    Results are named ``<prefix>/<metric>`` and ``<prefix>/ceiling/<metric>``, such as ``seg/mIoU`` and
+    ``seg/ceiling/mIoU``.
+
+    Args:
+        codec (LabelCodec | dict): What drew the labels; its ``dataset_meta`` is given to the metrics.
+        metrics (dict | BaseMetric | Sequence): The metrics, as of :class:`mmengine.evaluator.Evaluator`.
+        ceiling (bool): Whether to score the tokenizer ceiling too.
+        prefix (str, optional): Name of the task, put before the names of all results.
+
+    Raises:
+        ImportError: A metric's toolbox is missing or cannot be imported.
+
+    Example:
+        >>> evaluator = VisionPromptEvaluator(
+        ...     codec=dict(type="ForegroundMaskCodec"), metrics=dict(type="mmseg.IoUMetric"), prefix="seg"
+        ... )
+        >>> mask = np.array([[0, 1], [0, 1]], np.uint8)
+        >>> drawn = evaluator.codec.encode(mask)
+        >>> evaluator.process([dict(annotation=mask, pred_picture=drawn, ceiling_picture=drawn)])
+        >>> evaluator.evaluate(size=1)
+        {'seg/aAcc': 100.0, 'seg/mIoU': 100.0, 'seg/mAcc': 100.0, 'seg/ceiling/aAcc': 100.0, ...}
+    """
+
+    def __init__(
+        self,
+        codec: Any,
+        metrics: dict | BaseMetric | Sequence[dict | BaseMetric],
+        ceiling: bool = True,
+        prefix: str | None = None,
+    ) -> None:
+        metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
+        super().__init__([_build_metric(metric) for metric in metrics])
+        self.ceiling_metrics = [_build_metric(metric, own=True) for metric in metrics] if ceiling else []
+        self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
+        self.ceiling = ceiling
+        self.prefix = prefix
+        self.dataset_meta = {}
+
+    @property
+    def dataset_meta(self) -> dict:
+        """Meta information given to the metrics: the data set's, where the codec does not have its own."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        # The runner sets the data set's. Where the two differ, the codec knows what its decoded fields mean.
+        self._dataset_meta = {**(dataset_meta or {}), **self.codec.dataset_meta}
+        if "sigmas" in self._dataset_meta:  # keypoints: the categories that CocoMetric writes beside its annotations
+            self._dataset_meta.setdefault("CLASSES", [{"id": COCO_PERSON, "name": "person"}])
+        for metric in [*self.metrics, *self.ceiling_metrics]:
+            metric.dataset_meta = deepcopy(self._dataset_meta)  # CocoMetric may change it in place
+
+    def process(self, data_samples: Sequence[BaseDataElement | dict], data_batch: Any | None = None) -> None:
+        """Decode the pictures of a batch and score them.
+
+        Args:
+            data_samples (Sequence[BaseDataElement | dict]): See the class.
+            data_batch (Any, optional): Handed to the metrics as it is.
+
+        Raises:
+            ValueError: A data sample has no annotation, or no picture to score.
+        """
+        samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
+        # Decoding everything first: a bad sample leaves no metric ahead of the others.
+        predictions = [self._fields(sample, "pred_picture") for sample in samples]
+        ceilings = [self._fields(sample, "ceiling_picture") for sample in samples] if self.ceiling else []
+        for metric in self.metrics:
+            metric.process(data_batch, predictions)
+        for metric in self.ceiling_metrics:
+            metric.process(data_batch, ceilings)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Bring the results of all processes together and compute the metrics.
+
+        Toolboxes print tables of their own (per class, per keypoint) while they do; a line in the log says whether the
+        next ones are of the predictions or of the ceiling.
+
+        Args:
+            size (int): Number of samples in the whole data set.
+
+        Returns:
+            dict[str, float]: See the class. The same in all processes.
+
+        Raises:
+            ValueError: Two metrics have a result of the same name.
+        """
+        name = f"{self.prefix}: " if self.prefix else ""
+        if self.ceiling:
+            print_log(f"{name}scores of the predictions", logger="current")
+        results = super().evaluate(size)
+        if self.ceiling:
+            print_log(f"{name}scores of the tokenizer ceiling", logger="current")
+            of_ceiling = Evaluator(self.ceiling_metrics).evaluate(size)
+            results.update({f"ceiling/{key}": value for key, value in of_ceiling.items()})
+        before = f"{self.prefix}/" if self.prefix else ""
+        # Plain numbers, which JSON can write: some metrics give numpy's.
+        return {
+            before + key: value.item() if isinstance(value, np.generic) else value for key, value in results.items()
+        }
+
+    def _fields(self, sample: dict, key: str) -> dict:
+        """What the metrics read: the sample, and what the codec makes of the picture under ``key`` and the truth."""
+        for needed, advice in (
+            ("annotation", "load the query with a VisionPromptDataset"),
+            ("pred_picture", "let DeLVM.predict answer it first"),
+            ("ceiling_picture", "let DeLVM.predict answer it first, or build the evaluator with ceiling=False"),
+        ):
+            if needed in (key, "annotation") and sample.get(needed) is None:
+                name = sample.get("img_path") or sample.get("sample_idx")
+                raise ValueError(f"data sample {name!r} has no {needed}, it has {sorted(sample)}: {advice}")
+        fields = self.codec.to_fields(truth=sample["annotation"], prediction=self.codec.decode(sample[key]))
+        fields = {**sample, **{name: _to_tensors(field) for name, field in fields.items()}}
+        if "keypoints" in fields.get("gt_instances", ()) and "sample_idx" in sample:
+            fields.update(_coco_fields(fields["gt_instances"], sample["sample_idx"], sample[key].shape[:2]))
+        return fields
+
+
+def _build_metric(metric: dict | BaseMetric, own: bool = False) -> BaseMetric:
+    """Build a metric from its config; take one that is built as it is, or copy it where it has to be our own."""
+    if not isinstance(metric, dict):
+        return deepcopy(metric) if own else metric
+    scope = metric["type"].partition(".")[0] if isinstance(metric.get("type"), str) else ""
+    if scope in DISTRIBUTIONS:
+        # A registry only says that the name is unknown where the toolbox is missing or does not import.
+        require_toolbox(METRIC_MODULES.get(scope, scope))
+    return METRICS.build(metric)
+
+
+def _to_tensors(field: Any) -> Any:
+    """Turn the ``data`` of a field into a tensor: toolboxes keep pixels as tensors and instances as arrays."""
+    if isinstance(field, dict) and isinstance(field.get("data"), np.ndarray):
+        return {**field, "data": torch.from_numpy(np.ascontiguousarray(field["data"]))}
+    return field
+
+
+def _coco_fields(truth: dict, sample_idx: int, shape: tuple[int, int]) -> dict:
+    """What CocoMetric reads beside the instances: the sample as a COCO image of its own, and its annotations.
+
+    Coordinates are those of the picture that was drawn, so an annotation file of the original images is of no use.
+    The area of an instance is that of its box, where the codec does not give ``areas``: COCO's own, of the outline,
+    is smaller, and its keypoint similarity stricter.
+
+    Args:
+        truth (dict): ``keypoints`` N x K x 2, ``keypoints_visible`` N x K (x 1), ``bboxes`` N x 4 (x1, y1, x2, y2).
+        sample_idx (int): Number of the sample in its data set.
+        shape (tuple[int, int]): Height and width of the picture.
+    """
+    sample_idx = int(sample_idx)  # it is written to JSON
+    keypoints = np.asarray(truth["keypoints"], np.float64)
+    visible = np.asarray(truth["keypoints_visible"]).reshape(keypoints.shape[:2]) > 0
+    annotations = []
+    for person, (points, seen) in enumerate(zip(keypoints, visible, strict=True)):
+        x1, y1, x2, y2 = (float(side) for side in truth["bboxes"][person])
+        annotations.append(
+            {
+                # Not 0: COCO's evaluation takes a match with annotation 0 for none.
+                "id": sample_idx * 1000 + person + 1,
+                "image_id": sample_idx,
+                "category_id": COCO_PERSON,
+                "keypoints": np.where(seen[:, None], np.column_stack([points, 2 * seen]), 0.0).ravel().tolist(),
+                "num_keypoints": int(seen.sum()),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": float(truth["areas"][person]) if "areas" in truth else (x2 - x1) * (y2 - y1),
+                "iscrowd": 0,
+            }
+        )
+    return {"id": sample_idx, "img_id": sample_idx, "ori_shape": shape, "raw_ann_info": annotations}

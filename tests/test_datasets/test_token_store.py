@@ -1,0 +1,214 @@
+"""Token stores: what is written is what is read, also after a kill, and every kind of damage has its own message."""
+
+import hashlib
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from delvm_mm.datasets import TokenStore, TokenStoreWriter, token_store
+
+SETTINGS = {
+    "clip_shape": (2, 4),
+    "grid": (2, 2),
+    "num_embeddings": 1000,
+    "tokenizer_fingerprint": "tok-a",
+    "task": "seg",
+    "source": {"type": "SomeClips", "root": "data"},
+    "seed": 3,
+    "num_augmented_copies": 10,
+    "shard_clips": 4,
+}
+
+
+@pytest.fixture
+def clips():
+    return np.random.RandomState(0).randint(0, 1000, (10, 2, 4))
+
+
+def edit_index(folder, **changes):
+    index = json.loads((folder / "index.json").read_text())
+    index.update(changes)
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def write(folder, clips):
+    writer = TokenStoreWriter(folder, **SETTINGS)
+    writer.add(clips)
+    writer.finish()
+
+
+def test_clips_come_back_across_shards(tmp_path, clips):
+    write(tmp_path / "s", clips)
+    store = TokenStore(tmp_path / "s", tokenizer_fingerprint="tok-a")
+    assert len(store) == 10 and store.complete and store.grid == (2, 2) and store.clip_shape == (2, 4)
+    assert all(np.array_equal(store[i], clips[i]) for i in range(10))
+    assert np.array_equal(store[-1], clips[9])
+    with pytest.raises(IndexError, match="10 clips"):
+        store[10]
+    store.verify()
+
+
+def test_reading_a_clip_copies_nothing(tmp_path, clips):
+    write(tmp_path / "s", clips)
+    store = TokenStore(tmp_path / "s")
+    assert isinstance(store[5], np.memmap) and np.shares_memory(store[5], store[5]) and store[5].dtype == np.uint16
+    with pytest.raises(ValueError, match="read-only"):
+        store[5][0, 0] = 1
+    assert len(pickle.dumps(store)) == len(pickle.dumps(TokenStore(tmp_path / "s")))
+
+
+def test_numpy_and_json_read_it_without_this_package(tmp_path, clips):
+    write(tmp_path / "s", clips)
+    index = json.loads((tmp_path / "s" / "index.json").read_text())
+    shards = [tmp_path / "s" / shard["file"] for shard in index["shards"]]
+    read = np.concatenate([np.load(shard, mmap_mode="r") for shard in shards])
+    assert read.dtype == np.uint16 and np.array_equal(read, clips)
+    assert [shard["clips"] for shard in index["shards"]] == [4, 4, 2] and index["num_clips"] == 10
+    assert [shard["sha256"] for shard in index["shards"]] == [
+        hashlib.sha256(shard.read_bytes()).hexdigest() for shard in shards
+    ]
+    assert {key: index[key] for key in SETTINGS} == json.loads(json.dumps(SETTINGS))
+
+
+@pytest.mark.parametrize("killed_at", range(1, 8))
+def test_a_killed_writer_continues_to_the_same_bytes(tmp_path, clips, monkeypatch, killed_at):
+    write(tmp_path / "whole", clips)
+    replace, calls = os.replace, []
+
+    def dying_replace(source, target):
+        calls.append(target)
+        if len(calls) == killed_at:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    # Three shards make eight renames: the index before the first and after each shard, and when finishing.
+    monkeypatch.setattr(token_store.os, "replace", dying_replace)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "killed", clips)
+    monkeypatch.undo()
+    if (tmp_path / "killed" / "index.json").exists():
+        left = TokenStore(tmp_path / "killed")
+        left.verify()
+        assert not left.complete
+    writer = TokenStoreWriter(tmp_path / "killed", **SETTINGS)
+    writer.add(clips[writer.num_clips :])
+    writer.finish()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("key, value", [("tokenizer_fingerprint", "tok-b"), ("seed", 4), ("shard_clips", 8)])
+def test_a_store_with_other_settings_is_left_alone(tmp_path, clips, key, value):
+    write(tmp_path / "s", clips)
+    before = contents(tmp_path / "s")
+    with pytest.raises(FileExistsError, match=f"other settings: {key} is .*{value}"):
+        TokenStoreWriter(tmp_path / "s", **(SETTINGS | {key: value}))
+    assert contents(tmp_path / "s") == before
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"notes\.txt"):
+        TokenStoreWriter(tmp_path, **SETTINGS)
+    assert contents(tmp_path) == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize(
+    "clips, message",
+    [
+        (np.zeros((1, 2, 5), int), "2 x 4"),
+        (np.zeros((1, 2, 4)), "float64"),
+        (np.full((1, 2, 4), 1000), "to 1000, but the codebook has 1000"),
+        (np.full((1, 2, 4), -1), "from -1"),
+    ],
+)
+def test_clips_that_do_not_fit_are_refused(tmp_path, clips, message):
+    with pytest.raises(ValueError, match=message):
+        TokenStoreWriter(tmp_path / "s", **SETTINGS).add(clips)
+
+
+def test_settings_that_contradict_are_refused(tmp_path):
+    for change, message in [
+        ({"grid": (2, 3)}, "grid"),
+        ({"num_embeddings": 70000}, "uint16"),
+        ({"shard_clips": 0}, "1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            TokenStoreWriter(tmp_path / "s", **(SETTINGS | change))
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_store_of_another_tokenizer_is_refused_by_name(tmp_path, clips):
+    write(tmp_path / "s", clips)
+    with pytest.raises(ValueError, match=r"made with tokenizer 'tok-a', expected 'tok-b'"):
+        TokenStore(tmp_path / "s", tokenizer_fingerprint="tok-b")
+
+
+def test_missing_parts_are_named(tmp_path, clips):
+    with pytest.raises(FileNotFoundError, match="no token store at"):
+        TokenStore(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no index\.json"):
+        TokenStore(tmp_path)
+    write(tmp_path / "s", clips)
+    (tmp_path / "s" / "shard-000001.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"shard-000001\.npy is missing"):
+        TokenStore(tmp_path / "s")
+
+
+def test_a_wrong_index_is_named(tmp_path, clips):
+    write(tmp_path / "s", clips)
+    edit_index(tmp_path / "s", version=2)
+    with pytest.raises(ValueError, match="version 2"):
+        TokenStore(tmp_path / "s")
+    edit_index(tmp_path / "s", version=1, shards=[{"file": "shard-000000.npy"}])
+    with pytest.raises(ValueError, match=r"shards\[0\]\.clips"):
+        TokenStore(tmp_path / "s")
+    (tmp_path / "s" / "index.json").write_text("{}")
+    with pytest.raises(ValueError, match="not the index of a token store"):
+        TokenStore(tmp_path / "s")
+    (tmp_path / "s" / "index.json").write_text('{"format": ')
+    with pytest.raises(ValueError, match="not valid JSON"):
+        TokenStore(tmp_path / "s")
+
+
+def test_a_truncated_shard_is_found_on_opening(tmp_path, clips):
+    write(tmp_path / "s", clips)
+    shard = tmp_path / "s" / "shard-000000.npy"
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(ValueError, match=r"shard-000000\.npy has \d+ bytes"):
+        TokenStore(tmp_path / "s")
+
+
+def replace_shard(folder, array, checksum):
+    """Put another array in the place of the first shard, with an index that knows its size."""
+    np.save(folder / "shard-000000.npy", array)
+    content = (folder / "shard-000000.npy").read_bytes()
+    shards = json.loads((folder / "index.json").read_text())["shards"]
+    shards[0]["bytes"] = len(content)
+    if checksum:
+        shards[0]["sha256"] = hashlib.sha256(content).hexdigest()
+    edit_index(folder, shards=shards)
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 2, 4), np.int16), np.zeros((4, 4, 2), np.uint16)])
+def test_a_shard_of_other_type_or_shape_is_refused(tmp_path, clips, array):
+    write(tmp_path / "s", clips)
+    replace_shard(tmp_path / "s", array, checksum=True)
+    with pytest.raises(ValueError, match=r"uint16 of shape \(4, 2, 4\)"):
+        TokenStore(tmp_path / "s")[0]
+
+
+def test_verify_finds_changed_tokens_and_tokens_outside_the_codebook(tmp_path, clips):
+    write(tmp_path / "s", clips)
+    replace_shard(tmp_path / "s", np.zeros((4, 2, 4), np.uint16), checksum=False)
+    with pytest.raises(ValueError, match=r"shard-000000\.npy has sha256"):
+        TokenStore(tmp_path / "s").verify()
+    replace_shard(tmp_path / "s", np.full((4, 2, 4), 1000, np.uint16), checksum=True)
+    with pytest.raises(ValueError, match="holds token 1000, but the codebook has 1000"):
+        TokenStore(tmp_path / "s").verify()

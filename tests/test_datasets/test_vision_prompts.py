@@ -1,0 +1,142 @@
+"""Prompts: which pairs stand before which query, and what the evaluator finds in the sample."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from delvm_mm.datasets import VisionPromptDataset
+from delvm_mm.registry import DATASETS
+
+
+@DATASETS.register_module()
+class LabelledGreys(Dataset):
+    """Sample i: a picture of grey level offset + i, its label of grey level 255 - i."""
+
+    def __init__(self, count=10, offset=0, size=4, task="seg"):
+        self.count, self.offset, self.size, self.task, self.reads = count, offset, size, task, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.reads += 1
+        shape = (self.size, self.size, 3)
+        return {
+            "img": np.full(shape, self.offset + index, np.uint8),
+            "label": np.full(shape, 255 - index, np.uint8),
+            "annotation": index,
+            "task": self.task,
+            "sample_idx": index,
+            "img_path": f"{self.offset + index}.png",
+        }
+
+
+def levels(sample):
+    assert (sample["inputs"] == sample["inputs"][:, :1, :1, :1]).all()
+    return sample["inputs"][:, 0, 0, 0].tolist()
+
+
+def test_a_sample_is_the_pairs_then_the_query():
+    dataset = VisionPromptDataset(LabelledGreys(), LabelledGreys(5, offset=100), prompt_indices=[7, 2, 4])
+    sample = dataset[3]
+    assert sample["inputs"].dtype == torch.uint8 and sample["inputs"].shape == (7, 3, 4, 4)
+    assert levels(sample) == [7, 248, 2, 253, 4, 251, 103]
+    element = sample["data_samples"]
+    assert element.metainfo == {"task": "seg", "sample_idx": 3, "img_path": "103.png", "prompt": (7, 2, 4)}
+    assert element.annotation == 3 and (element.label_picture == 252).all() and (element.query_picture == 103).all()
+    assert element.prompt_pictures.shape == (6, 4, 4, 3) and element.prompt_pictures.dtype == np.uint8
+    assert len(dataset) == 5
+    with pytest.raises(IndexError):
+        dataset[5]
+
+
+def test_fixed_shows_all_queries_the_same_pairs_and_reads_them_once():
+    support = LabelledGreys()
+    dataset = VisionPromptDataset(support, LabelledGreys(6), seed=1)
+    prompts = {sample["data_samples"].prompt for sample in dataset}
+    assert len(prompts) == 1 and len(set(prompts.pop())) == 3 and support.reads == 3
+    assert len({VisionPromptDataset(support, LabelledGreys(6), seed=s).prompt_indices for s in range(5)}) > 1
+
+
+def test_random_depends_on_seed_and_query_only():
+    def prompts(order, seed=0):
+        dataset = VisionPromptDataset(LabelledGreys(), LabelledGreys(6), selection="random", seed=seed)
+        return {i: dataset[i]["data_samples"].prompt for i in order}
+
+    assert prompts(range(6)) == prompts([5, 3, 1, 0, 2, 4]) != prompts(range(6), seed=1)
+    assert len(set(prompts(range(6)).values())) > 1
+
+
+@pytest.mark.parametrize("as_config", [True, False])
+def test_a_query_never_sees_its_own_pair(as_config):
+    clips = {"type": "LabelledGreys", "count": 4} if as_config else LabelledGreys(4)
+    dataset = VisionPromptDataset(clips, clips, selection="random")
+    assert len(dataset) == 4
+    for index in range(4):
+        assert sorted(dataset[index]["data_samples"].prompt) == [i for i in range(4) if i != index]
+    fixed = VisionPromptDataset(clips, clips, prompt_indices=[0, 2, 3])
+    assert [sample["data_samples"].sample_idx for sample in fixed] == [1]
+
+
+@pytest.mark.parametrize("selection", ["fixed", "random"])
+def test_workers_change_nothing(selection):
+    config = {
+        "type": "VisionPromptDataset",
+        "support": {"type": "LabelledGreys"},
+        "query": {"type": "LabelledGreys", "count": 6, "offset": 100},
+        "selection": selection,
+    }
+    alone, shared = ([*DataLoader(DATASETS.build(config), batch_size=None, num_workers=n)] for n in (0, 2))
+    assert all(torch.equal(a["inputs"], b["inputs"]) for a, b in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"num_pairs": 11}, "num_pairs is 11, but the support dataset has 10 clips"),
+        ({"num_pairs": 0}, "at least 1"),
+        ({"selection": "best"}, "'fixed' or 'random'"),
+        ({"seed": -1}, "seed"),
+        ({"prompt_indices": [1, 2]}, "must be 3 different numbers"),
+        ({"prompt_indices": [1, 2, 2]}, "must be 3 different numbers"),
+        ({"prompt_indices": [1, 2, 10]}, "not all in the support dataset of 10"),
+        ({"prompt_indices": [1, 2, 3], "selection": "random"}, "needs selection='fixed'"),
+        ({"query": LabelledGreys(0)}, "query dataset is empty"),
+    ],
+)
+def test_bad_arguments_say_what_was_expected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VisionPromptDataset(**({"support": LabelledGreys(), "query": LabelledGreys(5)} | arguments))
+
+
+def test_a_dataset_used_for_both_needs_one_clip_more():
+    clips = LabelledGreys(3)
+    with pytest.raises(ValueError, match="3 clips, one of which is the query"):
+        VisionPromptDataset(clips, clips)
+
+
+def test_pictures_that_do_not_fit_together_are_named():
+    for query in (LabelledGreys(size=8), LabelledGreys(task="pose")):
+        with pytest.raises(ValueError, match=r"support clip \d .* query 0 "):
+            VisionPromptDataset(LabelledGreys(), query)[0]
+    with pytest.raises(ValueError, match="sample 0 of the query dataset lacks img, label, annotation"):
+        VisionPromptDataset(LabelledGreys(), [{"task": "seg"}])[0]
+
+
+@pytest.mark.parametrize(
+    "task, codec", [("seg", "ForegroundMaskCodec"), ("pose", "SkeletonCodec"), ("derain", "RestorationCodec")]
+)
+def test_every_task_of_the_procedural_scenes_makes_prompts(task, codec):
+    scenes = {
+        "type": "ProceduralScenes",
+        "task": task,
+        "size": 64,
+        "length": 4,
+        "pipeline": [{"type": "DrawLabel", "codec": {"type": codec}}],
+    }
+    dataset = VisionPromptDataset(scenes, scenes | {"start": 100}, num_pairs=2)
+    sample = dataset[1]
+    assert sample["inputs"].shape == (5, 3, 64, 64) and sample["data_samples"].task == task
+    drawn = dataset.query.pipeline.transforms[0].codec.encode(sample["data_samples"].annotation)
+    assert np.array_equal(drawn, sample["data_samples"].label_picture)

@@ -1,0 +1,130 @@
+"""Tokenize the datasets of a config into token stores; run again after a stop, it continues where it was.
+
+The config defines::
+
+    tokenizer = "vqgan-f16-8192-laion"  # a folder, or dict(type="VQGAN", ...)
+    stores = [dict(dataset=dict(type=..., pipeline=[..., dict(type="PackClip")]), out="data/tokens/seg"), ...]
+    tokenization = dict(batch_clips=16, num_workers=4)  # optional: for all stores
+
+A store may also have ``source``, ``seed``, ``num_augmented_copies`` and ``shard_clips``, which its index notes.
+"""
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from delvm_mm.datasets import load_tokenizer, tokenize_clips
+from delvm_mm.registry import DATASETS
+
+STORE_KEYS = ("dataset", "out", "source", "seed", "num_augmented_copies", "shard_clips")
+TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_args(arguments)
+    try:
+        config = Config.fromfile(args.config)
+        if args.cfg_options:
+            config.merge_from_dict(args.cfg_options)
+        tokenize_stores(config, args.device)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        # From a worker process comes its whole traceback as the message; the last line says what was wrong.
+        message = str(error).strip()
+        sys.exit(f"{args.config}: {message.splitlines()[-1] if message.startswith('Caught ') else message}")
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file with 'tokenizer' and 'stores'")
+    parser.add_argument("--device", help="where to encode, e.g. cuda:0 or cpu; by default a GPU if there is one")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")
+    return parser.parse_args(arguments)
+
+
+def tokenize_stores(config: Config, device: str | None = None) -> None:
+    """Tokenize each store of a config, one after another."""
+    init_default_scope(config.get("default_scope", "delvm_mm"))
+    for key in ("tokenizer", "stores"):
+        if not config.get(key):
+            raise ValueError(
+                f"no {key!r} in the config; it defines tokenizer = ... and stores = [dict(dataset, out), ...]"
+            )
+    options = dict(config.get("tokenization", {}))
+    _check_keys(options, "tokenization", TOKENIZATION_KEYS)
+    options.setdefault("num_workers", _default_num_workers())
+    stores = [dict(store) for store in config.stores]
+    for number, store in enumerate(stores):
+        _check_keys(store, f"stores[{number}]", STORE_KEYS, required=("dataset", "out"))
+    tokenizer = load_tokenizer(config.tokenizer)
+    for store in stores:
+        dataset_config, out = store.pop("dataset"), store.pop("out")
+        store.setdefault("source", json.loads(json.dumps(dataset_config, default=_plain)))
+        store.setdefault("seed", dataset_config.get("seed") or 0)
+        _tokenize_store(DATASETS.build(dataset_config), tokenizer, out, device, options | store)
+
+
+def _tokenize_store(dataset: Any, tokenizer: Any, out: str, device: str | None, options: dict) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _ClipsPerSecond(),
+        TimeRemainingColumn(),
+    )
+    earlier = []
+    with Progress(*columns) as bar:
+        row = bar.add_task(out, total=len(dataset))
+
+        def show(done: int, total: int) -> None:
+            if earlier:
+                bar.update(row, completed=done)
+            else:
+                earlier.append(done)
+                # What an earlier run did counts in the bar, not in the rate.
+                bar.reset(row, completed=done, total=total)
+
+        store = tokenize_clips(dataset, tokenizer, out, device=device, progress=show, **options)
+    if earlier[0] == len(store):
+        print(f"{out}: finished before, skipped ({len(store)} clips)")
+    else:
+        resumed = f", the first {earlier[0]} by an earlier run" if earlier[0] else ""
+        print(f"{out}: {len(store)} clips of {store.clip_shape[0]} x {store.clip_shape[1]} tokens{resumed}")
+
+
+class _ClipsPerSecond(ProgressColumn):
+    def render(self, task: Any) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} clips/s")
+
+
+def _check_keys(given: dict, name: str, known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
+    missing = [key for key in required if key not in given]
+    unknown = [key for key in given if key not in known]
+    if missing or unknown:
+        raise ValueError(
+            f"{name} "
+            + " and ".join([f"lacks {missing}"] * bool(missing) + [f"has unknown keys {unknown}"] * bool(unknown))
+            + f"; it may have {', '.join(known)}"
+        )
+
+
+def _default_num_workers() -> int:
+    """A core stays free for the process that encodes; beyond 8, readers seldom are what is waited for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores - 1, 1), 8)
+
+
+def _plain(value: Any) -> str:
+    """Config values that JSON does not know, by a name that is the same in every run."""
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else str(value)
+
+
+if __name__ == "__main__":
+    main()
