@@ -1,0 +1,394 @@
+"""SkeletonCodec: what is drawn, what is read back from clean and degraded pictures, and mmpose's metrics on it."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from delvm_mm.codecs import SkeletonCodec, mpii_to_coco
+from delvm_mm.registry import TASK_UTILS
+
+
+def turn(angle):
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def random_pose(rng, size, scale=(0.4, 0.95)):
+    """A plausible COCO-17 person (17×2) seen from the front, the side or the back, anywhere in the picture."""
+    view = rng.choice(["front", "side", "back"])
+    width = {"front": 1.0, "side": rng.uniform(-0.25, 0.25), "back": -1.0}[view]
+    body = turn(rng.normal(0, 0.35))
+    down = np.array([0.0, 1.0])
+    pose = np.zeros((17, 2))
+    pose[5], pose[6] = body @ [0.19 * width, 0], body @ [-0.19 * width, 0]
+    pose[11], pose[12] = body @ [0.12 * width, 0.55], body @ [-0.12 * width, 0.55]
+    head = body @ turn(rng.normal(0, 0.2))
+    middle = head @ [0, -0.25]
+    facing = rng.choice([-1, 1]) if view == "side" else rng.uniform(-0.6, 0.6)
+    mirrored = -1 if view == "back" else 1
+    pose[0] = middle + head @ [0.08 * facing, 0.02]
+    for joint, (x, y) in {1: (0.05, -0.05), 2: (-0.05, -0.05), 3: (0.1, -0.03), 4: (-0.1, -0.03)}.items():
+        shift = 0.05 * facing * (1 if joint < 3 else -1)
+        pose[joint] = middle + head @ [x * mirrored * (1 - 0.5 * abs(facing)) + shift, y]
+    for shoulder, elbow, wrist in ((5, 7, 9), (6, 8, 10)):
+        upper = rng.uniform(-2.6, 2.6) if rng.random() < 0.5 else rng.normal(0, 0.5)
+        pose[elbow] = pose[shoulder] + body @ turn(upper) @ down * 0.3
+        pose[wrist] = pose[elbow] + body @ turn(upper + rng.uniform(-2.3, 2.3)) @ down * 0.27
+    for hip, knee, ankle in ((11, 13, 15), (12, 14, 16)):
+        thigh = rng.normal(0, 0.5)
+        pose[knee] = pose[hip] + body @ turn(thigh) @ down * 0.45
+        pose[ankle] = pose[knee] + body @ turn(thigh + rng.normal(0, 0.6)) @ down * 0.42
+    pose -= pose.min(0)
+    pose *= rng.uniform(*scale) * size / pose.max()
+    return pose + rng.uniform(0, 1, 2) * np.maximum(size - 1 - pose.max(0), 0)
+
+
+def person(pose, size, visible=None):
+    seen = np.ones((1, 17)) if visible is None else np.asarray(visible)[None]
+    return dict(keypoints=pose[None], keypoints_visible=seen, img_shape=(size, size))
+
+
+def clean(picture, rng):
+    return picture
+
+
+def blurred(picture, rng):
+    return cv2.GaussianBlur(picture, (0, 0), 1.5)
+
+
+def as_jpeg(picture, rng):
+    coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def noisy(picture, rng):
+    return np.clip(picture + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8)
+
+
+def drifted(picture, rng):
+    """Colours as a tokenizer changes them: hue by 6 degrees (sigma) from place to place, paler, darker."""
+    hsv = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    field = rng.normal(0, 6, (8, 8)).astype(np.float32)
+    hue = hsv[..., 0] + cv2.resize(field, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    hsv = np.dstack([hue % 360, hsv[..., 1] * rng.uniform(0.6, 1), hsv[..., 2] * rng.uniform(0.75, 1)])
+    return np.rint(cv2.cvtColor(hsv.astype(np.float32), cv2.COLOR_HSV2RGB) * 255).clip(0, 255).astype(np.uint8)
+
+
+def part_found(codec, size, degrade, count):
+    """PCK@0.1: the part of keypoints within 0.1 of the longer side of the person's box."""
+    rng, hits = np.random.default_rng(0), []
+    for _ in range(count):
+        pose = random_pose(rng, size)
+        read = codec.decode(degrade(codec.encode(person(pose, size)), rng))["keypoints"][0]
+        hits.append(np.linalg.norm(read - pose, axis=1) <= 0.1 * np.ptp(pose, axis=0).max())
+    return np.mean(hits)
+
+
+@pytest.mark.parametrize(
+    ("degrade", "count", "least"),
+    [(clean, 150, 0.97), (blurred, 60, 0.96), (as_jpeg, 60, 0.96), (noisy, 60, 0.965), (drifted, 60, 0.9)],
+)
+def test_random_poses_are_read_back_at_256_px(degrade, count, least):
+    assert part_found(SkeletonCodec(), 256, degrade, count) >= least
+
+
+@pytest.mark.parametrize(("degrade", "least"), [(clean, 0.98), (blurred, 0.965), (as_jpeg, 0.96), (drifted, 0.93)])
+def test_smaller_discs_hide_less_at_256_px(degrade, least):
+    assert part_found(SkeletonCodec(radius=4, thickness=2), 256, degrade, 30) >= least
+
+
+@pytest.mark.parametrize(
+    ("thickness", "degrade", "least"),
+    [(1, clean, 0.92), (1, noisy, 0.92), (1, as_jpeg, 0.75), (2, clean, 0.92), (2, as_jpeg, 0.72)],
+)
+def test_random_poses_are_read_back_at_64_px(thickness, degrade, least):
+    assert part_found(SkeletonCodec(radius=2, thickness=thickness), 64, degrade, 30) >= least
+
+
+def test_clean_positions_are_exact_to_half_a_pixel_where_nothing_overlaps():
+    codec, rng = SkeletonCodec(), np.random.default_rng(0)
+    y, x = np.divmod(np.arange(17), 5)
+    grid = np.stack([30 + 45 * x, 30 + 45 * y], -1).astype(float)
+    errors = []
+    for _ in range(20):
+        pose = grid + rng.uniform(-5, 5, grid.shape)
+        read = codec.decode(codec.encode(person(pose, 256)))
+        errors.append(np.linalg.norm(read["keypoints"][0] - pose, axis=1))
+    assert np.median(errors) < 0.5
+
+
+def test_keypoints_that_were_not_drawn_get_a_low_score_and_finite_places():
+    codec, rng = SkeletonCodec(radius=4, thickness=2), np.random.default_rng(3)
+    drawn, missing = [], []
+    for _ in range(40):
+        visible = rng.random(17) > 0.25
+        read = codec.decode(codec.encode(person(random_pose(rng, 256, (0.7, 0.95)), 256, visible)))
+        assert np.isfinite(read["keypoints"]).all()
+        assert read["keypoint_scores"].min() >= 0
+        assert read["keypoint_scores"].max() <= 1
+        drawn.extend(read["keypoint_scores"][0][visible])
+        missing.extend(read["keypoint_scores"][0][~visible])
+    assert np.mean(np.array(missing) < 0.1) > 0.95
+    assert np.mean(np.array(drawn) > 0.3) > 0.95
+
+
+def test_nothing_is_found_in_empty_and_grey_pictures():
+    codec = SkeletonCodec()
+    for level in (0, 128, 255):
+        read = codec.decode(np.full((32, 48, 3), level, np.uint8))
+        assert read["keypoint_scores"].max() == 0
+        assert np.isfinite(read["keypoints"]).all()
+        assert read["keypoints_visible"].shape == (1, 17)
+        assert read["img_shape"] == (32, 48)
+
+
+def test_any_picture_gives_finite_points():
+    picture = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
+    read = SkeletonCodec(radius=3, thickness=1).decode(cv2.GaussianBlur(picture, (0, 0), 3))
+    assert np.isfinite(read["keypoints"]).all()
+
+
+def test_discs_and_limbs_have_openpose_colours():
+    pose = np.zeros((17, 2))
+    visible = np.zeros(17)
+    pose[[5, 7, 9]] = [[40, 40], [40, 120], [100, 120]]  # left shoulder, elbow, wrist
+    visible[[5, 7, 9]] = 1
+    picture = SkeletonCodec().encode(person(pose, 160, visible))
+    assert picture[40, 40].tolist() == [85, 255, 0]
+    assert picture[120, 40].tolist() == [0, 255, 0]
+    assert picture[120, 100].tolist() == [0, 255, 85]
+    # limbs have 0.6 of their colour: (170, 255, 0) and (85, 255, 0)
+    assert picture[80, 40].tolist() == [102, 153, 0]
+    assert picture[120, 70].tolist() == [51, 153, 0]
+    # radius 8, and 4 to each side of the middle of a limb
+    assert picture[40, 33].any()
+    assert not picture[40, 30].any()
+    assert picture[80, 43].any()
+    assert not picture[80, 46].any()
+
+
+def test_the_neck_needs_both_shoulders():
+    pose = np.zeros((17, 2))
+    pose[5], pose[6] = (90, 50), (30, 50)
+    both, one = np.zeros(17), np.zeros(17)
+    both[[5, 6]], one[5] = 1, 1
+    assert SkeletonCodec().encode(person(pose, 120, both))[50, 60].tolist() == [255, 85, 0]
+    assert not SkeletonCodec().encode(person(pose, 120, one))[50, 60].any()
+
+
+def test_keypoints_outside_or_invisible_are_not_drawn_and_not_expected():
+    codec = SkeletonCodec()
+    pose = np.full((17, 2), np.nan)
+    pose[0], pose[9] = (20, 20), (500, 20)
+    visible = np.zeros(17)
+    visible[[0, 9]] = 1
+    annotation = person(pose, 64, visible)
+    picture = codec.encode(annotation)
+    np.testing.assert_array_equal(picture, codec.encode(person(pose, 64, np.arange(17) == 0)))
+    fields = codec.to_fields(annotation, codec.decode(picture))["gt_instances"]
+    assert fields["keypoints_visible"].sum() == 1
+    assert np.isfinite(fields["keypoints"]).all()
+
+
+def test_several_people_are_drawn_and_one_of_them_is_read():
+    codec, rng = SkeletonCodec(radius=4, thickness=2), np.random.default_rng(5)
+    found = []
+    for _ in range(20):
+        left, right = random_pose(rng, 120), random_pose(rng, 120) + np.array([130, 100])
+        both = dict(keypoints=np.stack([left, right]), keypoints_visible=np.ones((2, 17)), img_shape=(256, 256))
+        picture = codec.encode(both)
+        assert (picture[:120, :120].any(), picture[100:, 130:].any()) == (True, True)
+        read = codec.decode(picture)["keypoints"][0]
+        hits = [np.linalg.norm(read - pose, axis=1) <= 0.1 * np.ptp(pose, axis=0).max() for pose in (left, right)]
+        found.append(max(np.mean(hits, axis=1)))
+    assert np.mean(found) > 0.9
+
+
+def test_no_people_is_an_empty_picture_with_nothing_to_score():
+    codec = SkeletonCodec()
+    nobody = dict(keypoints=np.zeros((0, 17, 2)), keypoints_visible=np.zeros((0, 17)), img_shape=(32, 32))
+    picture = codec.encode(nobody)
+    assert not picture.any()
+    assert codec.to_fields(nobody, codec.decode(picture))["gt_instances"]["keypoints_visible"].sum() == 0
+
+
+def test_mpii_joints_go_to_their_places_in_coco():
+    keypoints = np.arange(32, dtype=float).reshape(1, 16, 2)
+    moved, visible = mpii_to_coco(keypoints, np.ones((1, 16)))
+    # MPII: 0 right ankle, 3 left hip, 10 right wrist, 13 left shoulder; COCO: 16, 11, 10, 5
+    np.testing.assert_array_equal(moved[0, [16, 11, 10, 5]], keypoints[0, [0, 3, 10, 13]])
+    assert visible[0].tolist() == [0] * 5 + [1] * 12
+    single, seen = mpii_to_coco(keypoints[0], np.ones(16))
+    assert (single.shape, seen.shape) == ((17, 2), (17,))
+    with pytest.raises(ValueError, match="16, 2"):
+        mpii_to_coco(np.zeros((1, 17, 2)), np.ones((1, 17)))
+
+
+def coco_people(folder):
+    content = json.loads((folder / "coco" / "test_coco.json").read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    for item in content["annotations"]:
+        points = np.array(item["keypoints"], float).reshape(1, 17, 3)
+        x, y, w, h = item["bbox"]
+        box = np.array([[x, y, x + w, y + h]])
+        visible = np.minimum(points[..., 2], 1)
+        if visible.any():
+            yield dict(
+                keypoints=points[..., :2], keypoints_visible=visible, img_shape=sizes[item["image_id"]], bbox=box
+            )
+
+
+def mpii_people(folder):
+    for item in json.loads((folder / "mpii" / "test_mpii.json").read_text()):
+        image = cv2.imread(str(folder / "mpii" / item["image"]))
+        keypoints, visible = mpii_to_coco(np.array([item["joints"]], float), np.array([item["joints_vis"]]))
+        yield dict(keypoints=keypoints, keypoints_visible=visible, img_shape=image.shape[:2], head_size=50.0)
+
+
+def scaled_to(annotation, side):
+    """The person's own square, 1.25 times as large as its box, cut out and scaled to ``side``."""
+    seen = annotation["keypoints"][annotation["keypoints_visible"] > 0]
+    low, high = seen.min(0), seen.max(0)
+    extent = 1.25 * (high - low).max() + 1
+    scale = side / extent
+    moved = (annotation["keypoints"] - (low + high - extent) / 2) * scale
+    return dict(keypoints=moved, keypoints_visible=annotation["keypoints_visible"], img_shape=(side, side))
+
+
+def whole_image(annotation, side):
+    """The whole image with its longer side scaled to ``side``."""
+    scale = side / max(annotation["img_shape"])
+    moved = annotation | dict(
+        keypoints=annotation["keypoints"] * scale,
+        img_shape=tuple(round(length * scale) for length in annotation["img_shape"]),
+    )
+    return moved | ({"bbox": annotation["bbox"] * scale} if "bbox" in annotation else {})
+
+
+def pck(codec, annotations):
+    metrics = pytest.importorskip("mmpose.evaluation.metrics")
+    metric = metrics.PCKAccuracy(thr=0.1, norm_item="bbox")
+    metric.dataset_meta = codec.dataset_meta
+    for annotation in annotations:
+        truth = codec.annotation_of(annotation)
+        metric.process([{}], [codec.to_fields(truth, codec.decode(codec.encode(truth)))])
+    return metric.evaluate(len(annotations))["PCK"]
+
+
+@pytest.mark.parametrize("people", [coco_people, mpii_people])
+def test_pck_accuracy_on_real_people_at_256_px(shared, people):
+    annotations = [scaled_to(annotation, 256) for annotation in people(shared / "samples")]
+    assert pck(SkeletonCodec(radius=4, thickness=2), annotations) >= 0.97
+
+
+@pytest.mark.parametrize("people", [coco_people, mpii_people])
+def test_pck_accuracy_on_small_people_in_whole_images_at_256_px(shared, people):
+    # The radius shrinks with the image, from 8 at COCO's 640 px to 3: the smallest person here is 33 px high.
+    annotations = [whole_image(annotation, 256) for annotation in people(shared / "samples")]
+    assert pck(SkeletonCodec(radius=3, thickness=1.5), annotations) >= 0.97
+
+
+@pytest.mark.parametrize("people", [coco_people, mpii_people])
+def test_pck_accuracy_on_real_people_on_the_canvas_of_their_image(shared, people):
+    annotations = list(people(shared / "samples"))
+    assert pck(SkeletonCodec(), annotations) >= 0.97
+
+
+def test_pck_accuracy_reads_all_three_norms():
+    metrics = pytest.importorskip("mmpose.evaluation.metrics")
+    codec = SkeletonCodec(radius=4, thickness=2)
+    pose = random_pose(np.random.default_rng(1), 256, (0.9, 0.95))
+    truth = person(pose, 256) | dict(head_size=30.0, bbox=np.array([[0, 0, 255, 255]]))
+    metric = metrics.PCKAccuracy(thr=0.2, norm_item=["bbox", "head", "torso"])
+    metric.process([{}], [codec.to_fields(truth, codec.decode(codec.encode(truth)))])
+    result = metric.evaluate(1)
+    assert set(result) == {"PCK", "PCKh", "tPCK"}
+    assert result["PCK"] > 0.9
+
+
+def test_coco_metric_without_an_annotation_file_gives_a_perfect_score_to_the_truth():
+    metrics = pytest.importorskip("mmpose.evaluation.metrics")
+    codec, rng = SkeletonCodec(radius=4, thickness=2), np.random.default_rng(2)
+    metric = metrics.CocoMetric(score_mode="bbox", nms_mode="none")
+    metric.dataset_meta = codec.dataset_meta
+    for number in range(3):
+        results = person(random_pose(rng, 256), 256) | dict(img_id=number, id=number + 1)
+        truth = codec.annotation_of(results)
+        prediction = dict(keypoints=truth["keypoints"], keypoint_scores=np.ones((1, 17)))
+        metric.process([{}], [codec.to_fields(truth, prediction)])
+    assert metric.evaluate(3)["coco/AP"] == pytest.approx(1.0)
+
+
+def test_of_several_people_the_largest_is_scored():
+    codec, rng = SkeletonCodec(), np.random.default_rng(0)
+    small, large = random_pose(rng, 100), random_pose(rng, 256, (0.9, 0.95))
+    truth = dict(
+        keypoints=np.stack([small, large]),
+        keypoints_visible=np.full((2, 17), 2),
+        img_shape=(256, 256),
+        head_size=[10, 20],
+    )
+    prediction = dict(keypoints=large[None], keypoint_scores=np.ones((1, 17)))
+    chosen = codec.to_fields(truth, prediction)["gt_instances"]
+    np.testing.assert_allclose(chosen["keypoints"], large[None], rtol=1e-5)
+    np.testing.assert_allclose(chosen["bboxes"][0], [*large.min(0), *large.max(0)], rtol=1e-5)
+    assert chosen["head_size"].tolist() == [20]
+
+
+def test_the_registry_builds_it_from_a_config():
+    codec = TASK_UTILS.build(dict(type="SkeletonCodec", radius=4, thickness=2))
+    assert (codec.radius, codec.thickness, codec.background) == (4, 2, (0, 0, 0))
+    assert len(set(codec.palette)) == 18
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (dict(radius="8"), TypeError, "radius"),
+        (dict(radius=0), ValueError, "radius"),
+        (dict(radius=4, thickness=5), ValueError, "thickness"),
+        (dict(visible_thr=1), ValueError, "visible_thr"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        SkeletonCodec(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(keypoints=np.zeros((1, 16, 2))), ValueError, "mpii_to_coco"),
+        (dict(keypoints=np.zeros((17, 2))), ValueError, "17, 2"),
+        (dict(keypoints=np.full((1, 17, 2), np.nan)), ValueError, "NaN"),
+        (dict(keypoints=np.full((1, 17, 2), "a")), TypeError, "numbers"),
+        (dict(keypoints_visible=np.ones((2, 17))), ValueError, "keypoints_visible"),
+        (dict(keypoints_visible=np.full((1, 17), np.nan)), ValueError, "NaN"),
+        (dict(img_shape=(0, 10)), ValueError, "img_shape"),
+        (dict(img_shape=(10.5, 10)), ValueError, "img_shape"),
+    ],
+)
+def test_wrong_annotations_are_refused(change, error, message):
+    good = dict(keypoints=np.zeros((1, 17, 2)), keypoints_visible=np.ones((1, 17)), img_shape=(64, 64))
+    with pytest.raises(error, match=message):
+        SkeletonCodec().encode(good | change)
+
+
+def test_missing_keys_and_wrong_pictures_are_refused():
+    codec = SkeletonCodec()
+    good = person(np.zeros((17, 2)), 64)
+    with pytest.raises(ValueError, match="img_shape"):
+        codec.encode(dict(keypoints=good["keypoints"], keypoints_visible=good["keypoints_visible"]))
+    with pytest.raises(TypeError, match="dict"):
+        codec.encode(good["keypoints"])
+    with pytest.raises(ValueError, match="keypoints_visible"):
+        codec.annotation_of(dict(keypoints=good["keypoints"]))
+    with pytest.raises(ValueError, match="H×W×3"):
+        codec.decode(np.zeros((64, 64), np.uint8))
+    with pytest.raises(TypeError, match="float32"):
+        codec.decode(np.zeros((64, 64, 3), np.float32))
+    with pytest.raises(ValueError, match="prediction"):
+        codec.to_fields(good, dict(keypoints=np.zeros((1, 16, 2)), keypoint_scores=np.zeros((1, 16))))
+    with pytest.raises(ValueError, match="boxes"):
+        codec.to_fields(good | dict(bbox=np.zeros((2, 4))), codec.decode(codec.encode(good)))

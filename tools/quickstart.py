@@ -1,0 +1,168 @@
+"""The quick start: from nothing to a distilled model scored on three tasks, on built-in data and two CPU cores.
+
+Trains a tokenizer, tokenizes scenes, trains a teacher, distils a student and scores it. A step that is finished is
+skipped when the command is run again, a training that was interrupted goes on from its last checkpoint.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+TASKS = ("seg", "pose", "derain")
+TRAINING_LINE = re.compile(r"Iter\(train\) *\[ *(\d+)/(\d+)\](.*)")
+console = Console(highlight=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--long", action="store_true", help="the longer schedule (about an hour on 2 cores), in work_dirs/mini_long"
+    )
+    parser.add_argument("--from-scratch", action="store_true", help="delete what an earlier run has left")
+    args = parser.parse_args()
+    configs = ROOT / "configs" / ("mini_long" if args.long else "mini")
+    work = ROOT / "work_dirs" / ("mini_long" if args.long else "quickstart")
+    if args.from_scratch:
+        shutil.rmtree(work, ignore_errors=True)
+    os.chdir(ROOT)
+    start = time.perf_counter()
+    steps: list[tuple[str, Path, Callable[[], None]]] = [
+        ("train a tokenizer", work / "tokenizer/pretrained/config.json", lambda: train(configs / "tokenizer.py", work)),
+        ("tokenize scenes", work / "tokens/done", lambda: tokenize(configs / "tokens.py", work)),
+        ("train the teacher", work / "teacher/done", lambda: train(configs / "teacher.py", work)),
+        ("distil the student", work / "student_kd/done", lambda: train(configs / "student_kd.py", work)),
+        ("score the student", work / "student.json", lambda: score(configs, work, trained=True)),
+        ("score an untrained one", work / "untrained.json", lambda: score(configs, work, trained=False)),
+    ]
+    for number, (title, product, run) in enumerate(steps, start=1):
+        if product.exists():
+            console.print(f"[{number}/{len(steps)}] {title}: finished before", markup=False)
+            continue
+        console.print(f"[{number}/{len(steps)}] {title}", markup=False)
+        begin = time.perf_counter()
+        run()
+        if product.name == "done":
+            product.touch()
+        console.print(f"      {time.perf_counter() - begin:.0f} s")
+    summarize(work, time.perf_counter() - start)
+
+
+def train(config: Path, work: Path) -> None:
+    """Train from a config, going on from its last checkpoint if there is one."""
+    folder = work / config.stem
+    with Progress(
+        TextColumn("     "), BarColumn(30), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"), console=console,
+    ) as bar:
+        row = bar.add_task("", total=None, losses="starting")
+
+        def show(line: str) -> None:
+            if found := TRAINING_LINE.search(line):
+                done, total, rest = found.groups()
+                values = dict(re.findall(r"(\w+): +([\d.]+)", rest))
+                losses = [f"{key} {values[key]}" for key in ("loss", "loss_ce", "loss_kd", "tokens_per_s") if key in values]
+                bar.update(row, completed=int(done), total=int(total), losses="  ".join(losses))
+
+        run(["tools/train.py", config, "--resume"], folder.with_suffix(".log"), show)
+
+
+def tokenize(config: Path, work: Path) -> None:
+    """Tokenize the scenes; the tool has its own progress bar."""
+    run(["tools/tokenize_dataset.py", config], work / "tokens.log", console=True)
+
+
+def score(configs: Path, work: Path, trained: bool) -> None:
+    """Score the student, or the same model with its initial weights."""
+    name = "student" if trained else "untrained"
+    checkpoint = (work / "student_kd/last_checkpoint").read_text().strip() if trained else "none"
+    panels = ["--show-dir", work / "panels"] if trained else []
+    arguments = ["tools/test.py", configs / "student_kd.py", checkpoint, *panels]
+
+    def show(line: str) -> None:
+        if found := re.search(r"Iter\(test\) *\[ *(\d+)/(\d+)\]", line):
+            console.print(f"      batch {found[1]}/{found[2]}", end="\r")
+
+    run([*arguments, "--work-dir", work / "test", "--out", work / f"{name}.json"], work / f"{name}.log", show)
+
+
+def run(
+    arguments: list, log: Path, show: Callable[[str], None] | None = None, console: bool = False
+) -> None:
+    """Run a tool with its output in a log file; what it shows of it is up to ``show``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, *map(str, arguments)]
+    if console:
+        code = subprocess.run(command).returncode
+    else:
+        with log.open("a") as file, subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            for line in process.stdout:
+                file.write(line)
+                show(line)
+            code = process.wait()
+    if code:
+        tail = "" if console else "".join(log.read_text().splitlines(keepends=True)[-15:])
+        sys.exit(f"{tail}\nfailed: {' '.join(command)}\nthe whole log is in {log}; run the quick start again to go on")
+
+
+def summarize(work: Path, seconds: float) -> None:
+    """Print the table and lay one panel of each task into one picture."""
+    student, untrained = (json.loads((work / f"{name}.json").read_text()) for name in ("student", "untrained"))
+    table = Table("task", "metric", "untrained", "student", "tokenizer ceiling", title="held-out scenes")
+    for task in TASKS:
+        for key, value in student[task].items():
+            name = key.removeprefix(f"{task}/")
+            if not name.startswith("ceiling/") and name != "images_per_s":
+                ceiling = student[task][f"{task}/ceiling/{name}"]
+                table.add_row(task, name, f"{untrained[task][key]:.3f}", f"{value:.3f}", f"{ceiling:.3f}")
+    tokens = validation(work / "student_kd")
+    teacher = validation(work / "teacher")
+    console.print(table)
+    console.print(
+        f"label tokens of validation sentences: loss {tokens['token/label/loss']:.3f} nats with distillation "
+        f"(teacher {teacher['token/label/loss']:.3f}), unigram entropy {tokens['token/label/unigram_entropy']:.3f}, "
+        f"accuracy {tokens['token/label/accuracy']:.1f} %"
+    )
+    picture = draw_summary(work)
+    console.print(f"panels: {work / 'panels'}; the first of each task together: {picture}")
+    console.print(f"{seconds:.0f} s in all", style="bold")
+
+
+def validation(folder: Path) -> dict[str, float]:
+    """Last validation result in the logs of a training run."""
+    records = [
+        json.loads(line)
+        for path in sorted(folder.glob("*/vis_data/scalars.json"))
+        for line in path.read_text().splitlines()
+    ]
+    return [record for record in records if "token/loss" in record][-1]
+
+
+def draw_summary(work: Path) -> Path:
+    """One picture with a panel of each task."""
+    import numpy as np
+    from PIL import Image
+
+    from delvm_mm.visualization import stack_panels
+
+    panels = [np.asarray(Image.open(sorted((work / "panels").glob(f"{task}_*.png"))[0])) for task in TASKS]
+    path = work / "panels.png"
+    Image.fromarray(stack_panels(panels)).save(path)
+    return path
+
+
+if __name__ == "__main__":
+    main()
