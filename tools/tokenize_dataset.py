@@ -12,7 +12,6 @@ A store may also have ``source``, ``seed``, ``num_augmented_copies`` and ``shard
 import argparse
 import json
 import os
-import sys
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -20,24 +19,19 @@ from mmengine.registry import init_default_scope
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from delvm_mm.datasets import load_tokenizer, tokenize_clips
+from delvm_mm.datasets import tokenize_clips
+from delvm_mm.engine.launch import load_config, user_errors
+from delvm_mm.models import load_tokenizer
 from delvm_mm.registry import DATASETS
 
 STORE_KEYS = ("dataset", "out", "source", "seed", "num_augmented_copies", "shard_clips")
 TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips")
 
 
+@user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    try:
-        config = Config.fromfile(args.config)
-        if args.cfg_options:
-            config.merge_from_dict(args.cfg_options)
-        tokenize_stores(config, args.device)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        # From a worker process comes its whole traceback as the message; the last line says what was wrong.
-        message = str(error).strip()
-        sys.exit(f"{args.config}: {message.splitlines()[-1] if message.startswith('Caught ') else message}")
+    tokenize_stores(load_config(args.config, args.cfg_options), args.device)
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -1,6 +1,5 @@
 """Body keypoints drawn as an OpenPose-coloured skeleton, and such a skeleton read back."""
 
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -9,81 +8,20 @@ import numpy as np
 from delvm_mm.registry import TASK_UTILS
 
 from .base import LabelCodec, check_picture, pick
-
-# Colours and limbs of OpenPose (https://github.com/CMU-Perceptual-Computing-Lab/openpose) as mmpose's "openpose"
-# skeleton style has them (configs/_base_/datasets/coco_openpose.py), RGB. The 18 joints are COCO's 17 and the neck,
-# the mean of the shoulders. Order here is OpenPose's, which is also the order in which joints are drawn.
-JOINTS = (
-    ("nose", (255, 0, 0)),
-    ("neck", (255, 85, 0)),
-    ("right_shoulder", (255, 170, 0)),
-    ("right_elbow", (255, 255, 0)),
-    ("right_wrist", (170, 255, 0)),
-    ("left_shoulder", (85, 255, 0)),
-    ("left_elbow", (0, 255, 0)),
-    ("left_wrist", (0, 255, 85)),
-    ("right_hip", (0, 255, 170)),
-    ("right_knee", (0, 255, 255)),
-    ("right_ankle", (0, 170, 255)),
-    ("left_hip", (0, 85, 255)),
-    ("left_knee", (0, 0, 255)),
-    ("left_ankle", (85, 0, 255)),
-    ("right_eye", (170, 0, 255)),
-    ("left_eye", (255, 0, 255)),
-    ("right_ear", (255, 0, 170)),
-    ("left_ear", (255, 0, 85)),
+from .openpose import (
+    COCO_KEYPOINTS,
+    COCO_OF_JOINT,
+    COCO_SIGMAS,
+    JOINT_OF_COCO,
+    JOINTS,
+    LIMB_ENDS,
+    LIMB_OPACITY,
+    LIMBS,
+    MPII_KEYPOINTS,
+    NUM_KEYPOINTS,
+    SHOULDERS,
 )
-# (parent, child, RGB): a tree with the neck as its root.
-LIMBS = (
-    ("neck", "right_shoulder", (255, 0, 0)),
-    ("neck", "left_shoulder", (255, 85, 0)),
-    ("right_shoulder", "right_elbow", (255, 170, 0)),
-    ("right_elbow", "right_wrist", (255, 255, 0)),
-    ("left_shoulder", "left_elbow", (170, 255, 0)),
-    ("left_elbow", "left_wrist", (85, 255, 0)),
-    ("neck", "right_hip", (0, 255, 0)),
-    ("right_hip", "right_knee", (0, 255, 85)),
-    ("right_knee", "right_ankle", (0, 255, 170)),
-    ("neck", "left_hip", (0, 255, 225)),
-    ("left_hip", "left_knee", (0, 170, 255)),
-    ("left_knee", "left_ankle", (0, 85, 255)),
-    ("neck", "nose", (0, 0, 255)),
-    ("nose", "right_eye", (255, 0, 170)),
-    ("right_eye", "right_ear", (170, 0, 255)),
-    ("nose", "left_eye", (255, 0, 255)),
-    ("left_eye", "left_ear", (255, 0, 170)),
-)
-LIMB_OPACITY = 0.6
-COCO_KEYPOINTS = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle",
-)  # fmt: skip
-# Of the 16 keypoints of MPII (http://human-pose.mpi-inf.mpg.de); "" is what COCO does not have.
-MPII_KEYPOINTS = (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "", "", "", "", "right_wrist",
-    "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
-)  # fmt: skip
-# Per-keypoint constants of COCO's object keypoint similarity (https://cocodataset.org/#keypoints-eval).
-COCO_SIGMAS = (
-    0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089,
-    0.089,
-)  # fmt: skip
-
-_JOINT_NAMES = [name for name, _ in JOINTS]
-_NECK = _JOINT_NAMES.index("neck")
-_LIMB_ENDS = np.array([[_JOINT_NAMES.index(parent), _JOINT_NAMES.index(child)] for parent, child, _ in LIMBS])
-_JOINT_OF_COCO = np.array([_JOINT_NAMES.index(name) for name in COCO_KEYPOINTS])
-_COCO_OF_JOINT = np.array([COCO_KEYPOINTS.index(name) if name != "neck" else -1 for name in _JOINT_NAMES])
-_SHOULDERS = [COCO_KEYPOINTS.index("left_shoulder"), COCO_KEYPOINTS.index("right_shoulder")]
-_NUM_JOINTS, _NUM_LIMBS, _NUM_KEYPOINTS = len(JOINTS), len(LIMBS), len(COCO_KEYPOINTS)
-
-_SUBPIXEL_BITS = 4  # positions are drawn to a sixteenth of a pixel
-_READING_RADIUS = 4  # a picture is read at the scale where its discs have this radius, in pixels
-_HUE_SIGMA = 14.0  # degrees; neighbouring colours are 20 apart
-_PEAKS = 4  # discs of its colour that are considered for a joint
-# No limb is longer than about this part of the person's height; in the order of LIMBS.
-_LONGEST = (0.3, 0.3, 0.35, 0.35, 0.35, 0.35, 0.6, 0.45, 0.45, 0.6, 0.45, 0.45, 0.3, 0.12, 0.15, 0.12, 0.15)
+from .skeleton_reader import READING_RADIUS, SUBPIXEL_BITS, fixed_point, read_person
 
 
 @TASK_UTILS.register_module()
@@ -148,7 +86,7 @@ class SkeletonCodec(LabelCodec):
         self.visible_thr = visible_thr
         self.dataset_meta = dict(
             dataset_name="coco",
-            num_keypoints=_NUM_KEYPOINTS,
+            num_keypoints=NUM_KEYPOINTS,
             keypoint_id2name=dict(enumerate(COCO_KEYPOINTS)),
             keypoint_name2id={name: i for i, name in enumerate(COCO_KEYPOINTS)},
             sigmas=np.array(COCO_SIGMAS, np.float32),
@@ -190,16 +128,16 @@ class SkeletonCodec(LabelCodec):
             ValueError: if it is not H×W×3.
         """
         check_picture(picture, "SkeletonCodec.decode")
-        scale = _READING_RADIUS / self.radius
+        scale = READING_RADIUS / self.radius
         size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
         read = picture
         if scale != 1:
             read = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        points, scores = _read_person(read)
+        points, scores = read_person(read)
         points = (points + 0.5) * picture.shape[1::-1] / size - 0.5
-        scores = scores[None, _JOINT_OF_COCO].astype(np.float32)
+        scores = scores[None, JOINT_OF_COCO].astype(np.float32)
         return dict(
-            keypoints=points[None, _JOINT_OF_COCO].astype(np.float32),
+            keypoints=points[None, JOINT_OF_COCO].astype(np.float32),
             keypoint_scores=scores,
             keypoints_visible=(scores > self.visible_thr).astype(np.float32),
             img_shape=picture.shape[:2],
@@ -241,7 +179,7 @@ class SkeletonCodec(LabelCodec):
             ValueError: if a key is missing or a shape is wrong.
         """
         keypoints, visible, shape = self._check(truth, "to_fields, truth")
-        for key, wanted in (("keypoints", (1, _NUM_KEYPOINTS, 2)), ("keypoint_scores", (1, _NUM_KEYPOINTS))):
+        for key, wanted in (("keypoints", (1, NUM_KEYPOINTS, 2)), ("keypoint_scores", (1, NUM_KEYPOINTS))):
             given = np.shape(pick(prediction, key, "SkeletonCodec.to_fields"))
             if given != wanted:
                 raise ValueError(f"SkeletonCodec.to_fields: the prediction's {key} are {given}, expected {wanted}")
@@ -250,7 +188,7 @@ class SkeletonCodec(LabelCodec):
         sides = (boxes[:, 2:] - boxes[:, :2]).clip(0)
         which = int(np.argmax(np.where(visible.any(1), sides.prod(1), -1))) if len(keypoints) else 0
         if not len(keypoints):
-            keypoints, visible = np.zeros((1, _NUM_KEYPOINTS, 2)), np.zeros((1, _NUM_KEYPOINTS), bool)
+            keypoints, visible = np.zeros((1, NUM_KEYPOINTS, 2)), np.zeros((1, NUM_KEYPOINTS), bool)
             boxes, sides = np.zeros((1, 4)), np.zeros((1, 2))
         chosen = slice(which, which + 1)
         people = dict(
@@ -282,7 +220,7 @@ class SkeletonCodec(LabelCodec):
             raise TypeError(
                 f"{where}: {_ANNOTATION_KEYS} hold {keypoints.dtype}, {visible.dtype}, {shape.dtype}; expected numbers"
             )
-        if keypoints.ndim != 3 or keypoints.shape[1:] != (_NUM_KEYPOINTS, 2):
+        if keypoints.ndim != 3 or keypoints.shape[1:] != (NUM_KEYPOINTS, 2):
             raise ValueError(
                 f"{where}: keypoints are {keypoints.shape}, expected (N, 17, 2) in COCO's order; "
                 "mpii_to_coco maps MPII's 16 keypoints"
@@ -303,23 +241,23 @@ class SkeletonCodec(LabelCodec):
         return keypoints.astype(np.float64), visible, (int(shape[0]), int(shape[1]))
 
     def _draw_person(self, picture: np.ndarray, keypoints: np.ndarray, visible: np.ndarray) -> None:
-        points = np.where(_COCO_OF_JOINT[:, None] < 0, keypoints[_SHOULDERS].mean(0), keypoints[_COCO_OF_JOINT])
-        drawn = np.where(_COCO_OF_JOINT < 0, visible[_SHOULDERS].all(), visible[_COCO_OF_JOINT])
+        points = np.where(COCO_OF_JOINT[:, None] < 0, keypoints[SHOULDERS].mean(0), keypoints[COCO_OF_JOINT])
+        drawn = np.where(COCO_OF_JOINT < 0, visible[SHOULDERS].all(), visible[COCO_OF_JOINT])
         drawn &= _inside(points, picture.shape)
-        for (parent, child), (_, _, color) in zip(_LIMB_ENDS, LIMBS, strict=True):
+        for (parent, child), (_, _, color) in zip(LIMB_ENDS, LIMBS, strict=True):
             if drawn[parent] and drawn[child]:
                 outline = _ellipse_outline(points[parent], points[child], self.thickness)
                 x0, y0 = np.maximum(np.floor(outline.min(0)).astype(int) - 1, 0)
                 x1, y1 = np.ceil(outline.max(0)).astype(int) + 2
                 below = picture[y0:y1, x0:x1]
                 above = below.copy()
-                cv2.fillConvexPoly(above, _fixed_point(outline - [x0, y0]), color, cv2.LINE_AA, _SUBPIXEL_BITS)
+                cv2.fillConvexPoly(above, fixed_point(outline - [x0, y0]), color, cv2.LINE_AA, SUBPIXEL_BITS)
                 # blended, so that earlier limbs shine through where two cross
                 below[:] = cv2.addWeighted(below, 1 - LIMB_OPACITY, above, LIMB_OPACITY, 0)
-        radius = round(self.radius * 2**_SUBPIXEL_BITS)
+        radius = round(self.radius * 2**SUBPIXEL_BITS)
         for point, shown, (_, color) in zip(points, drawn, JOINTS, strict=True):
             if shown:
-                cv2.circle(picture, _fixed_point(point).tolist(), radius, color, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+                cv2.circle(picture, fixed_point(point).tolist(), radius, color, -1, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def mpii_to_coco(keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -345,8 +283,8 @@ def mpii_to_coco(keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray
         )
     source = [i for i, name in enumerate(MPII_KEYPOINTS) if name]
     target = [COCO_KEYPOINTS.index(MPII_KEYPOINTS[i]) for i in source]
-    moved = np.zeros((*keypoints.shape[:-2], _NUM_KEYPOINTS, 2), keypoints.dtype)
-    seen = np.zeros((*visible.shape[:-1], _NUM_KEYPOINTS), visible.dtype)
+    moved = np.zeros((*keypoints.shape[:-2], NUM_KEYPOINTS, 2), keypoints.dtype)
+    seen = np.zeros((*visible.shape[:-1], NUM_KEYPOINTS), visible.dtype)
     moved[..., target, :] = keypoints[..., source, :]
     seen[..., target] = visible[..., source]
     return moved, seen
@@ -402,271 +340,3 @@ def _ellipse_outline(start: np.ndarray, end: np.ndarray, half_width: float) -> n
     across = half_width * (np.array([-along[1], along[0]]) / length if length > 0 else np.array([0.0, 1.0]))
     angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)[:, None]
     return (start + end) / 2 + along * np.cos(angles) + across * np.sin(angles)
-
-
-def _fixed_point(points: np.ndarray) -> np.ndarray:
-    return np.round(points * 2**_SUBPIXEL_BITS).astype(np.int32)
-
-
-def _ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
-    return np.clip((values - start) / (end - start), 0, 1)
-
-
-@lru_cache(maxsize=1)
-def _color_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How much a pixel looks like each joint's disc, each limb, and nothing, by its colour in 5 bits a channel.
-
-    Hue says which; brightness tells discs (1.0) from limbs (0.6) and from limbs that cross (0.84); saturation only
-    says how far the hue can be trusted, because tokenizers wash colours out.
-
-    Returns:
-        float32 tables in [0, 1]: 32768×18 (discs), 32768×17 (limbs), 32768 (nothing).
-    """
-    levels = (np.arange(32, dtype=np.float32) * 8 + 4) / 260
-    rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(1, -1, 3)
-    hue, saturation, value = (channel.T for channel in cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)))
-
-    def hue_match(colors: list[tuple[int, int, int]]) -> np.ndarray:
-        wanted = cv2.cvtColor(np.float32([colors]) / 255, cv2.COLOR_RGB2HSV)[0, :, 0]
-        distance = np.abs((hue - wanted + 180) % 360 - 180)
-        match = np.exp(-0.5 * (distance / _HUE_SIGMA) ** 2)
-        return match * match / match.max(1, keepdims=True)  # less where another colour matches better
-
-    colored = _ramp(saturation * value, 0.1, 0.3)
-    discs = hue_match([color for _, color in JOINTS]) * colored * _ramp(value, 0.5, 0.8)
-    limbs = hue_match([color for *_, color in LIMBS]) * colored * _ramp(value, 0.15, 0.35)
-    limbs = limbs * (1 - 0.85 * _ramp(value, 0.66, 0.8))
-    nothing = 1 - _ramp(value[:, 0], 0.1, 0.3)
-    return discs.astype(np.float32), limbs.astype(np.float32), nothing.astype(np.float32)
-
-
-def _read_person(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the best skeleton in a picture whose discs have radius ``_READING_RADIUS``.
-
-    Returns:
-        Points (18×2, x and y) and scores (18, in 0..1) of the joints, in the order of ``JOINTS``.
-    """
-    height, width = picture.shape[:2]
-    value = picture.max(2)
-    lit = value > 48
-    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
-    if not len(rows):
-        return np.full((_NUM_JOINTS, 2), [(width - 1) / 2, (height - 1) / 2]), np.zeros(_NUM_JOINTS)
-    margin = 2 * _READING_RADIUS
-    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
-    crop = picture[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
-    # the brightest parts, the discs, are drawn with full brightness; tokenizers darken them
-    gain = 255 / max(np.percentile(value[lit], 98), 128)
-    crop = cv2.convertScaleAbs(cv2.GaussianBlur(crop, (3, 3), 0), alpha=gain).astype(np.int32) >> 3
-    code = crop[..., 0] << 10 | crop[..., 1] << 5 | crop[..., 2]
-    discs, limbs, nothing = (table[code] for table in _color_tables())
-
-    response = _disc_mean(discs)
-    strong, strength = _disc_peaks(discs, response)
-    rival = _look_up(response.max(2), np.nan_to_num(strong))
-    hidden = _behind_later_discs(strong, (strength > 0.5) & (strength > 0.9 * rival), discs.shape)
-    # Hidden pixels say nothing; the others speak for a joint's disc if they have its colour and against it if not.
-    fit, free = _disc_mean((1 - hidden) * (1.6 * discs - 0.6)), _disc_mean(1 - hidden)
-    peaks, _ = _disc_peaks(discs * (1 - hidden), fit)
-    tips = _limb_tips(limbs)
-    candidates, unary = [], []
-    for joint in range(_NUM_JOINTS):
-        own_tips = tips[np.isin(_LIMB_ENDS, joint).any(1)].reshape(-1, 2)
-        places = np.concatenate([peaks[joint], own_tips, strong[joint + 1 :, 0]])  # later discs are drawn over it
-        places = places[~np.isnan(places[:, 0])]
-        part_free = _look_up(free[..., joint], places)
-        score = _look_up(fit[..., joint], places) / (part_free + 0.2) - 0.3 * (1 - part_free)
-        candidates.append(places)
-        unary.append(np.where(score < 0, (1 + part_free) * score, score))
-
-    evidence = cv2.dilate(limbs, np.ones((3, 3), np.uint8)) - 1.2 * nothing[..., None]
-    reach = max(lit.any(0).sum(), lit.any(1).sum())
-    pairs = [
-        _limb_support(evidence[..., i], limbs[..., i], candidates[parent], candidates[child], _LONGEST[i] * reach)
-        for i, (parent, child) in enumerate(_LIMB_ENDS)
-    ]
-    chosen = _best_tree(unary, pairs)
-    if _set_back_strangers(chosen, candidates, unary):
-        chosen = _best_tree(unary, pairs)
-    found = chosen >= 0
-    points, scores = np.full((_NUM_JOINTS, 2), np.nan), np.zeros(_NUM_JOINTS)
-    for joint in np.flatnonzero(found):
-        points[joint] = candidates[joint][chosen[joint]]
-        scores[joint] = np.clip(unary[joint][chosen[joint]] / 0.6, 0, 1)
-    for pair, ends in zip(pairs, _LIMB_ENDS, strict=True):
-        if found[ends].all():
-            scores[ends] = np.maximum(scores[ends], 0.5 * np.clip(pair[tuple(chosen[ends])], 0, 1))
-    middle = np.array([crop.shape[1] - 1, crop.shape[0] - 1]) / 2
-    return _guess_missing(points, middle) + np.array([left, top]), scores
-
-
-def _disc_mean(maps: np.ndarray) -> np.ndarray:
-    """Mean over about the area of a disc around every pixel, by channel: H×W×18."""
-    small = cv2.blur(maps, (3, 3), borderType=cv2.BORDER_REPLICATE)
-    return cv2.blur(small, (5, 5), borderType=cv2.BORDER_REPLICATE)
-
-
-def _look_up(values: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values (H×W) at the pixels nearest to points (... × 2); points outside are read at the border."""
-    pixels = (points + 0.5).astype(np.int32)
-    x = np.clip(pixels[..., 0], 0, values.shape[1] - 1)
-    y = np.clip(pixels[..., 1], 0, values.shape[0] - 1)
-    return values[y, x]
-
-
-def _disc_peaks(discs: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middles of the strongest discs of every joint's colour (18×P×2, NaN where none) and their response (18×P)."""
-    height, width = response.shape[:2]
-    y, x, joint = np.nonzero((response >= cv2.dilate(response, np.ones((5, 5), np.uint8))) & (response > 0.15))
-    order = np.lexsort((-response[y, x, joint], joint))
-    y, x, joint = y[order], x[order], joint[order]
-    rank = np.arange(len(joint)) - np.searchsorted(joint, joint)
-    y, x, joint, rank = (array[rank < _PEAKS] for array in (y, x, joint, rank))
-    points = np.stack([x, y], -1).astype(np.float64)
-    strength = np.zeros((_NUM_JOINTS, _PEAKS))
-    strength[joint, rank] = response[y, x, joint]
-    reach = np.arange(-_READING_RADIUS, _READING_RADIUS + 1)
-    dy, dx = (grid.ravel() for grid in np.meshgrid(reach, reach, indexing="ij"))
-    for _ in range(2):  # mean shift: towards the middle of the pixels of that colour
-        xs, ys = np.round(points[:, :1]).astype(int) + dx, np.round(points[:, 1:]).astype(int) + dy
-        weight = discs[ys.clip(0, height - 1), xs.clip(0, width - 1), joint[:, None]]
-        weight = weight * ((xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)) + 1e-6
-        points = np.stack([(weight * xs).sum(1), (weight * ys).sum(1)], -1) / weight.sum(1, keepdims=True)
-    middles = np.full((_NUM_JOINTS, _PEAKS, 2), np.nan)
-    middles[joint, rank] = points
-    return middles, strength
-
-
-def _behind_later_discs(points: np.ndarray, strong: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """1 where one of the ``strong`` discs of a joint that is drawn later covers the pixel: H×W×18."""
-    hidden = np.zeros(shape, np.float32)
-    layer = np.zeros(shape[:2], np.float32)
-    radius = round((_READING_RADIUS + 0.7) * 2**_SUBPIXEL_BITS)  # with the blended edge
-    for joint in range(_NUM_JOINTS - 1, 0, -1):
-        for point in points[joint][strong[joint]]:
-            cv2.circle(layer, _fixed_point(point).tolist(), radius, 1, -1, cv2.LINE_8, _SUBPIXEL_BITS)
-        hidden[..., joint - 1] = layer
-    return hidden
-
-
-def _limb_tips(limbs: np.ndarray) -> np.ndarray:
-    """Both tips of all and of the largest piece of every limb's colour: 17×4×2, NaN where there is none."""
-    winner = np.where(limbs.max(2) > 0.4, limbs.argmax(2), -1)
-    tips = np.full((_NUM_LIMBS, 4, 2), np.nan)
-    for limb in range(_NUM_LIMBS):
-        mask = winner == limb
-        y, x = np.nonzero(mask)
-        if len(y) < 6:
-            continue
-        points = np.stack([x, y], -1).astype(np.float64)
-        labels = cv2.connectedComponents(mask.astype(np.uint8))[1][y, x]
-        largest = points[labels == np.bincount(labels).argmax()]
-        tips[limb, :2] = _ends_of(points)
-        tips[limb, 2:] = _ends_of(largest) if len(largest) >= 6 else np.nan
-    return tips
-
-
-def _ends_of(points: np.ndarray) -> np.ndarray:
-    """The two ends (2×2) of a long cloud of points (N×2), on its main axis."""
-    middle = points.mean(0)
-    axis = np.linalg.eigh(np.cov(points.T))[1][:, 1]
-    along = (points - middle) @ axis
-    return middle + np.array([[along.min()], [along.max()]]) * axis
-
-
-def _limb_support(
-    evidence: np.ndarray, limb: np.ndarray, parents: np.ndarray, children: np.ndarray, longest: float
-) -> np.ndarray:
-    """How well the picture shows one limb between each parent (A×2) and each child (B×2): A×B, about -2 to 1."""
-    start, end = parents[:, None, None], children[None, :, None]
-    length = np.sqrt(((end - start) ** 2).sum(-1))
-    unit = (end - start) / np.maximum(length, 1e-6)[..., None]
-    between = np.maximum(length - 2 * _READING_RADIUS, 0)
-    # from disc to disc; the worse half counts twice, because a wrong limb may follow a right one for a while
-    seen = np.sort(_look_up(evidence, start + unit * (_READING_RADIUS + np.linspace(0, 1, 12) * between)[..., None]))
-    support = 0.5 * (seen.mean(-1) + seen[..., :6].mean(-1)) * np.minimum(1, between[..., 0] / 8)
-    # where the limb goes on behind an end, the end is elsewhere
-    ahead = unit * (np.array([1.5, 2.0, 2.5]) * _READING_RADIUS)[:, None]
-    beyond = _look_up(limb, end + ahead).mean(-1) + _look_up(limb, start - ahead).mean(-1)
-    relative = length[..., 0] / longest
-    return support - 0.3 * beyond - 1.2 * _ramp(relative, 1, 2) - 0.1 * relative
-
-
-def _best_tree(unary: list[np.ndarray], pairs: list[np.ndarray]) -> np.ndarray:
-    """Choose one candidate, or -1 for none, per joint (18): the exact maximum of the summed scores over the tree."""
-    total = [np.append(scores, 0.0) for scores in unary]
-    best_child = [np.zeros(0, int)] * _NUM_LIMBS
-    for limb in reversed(range(_NUM_LIMBS)):
-        parent, child = _LIMB_ENDS[limb]
-        score = np.pad(pairs[limb], ((0, 1), (0, 1))) + total[child]
-        best_child[limb] = score.argmax(1)
-        total[parent] = total[parent] + score.max(1)
-    chosen = np.zeros(_NUM_JOINTS, int)
-    chosen[_NECK] = total[_NECK].argmax()
-    for limb, (parent, child) in enumerate(_LIMB_ENDS):
-        chosen[child] = best_child[limb][chosen[parent]]
-    return np.where(chosen == [len(scores) for scores in unary], -1, chosen)
-
-
-def _set_back_strangers(chosen: np.ndarray, candidates: list[np.ndarray], unary: list[np.ndarray]) -> bool:
-    """Take other people's discs out of the choice, in place: what is far from the largest connected part.
-
-    Returns:
-        Whether a chosen candidate was among them, so that the choice has to be made again.
-    """
-    part = np.arange(_NUM_JOINTS)
-    for parent, child in _LIMB_ENDS:
-        if chosen[parent] >= 0 and chosen[child] >= 0:
-            part[child] = part[parent]
-    found = np.flatnonzero(chosen >= 0)
-    if not len(found):
-        return False
-    members = found[part[found] == np.bincount(part[found]).argmax()]
-    if len(members) < _NUM_JOINTS // 2:  # too little of the person to tell where it ends
-        return False
-    points = np.stack([candidates[joint][chosen[joint]] for joint in members])
-    low, high = points.min(0), points.max(0)
-    around = 0.4 * (high - low).max() + 2 * _READING_RADIUS
-    again = False
-    for joint in range(_NUM_JOINTS):
-        far = ((candidates[joint] < low - around) | (candidates[joint] > high + around)).any(1)
-        unary[joint][far] -= 4
-        again |= bool(chosen[joint] >= 0 and far[chosen[joint]])
-    return again
-
-
-# Where a joint that was not found may hide, first choice first: at the middle of the joints named.
-_HIDING = {
-    "nose": ("left_eye right_eye", "left_ear right_ear", "left_eye", "right_eye", "left_ear", "right_ear"),
-    "neck": ("left_shoulder right_shoulder",),
-    "shoulder": ("neck", "other_shoulder", "elbow"),
-    "elbow": ("shoulder wrist", "shoulder", "wrist"),
-    "wrist": ("elbow",),
-    "hip": ("other_hip", "knee"),
-    "knee": ("hip ankle", "other_knee", "ankle"),
-    "ankle": ("other_ankle", "knee"),
-    "eye": ("nose ear", "nose", "other_eye", "ear"),
-    "ear": ("eye", "other_ear", "nose"),
-}
-
-
-def _guess_missing(points: np.ndarray, default: np.ndarray) -> np.ndarray:
-    """Replace NaN among the points (18×2) by what ``_HIDING`` says, or else their mean, or else ``default``."""
-    points = points.copy()
-    for _ in range(3):  # a guess may rest on a guess
-        for joint in np.flatnonzero(np.isnan(points[:, 0])):
-            side, _, part = _JOINT_NAMES[joint].rpartition("_")
-            for names in _HIDING[part]:
-                guess = points[[_joint_near(name, side) for name in names.split()]].mean(0)
-                if not np.isnan(guess[0]):
-                    points[joint] = guess
-                    break
-    known = ~np.isnan(points[:, 0])
-    points[~known] = points[known].mean(0) if known.any() else default
-    return points
-
-
-def _joint_near(name: str, side: str) -> int:
-    if name.startswith("other_"):
-        name, side = name.removeprefix("other_"), "left" if side == "right" else "right"
-    return _JOINT_NAMES.index(name if name in _JOINT_NAMES else f"{side}_{name}")

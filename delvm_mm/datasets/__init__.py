@@ -3,7 +3,7 @@ from .image_io import read_picture
 from .procedural import ProceduralScenes
 from .samplers import SentenceSampler
 from .token_store import TokenStore, TokenStoreWriter
-from .tokenization import load_tokenizer, tokenize_clips
+from .tokenization import tokenize_clips
 from .transforms import CenterCrop, DrawLabel, LoadPicture, PackClip, PackTokens, ResizeShortSide, VQGANTokenize
 from .vision_prompts import VisionPromptDataset
 from .visual_sentences import VisualSentenceDataset
@@ -23,7 +23,6 @@ __all__ = [
     "VQGANTokenize",
     "VisionPromptDataset",
     "VisualSentenceDataset",
-    "load_tokenizer",
     "read_picture",
     "tokenize_clips",
 ]

@@ -1,9 +1,9 @@
 """Samples that are expensive to make, made once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from delvm_mm.registry import DATASETS
 
@@ -12,26 +12,29 @@ __all__ = ["CachedDataset"]
 
 @DATASETS.register_module()
 class CachedDataset(Dataset):
-    """Keep every sample of a dataset in memory once it has been asked for.
+    """Datasets laid end to end, each sample kept in memory once it has been asked for.
 
     For small sets that are rendered or decoded anew each time, such as :class:`ProceduralScenes`. Each worker of a
     loader has a memory of its own; use ``persistent_workers``. Samples are handed out as they are, not copied.
 
     Args:
-        dataset (dict | Dataset): The dataset, or its config.
+        datasets (Sequence[dict | Dataset]): The datasets, or their configs.
+
+    Raises:
+        ValueError: If there is no dataset, or no sample.
     """
 
-    def __init__(self, dataset: Mapping[str, Any] | Dataset) -> None:
-        self.dataset = DATASETS.build(dict(dataset)) if isinstance(dataset, Mapping) else dataset
+    def __init__(self, datasets: Sequence[Mapping[str, Any] | Dataset]) -> None:
+        if not datasets:
+            raise ValueError("CachedDataset.datasets is empty: expected at least one dataset")
+        built = [DATASETS.build(dict(each)) if isinstance(each, Mapping) else each for each in datasets]
+        self.dataset = ConcatDataset(built)
+        if not len(self.dataset):
+            raise ValueError("the datasets of CachedDataset have no sample")
         self._samples: dict[int, Any] = {}
 
-    @property
-    def metainfo(self) -> dict:
-        """That of the dataset."""
-        return dict(getattr(self.dataset, "metainfo", {}))
-
     def __len__(self) -> int:
-        """Number of samples."""
+        """Number of samples of all datasets."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:

@@ -1,6 +1,5 @@
 """Bulk tokenization: a clip dataset through the tokenizer, batched on the device, into a token store."""
 
-import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,15 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from delvm_mm.registry import MODELS
+from delvm_mm.models.tokenizers import load_tokenizer
 
 from .token_store import TokenStore, TokenStoreWriter
 
-__all__ = ["encode_pictures", "load_tokenizer", "tokenize_clips"]
+__all__ = ["encode_pictures", "tokenize_clips"]
 
 
 def tokenize_clips(
@@ -42,7 +40,7 @@ def tokenize_clips(
 
     Args:
         dataset: Clips of one task; samples end with ``PackClip``.
-        tokenizer: As for :func:`load_tokenizer`.
+        tokenizer: As for :func:`delvm_mm.models.load_tokenizer`.
         out: Folder of the store.
         source: Where the clips come from, for the index; any JSON value. By default, the name of the dataset's class.
         seed: Seed of augmentations.
@@ -113,40 +111,6 @@ def tokenize_clips(
         progress(done, total)
     writer.finish()
     return TokenStore(out)
-
-
-def load_tokenizer(tokenizer: str | Path | dict | nn.Module) -> nn.Module:
-    """Build a frozen tokenizer in eval mode.
-
-    Args:
-        tokenizer: A tokenizer; a checkpoint folder; ``dict(pretrained=folder)``; or a config such as
-            ``dict(type='VQGAN', ..., init_cfg=dict(type='Pretrained', checkpoint=...))``, whose weights are random
-            without ``init_cfg``.
-
-    Raises:
-        TypeError: None of these.
-    """
-    if isinstance(tokenizer, (str, Path)):
-        tokenizer = {"pretrained": tokenizer}
-    if isinstance(tokenizer, dict):
-        config = dict(tokenizer)
-        if "pretrained" in config:
-            cls = MODELS.get(config.pop("type", "VQGAN"))
-            folder = config.pop("pretrained")
-            if config:
-                raise ValueError(f"a tokenizer with 'pretrained' is read from its folder; remove {sorted(config)}")
-            tokenizer = cls.from_pretrained(folder)
-        else:
-            tokenizer = MODELS.build(config)
-            if config.get("init_cfg"):
-                tokenizer.init_weights()
-            else:
-                print_log(
-                    "the tokenizer has random weights: give pretrained=folder or init_cfg", "current", logging.WARNING
-                )
-    if not isinstance(tokenizer, nn.Module):
-        raise TypeError(f"tokenizer must be a folder, a config dict or a module, got {type(tokenizer).__name__}")
-    return tokenizer.requires_grad_(False).eval()
 
 
 @torch.inference_mode()

@@ -99,21 +99,23 @@ def check_weights_fit(model: nn.Module, path: str) -> None:
     load_into(model, weights, source=path, strict=False)
 
 
-def user_errors(main: Callable[[], None]) -> Callable[[], None]:
+def user_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Print the message of a user's error alone and exit with 1; ``DELVM_MM_TRACEBACK=1`` shows where it came from."""
 
     @functools.wraps(main)
-    def run() -> None:
+    def run(*args: Any) -> None:
         try:
-            main()
+            main(*args)
         except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
-            text = error.args[0] if isinstance(error, KeyError) and error.args else error
+            text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
+            if text.startswith("Caught "):  # a loader's worker hands over its whole traceback; the error ends it
+                text = text.splitlines()[-1].partition(": ")[2]
             print(f"error: {text}\n(set {TRACEBACK_VARIABLE}=1 to see where it was raised)", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
-            print("interrupted; run the same command with --resume to go on from the last checkpoint", file=sys.stderr)
+            print("interrupted; run the same command again (with --resume for tools/train.py) to go on", file=sys.stderr)
             sys.exit(130)
 
     return run

@@ -1,10 +1,11 @@
 from .data_preprocessor import VisualSentencePreprocessor
-from .delvm import DeLVM, build_tokenizer
+from .delvm import DeLVM
 from .embeddings import CodebookEmbedding, TokenEmbedding
 from .heads import NextTokenHead
 from .huggingface import delvm_from_huggingface
 from .llama import LLaMA
 from .losses import LogitsKLLoss
+from .tokenizers import load_tokenizer
 from .vqgan import VQGAN
 from .vqgan_trainer import VQGANTrainer
 
@@ -18,6 +19,6 @@ __all__ = [
     "NextTokenHead",
     "TokenEmbedding",
     "VisualSentencePreprocessor",
-    "build_tokenizer",
+    "load_tokenizer",
     "delvm_from_huggingface",
 ]

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from delvm_mm.generation import KVCache, TokenSampler, decode_tokens
 from delvm_mm.registry import MODELS, TASK_UTILS
 
+from .tokenizers import load_tokenizer
+
 ExtraLoss = Callable[[Tensor, Tensor], dict[str, Tensor]]
 DIGEST_BYTES = 8  # of the tokenizer's fingerprint
 
@@ -25,8 +27,8 @@ class DeLVM(BaseModel):
     and tokens into pictures.
 
     Args:
-        tokenizer (dict | nn.Module | None): A :class:`VQGAN`, or its config, or
-            ``dict(type='VQGAN', pretrained=folder)``. None for a model that only ever sees tokens.
+        tokenizer (str | dict | nn.Module | None): The frozen tokenizer, as for :func:`load_tokenizer`:
+            ``dict(type='VQGAN', pretrained=folder)``, or a :class:`VQGAN`. None for a model that only ever sees tokens.
         backbone (dict | nn.Module): The decoder, such as :class:`LLaMA`.
         embedding (dict | nn.Module): :class:`CodebookEmbedding` or :class:`TokenEmbedding`. In a config, the width,
             the codebook and its size are filled in from the backbone and the tokenizer.
@@ -53,11 +55,10 @@ class DeLVM(BaseModel):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(_build(data_preprocessor or dict(type="VisualSentencePreprocessor")), init_cfg)
-        self.tokenizer = build_tokenizer(tokenizer)
+        self.tokenizer = None if tokenizer is None else load_tokenizer(tokenizer)
         self.backbone = _build(backbone)
         sizes = dict(embed_dims=self.backbone.embed_dims)
         if self.tokenizer is not None:
-            self.tokenizer.requires_grad_(False).eval()
             sizes["num_embeddings"] = self.tokenizer.num_embeddings
         self.embedding = self._build_embedding(embedding, sizes)
         self.head = _build(head, **sizes)
@@ -274,14 +275,6 @@ class DeLVM(BaseModel):
 def to_uint8(pictures: Tensor) -> list:
     """Float pictures N x 3 x H x W in [0, 1] as a list of uint8 arrays, H x W x 3."""
     return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def build_tokenizer(tokenizer: dict | nn.Module | None) -> nn.Module | None:
-    """Build a tokenizer from its config; ``dict(type='VQGAN', pretrained=folder)`` reads published weights."""
-    if not isinstance(tokenizer, dict) or "pretrained" not in tokenizer:
-        return _build(tokenizer)
-    cls = MODELS.get(tokenizer["type"])
-    return cls.from_pretrained(tokenizer["pretrained"])
 
 
 def _build(part: dict | nn.Module | None, **defaults: Any) -> nn.Module | None:

@@ -22,7 +22,8 @@ class VQGANTrainer(BaseModel):
 
     The codes are moving averages of the encoder's vectors (van den Oord et al., "Neural Discrete Representation
     Learning", 2017, appendix A.1), so the optimizer does not touch them. They start from vectors of the first batch,
-    and a code that was not used for ``restart_after`` steps moves to a vector of the current batch. All of that state
+    and a code that was not used for ``restart_after`` steps moves to a vector of the
+    current batch, one with a large error more likely. All of that state
     is in buffers: a resumed run goes on as it would have.
 
     Example:
@@ -34,6 +35,8 @@ class VQGANTrainer(BaseModel):
         l1_weight: Weight of the mean absolute error.
         l2_weight: Weight of the mean squared error.
         scales: Sides in pixels of the averaging windows at which the errors are taken; 1 is the picture itself.
+        chroma_weight: Factor of the errors' deviation from grey. Colour varies less than brightness in photographs; a
+            small codebook learns it late or never unless it counts more.
         decay: Decay of the moving averages per step.
         restart_after: Steps without use after which a code is restarted, and the window of ``codebook_usage``.
         data_init: Start the codes from the first batch. Switch it off to go on from pretrained weights.
@@ -50,6 +53,7 @@ class VQGANTrainer(BaseModel):
         l1_weight: float = 1.0,
         l2_weight: float = 1.0,
         scales: tuple[int, ...] = (1,),
+        chroma_weight: float = 1.0,
         decay: float = 0.99,
         restart_after: int = 100,
         data_init: bool = True,
@@ -63,6 +67,7 @@ class VQGANTrainer(BaseModel):
             raise ValueError(f"restart_after and scales must be at least 1, got {restart_after} and {scales}.")
         self.vqgan = vqgan if isinstance(vqgan, VQGAN) else MODELS.build({"type": "VQGAN", **vqgan})
         self.vqgan.codebook.requires_grad_(False)
+        self.chroma_weight = chroma_weight
         self.weights = {"l1": l1_weight, "l2": l2_weight}
         self.scales, self.decay, self.restart_after = tuple(scales), decay, restart_after
         codes, dim = self.vqgan.codebook.shape
@@ -110,7 +115,7 @@ class VQGANTrainer(BaseModel):
         codes = self.vqgan.quantize(indices)
         counts = torch.bincount(indices, minlength=len(self.code_counts)).to(flat.dtype)
         if self.training:
-            self._move_codes(flat.detach(), indices, counts)
+            self._move_codes(flat.detach(), indices, counts, (flat - codes).detach().square().sum(1))
         losses = {"loss_commit": self.vqgan.config["commitment_cost"] * F.mse_loss(flat, codes)}
         # Straight through: the decoder sees the codes, its gradient goes to the encoder's vectors.
         passed = (flat + (codes - flat).detach()).view(vectors.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
@@ -122,6 +127,9 @@ class VQGANTrainer(BaseModel):
 
     def _reconstruction_losses(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         error = reconstruction.float() - images
+        if self.chroma_weight != 1:
+            grey = error.mean(1, keepdim=True)
+            error = grey + self.chroma_weight * (error - grey)
         errors = [F.avg_pool2d(error, scale) if scale > 1 else error for scale in self.scales]
         return {
             "loss_l1": self.weights["l1"] * sum(error.abs().mean() for error in errors) / len(errors),
@@ -146,7 +154,7 @@ class VQGANTrainer(BaseModel):
         self.started.fill_(True)
 
     @torch.no_grad()
-    def _move_codes(self, vectors: Tensor, indices: Tensor, counts: Tensor) -> None:
+    def _move_codes(self, vectors: Tensor, indices: Tensor, counts: Tensor, errors: Tensor) -> None:
         counts = counts.clone()
         sums = torch.zeros_like(self.code_sums).index_add_(0, indices, vectors)
         dist.all_reduce(counts)
@@ -155,7 +163,9 @@ class VQGANTrainer(BaseModel):
         self.code_sums.lerp_(sums, 1 - self.decay)
         self.steps_unused.add_(1).masked_fill_(counts > 0, 0)
         dead = self.steps_unused >= self.restart_after
-        fresh = _sample(vectors, len(dead))
+        # Where a vector is drawn as often as its squared error is large (as k-means++ does), fresh codes go to what is
+        # badly represented, and not once more to the flat background, which would give it many names.
+        fresh = _sample(vectors, len(dead), errors)
         self.code_counts.masked_fill_(dead, 1.0)
         self.code_sums.copy_(torch.where(dead[:, None], fresh, self.code_sums))
         self.steps_unused.masked_fill_(dead, 0)
@@ -163,9 +173,12 @@ class VQGANTrainer(BaseModel):
         self.vqgan.codebook.copy_(self.code_sums / self.code_counts.clamp_min(1e-5)[:, None])
 
 
-def _sample(vectors: Tensor, number: int) -> Tensor:
+def _sample(vectors: Tensor, number: int, weights: Tensor | None = None) -> Tensor:
     """Random vectors of the batch, repeated where there are too few; the same on all processes."""
-    order = torch.randperm(len(vectors), device=vectors.device)
+    if weights is None:
+        order = torch.randperm(len(vectors), device=vectors.device)
+    else:
+        order = torch.multinomial(weights.clamp_min(1e-12), len(vectors))
     chosen = vectors[order.repeat(-(-number // len(vectors)))[:number]].clone()
     dist.broadcast(chosen)
     return chosen

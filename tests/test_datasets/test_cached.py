@@ -1,3 +1,4 @@
+import pytest
 from torch.utils.data import Dataset
 
 from delvm_mm.datasets import CachedDataset
@@ -16,8 +17,13 @@ class Counting(Dataset):
 
 
 def test_each_sample_is_made_once():
-    source = Counting()
-    cached = CachedDataset(source)
-    assert [cached[index] for index in (2, 0, 2, 2, 0)] == [20, 0, 20, 20, 0]
-    assert source.made == [2, 0]
-    assert len(cached) == 3
+    first, second = Counting(), Counting()
+    cached = CachedDataset([first, second])
+    assert [cached[index] for index in (2, 0, 5, 2, 5, 0)] == [20, 0, 20, 20, 20, 0]
+    assert (first.made, second.made) == ([2, 0], [2])
+    assert len(cached) == 6
+
+
+def test_no_dataset_is_refused():
+    with pytest.raises(ValueError, match="at least one dataset"):
+        CachedDataset([])

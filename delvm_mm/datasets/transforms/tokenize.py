@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmcv.transforms import BaseTransform
 
+from delvm_mm.models import load_tokenizer
 from delvm_mm.registry import TRANSFORMS
 
 from .formatting import clip_pictures
@@ -33,15 +34,13 @@ class VQGANTokenize(BaseTransform):
         keys: Sequence[str] = ("img", "label"),
         device: str = "cpu",
     ) -> None:
-        from ..tokenization import load_tokenizer
-
         self.tokenizer = load_tokenizer(tokenizer).to(device)
         self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
         self.device = device
 
     def transform(self, results: dict) -> dict:
         """Tokenize the clip."""
-        from ..tokenization import encode_pictures
+        from ..tokenization import encode_pictures  # it needs this package's formatting first
 
         pictures = torch.from_numpy(clip_pictures(results, self.keys, "VQGANTokenize")).permute(0, 3, 1, 2)
         results["tokens"] = encode_pictures(self.tokenizer, pictures.to(self.device)).cpu().numpy()
