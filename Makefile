@@ -28,10 +28,10 @@ $(INSTALLED): setup.py tools/install_mmpose.sh
 	$(PYTHON) -c "import sys; sys.exit('Python 3.10 to 3.12 is needed, this is ' + sys.version) if not (3, 10) <= sys.version_info[:2] <= (3, 12) else 0"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install -e .[onedl,tests] pytest-xdist
+	$(BIN)/python -m pip install -e .[onedl,tests]
 	sh tools/install_mmpose.sh $(BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info work_dirs/quickstart .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info work_dirs/quickstart work_dirs/mini_long .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ class BuildWithConfigs(build_py):
     """Put configs, tools and the model index into ``delvm_mm/.mim``, where OpenMIM and MMEngine look for them."""
 
     def run(self) -> None:
+        """Build the package, then copy them beside it."""
         super().run()
         target = Path(self.build_lib) / "delvm_mm" / ".mim"
         shutil.rmtree(target, ignore_errors=True)
@@ -52,6 +53,7 @@ setup(
         "torchmetrics>=1.0",
         "pycocotools",
         "rich",
+        "tensorboard",
     ],
     extras_require={
         "onedl": [
@@ -62,7 +64,6 @@ setup(
         ],
         "openmmlab": ["mmengine>=0.10.4", "mmcv-lite>=2.1,<2.2", "mmpretrain>=1.2", "mmsegmentation>=1.2"],
         "safetensors": ["safetensors"],
-        "tensorboard": ["tensorboard"],
-        "tests": ["pytest>=7", "transformers>=4.40", "diffusers>=0.27", "safetensors", "tensorboard", "ruff"],
+        "tests": ["pytest>=7", "transformers>=4.40", "diffusers>=0.27", "safetensors", "pytest-xdist", "ruff"],
     },
 )

@@ -62,18 +62,23 @@ def main() -> None:
 def train(config: Path, work: Path) -> None:
     """Train from a config, going on from its last checkpoint if there is one."""
     folder = work / config.stem
-    with Progress(
-        TextColumn("     "), BarColumn(30), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}"), console=console,
-    ) as bar:
+    columns = (TextColumn("     "), BarColumn(30), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[losses]}"), console=console) as bar:
         row = bar.add_task("", total=None, losses="starting")
+        printed = time.perf_counter()
 
         def show(line: str) -> None:
+            nonlocal printed
             if found := TRAINING_LINE.search(line):
                 done, total, rest = found.groups()
-                values = dict(re.findall(r"(\w+): +([\d.]+)", rest))
-                losses = [f"{key} {values[key]}" for key in ("loss", "loss_ce", "loss_kd", "tokens_per_s") if key in values]
-                bar.update(row, completed=int(done), total=int(total), losses="  ".join(losses))
+                values = dict(re.findall(r"(\w+): +([\d.:]+)", rest))
+                shown = [key for key in ("loss", "loss_ce", "loss_kd", "tokens_per_s") if key in values]
+                losses = "  ".join(f"{key} {values[key]}" for key in shown)
+                bar.update(row, completed=int(done), total=int(total), losses=losses)
+                # Into a file or a pipe there is no bar: say it in lines.
+                if not console.is_terminal and time.perf_counter() - printed > 15:
+                    printed = time.perf_counter()
+                    console.print(f"      {done}/{total}  eta {values.get('eta', '?')}  {losses}")
 
         run(["tools/train.py", config, "--resume"], folder.with_suffix(".log"), show)
 
@@ -97,25 +102,24 @@ def score(configs: Path, work: Path, trained: bool) -> None:
     run([*arguments, "--work-dir", work / "test", "--out", work / f"{name}.json"], work / f"{name}.log", show)
 
 
-def run(
-    arguments: list, log: Path, show: Callable[[str], None] | None = None, console: bool = False
-) -> None:
+def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, console: bool = False) -> None:
     """Run a tool with its output in a log file; what it shows of it is up to ``show``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, *map(str, arguments)]
     if console:
         code = subprocess.run(command).returncode
     else:
-        with log.open("a") as file, subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
+        with (
+            log.open("a") as file,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        ):
             for line in process.stdout:
                 file.write(line)
                 show(line)
             code = process.wait()
     if code:
-        tail = "" if console else "".join(log.read_text().splitlines(keepends=True)[-15:])
-        sys.exit(f"{tail}\nfailed: {' '.join(command)}\nthe whole log is in {log}; run the quick start again to go on")
+        tail = "" if console else "".join(log.read_text().splitlines(keepends=True)[-15:]) + f"the whole log: {log}\n"
+        sys.exit(f"{tail}failed: {' '.join(command)}\nrun the quick start again to go on")
 
 
 def summarize(work: Path, seconds: float) -> None:

@@ -1,5 +1,13 @@
 """Score a model on the tasks of its config, by the toolboxes' own metrics, with the tokenizer's ceiling beside them."""
 
+import sys
+
+try:
+    import delvm_mm  # noqa: F401
+except ImportError as error:  # MMEngine or mmcv is missing or unusable; the message says what to install
+    sys.exit(f"error: {error}")
+
+
 import argparse
 import json
 import os
@@ -12,8 +20,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
-from delvm_mm.engine.launch import load_config, set_up_distributed, use_safe_checkpoints, user_errors
-from delvm_mm.models.checkpoint_io import load_into, load_state_dict
+from delvm_mm.engine.launch import load_config, load_weights, set_up_distributed, use_safe_checkpoints, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,13 +66,7 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
     cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator
     runner = Runner.from_cfg(cfg)
     if checkpoint is not None:
-        model = getattr(runner.model, "module", runner.model)
-        weights = load_state_dict(checkpoint)
-        # The frozen tokenizer is the config's unless the checkpoint carries one.
-        own = model.state_dict()
-        carried = {key: value for key, value in weights.items() if key in own or not key.startswith("tokenizer.")}
-        model.load_state_dict({key: value for key, value in weights.items() if key.startswith("tokenizer")}, strict=False)
-        load_into(model, carried, source=checkpoint)
+        load_weights(getattr(runner.model, "module", runner.model), checkpoint)
 
     results = {}
     for task in tasks:
@@ -101,7 +102,7 @@ def _number(value: Any) -> str:
 @user_errors
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, needed=("model",))
     set_up_distributed(cfg, args.launcher)
     if args.work_dir:
         cfg.work_dir = args.work_dir

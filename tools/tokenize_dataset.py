@@ -9,6 +9,14 @@ The config defines::
 A store may also have ``source``, ``seed``, ``num_augmented_copies`` and ``shard_clips``, which its index notes.
 """
 
+import sys
+
+try:
+    import delvm_mm  # noqa: F401
+except ImportError as error:  # MMEngine or mmcv is missing or unusable; the message says what to install
+    sys.exit(f"error: {error}")
+
+
 import argparse
 import json
 import os

@@ -1,5 +1,13 @@
 """Train a model from a config: the tokenizer, a language model, or a student with distillation."""
 
+import sys
+
+try:
+    import delvm_mm  # noqa: F401
+except ImportError as error:  # MMEngine or mmcv is missing or unusable; the message says what to install
+    sys.exit(f"error: {error}")
+
+
 import argparse
 import os
 
@@ -20,9 +28,7 @@ def parse_args() -> argparse.Namespace:
         help="go on from the latest checkpoint in the work folder, or from the one named",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 by torch.autocast, on any device")
-    parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size"
-    )
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size")
     parser.add_argument("--no-validate", action="store_true", help="do not validate during training")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
@@ -37,7 +43,7 @@ def parse_args() -> argparse.Namespace:
 @user_errors
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, needed=("model", "train_dataloader", "train_cfg", "optim_wrapper"))
     set_up_distributed(cfg, args.launcher)
     if args.work_dir:
         cfg.work_dir = args.work_dir

@@ -2,7 +2,7 @@
 # `root` is where the quick start keeps tokenizer, tokens and checkpoints.
 _base_ = '../_base_/default_runtime.py'
 
-root = '{{$DELVM_MM_MINI_ROOT:work_dirs/quickstart}}'
+root = 'work_dirs/quickstart'
 size = 64
 codecs = dict(
     seg=dict(type='ForegroundMaskCodec'),

@@ -1,5 +1,8 @@
 # The teacher: LLaMA on visual sentences of 512 tokens, 8 pictures of 64.
-_base_ = ['_base_scenes.py', '../_base_/models/delvm.py', '../_base_/datasets/visual_sentences.py', '../_base_/schedules/adamw_40k.py']
+_base_ = [
+    '_base_scenes.py', '../_base_/models/delvm.py', '../_base_/datasets/visual_sentences.py',
+    '../_base_/schedules/adamw_40k.py'
+]
 work_dir = _base_.root + '/teacher'
 
 model = dict(
@@ -18,7 +21,7 @@ val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     dataset=dict(stores=[f'{_base_.root}/tokens/val/{task}' for task in _base_.codecs], context=512))
-max_iters = 500
+max_iters = 550
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(type='AutocastOptimWrapper', optimizer=dict(lr=2e-3))
 param_scheduler = [
@@ -26,8 +29,11 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=30, end=max_iters)
 ]
 auto_scale_lr = dict(base_batch_size=4)
-default_hooks = dict(checkpoint=dict(interval=200, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=200, max_keep_ckpts=2))
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(type='ValidationPanelHook', datasets={name: task['dataloader']['dataset'] for name, task in _base_.tasks.items()})
+    dict(
+        type='ValidationPanelHook',
+        datasets={name: task['dataloader']['dataset']
+                  for name, task in _base_.tasks.items()})
 ]

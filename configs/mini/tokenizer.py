@@ -13,9 +13,6 @@ model = dict(
         z_channels=32,
         num_embeddings=512,
         quantized_embed_dim=16),
-    # The second scale compares the mean colours of the 8 x 8 pixels that a token stands for.
-    scales=(1, 8),
-    l2_weight=4.0,
     decay=0.98,
     restart_after=60)
 # Scenes are rendered once, by the process that trains: a worker beside it would slow two cores down.
@@ -40,5 +37,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=max_iters // 10),
     dict(type='CosineAnnealingLR', eta_min=6e-6, by_epoch=False, begin=max_iters // 10, end=max_iters)
 ]
-default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=2))
 custom_hooks = [dict(type='SaveTokenizerHook', out_dir=_base_.tokenizer.pretrained)]

@@ -90,8 +90,6 @@ class SkeletonCodec(LabelCodec):
             keypoint_id2name=dict(enumerate(COCO_KEYPOINTS)),
             keypoint_name2id={name: i for i, name in enumerate(COCO_KEYPOINTS)},
             sigmas=np.array(COCO_SIGMAS, np.float32),
-            # mmpose.CocoMetric writes this down as the categories of COCO's json
-            CLASSES=[dict(id=1, name="person", supercategory="person")],
         )
 
     def encode(self, annotation: dict[str, Any]) -> np.ndarray:
@@ -148,7 +146,7 @@ class SkeletonCodec(LabelCodec):
 
         Returns:
             dict of ``keypoints``, ``keypoints_visible`` and ``img_shape``, and those of ``bbox`` (N×4, xyxy),
-            ``head_size``, ``area``, ``id``, ``img_id`` and ``category_id`` that are there; they go to the metrics.
+            ``head_size`` and ``area`` (of the outline, in pixels of this picture) that are there, for the metrics.
 
         Raises:
             ValueError: if one of the first three is missing.
@@ -170,9 +168,8 @@ class SkeletonCodec(LabelCodec):
 
         Returns:
             ``pred_instances`` (``keypoints`` 1×17×2, ``keypoint_scores`` 1×17, ``bbox_scores`` 1) and ``gt_instances``
-            (``keypoints`` 1×17×2, ``keypoints_visible`` 1×17 of 0 and 1, ``bboxes`` 1×4 xyxy, ``head_size`` if known).
-            Where the truth has an ``img_id`` also ``id``, ``img_id``, ``category_id``, ``ori_shape`` and
-            ``raw_ann_info``, in pixels of the drawn picture: ``CocoMetric`` without an annotation file needs them.
+            (``keypoints`` 1×17×2, ``keypoints_visible`` 1×17 of 0 and 1, ``bboxes`` 1×4 xyxy; ``head_size`` and
+            ``areas`` if known). What ``CocoMetric`` reads beside them, the evaluator adds.
 
         Raises:
             TypeError: if one of the two is not a dict of numbers.
@@ -198,7 +195,9 @@ class SkeletonCodec(LabelCodec):
         )
         if "head_size" in truth:
             people["head_size"] = _of_person(truth["head_size"], which, np.float32)
-        fields = dict(
+        if "area" in truth:
+            people["areas"] = _of_person(truth["area"], which, np.float32)
+        return dict(
             pred_instances=dict(
                 keypoints=np.asarray(prediction["keypoints"], np.float32),
                 keypoint_scores=np.asarray(prediction["keypoint_scores"], np.float32),
@@ -206,9 +205,6 @@ class SkeletonCodec(LabelCodec):
             ),
             gt_instances=people,
         )
-        if "img_id" in truth:
-            fields |= _coco_fields(truth, which, people, float(sides[which].prod()), shape)
-        return fields
 
     def _check(self, annotation: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Check an annotation; return keypoints (N×17×2, float), which are visible (N×17, bool) and (H, W)."""
@@ -291,7 +287,7 @@ def mpii_to_coco(keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray
 
 
 _ANNOTATION_KEYS = ("keypoints", "keypoints_visible", "img_shape")
-_METRIC_KEYS = ("bbox", "head_size", "area", "id", "img_id", "category_id")
+_METRIC_KEYS = ("bbox", "head_size", "area")
 
 
 def _of_person(value: Any, which: int, dtype: type) -> np.ndarray:
@@ -309,23 +305,6 @@ def _boxes(given: Any, keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray
     low = np.where(visible[..., None], keypoints, np.inf).min(1)
     high = np.where(visible[..., None], keypoints, -np.inf).max(1)
     return np.where(visible.any(1)[:, None], np.concatenate([low, high], 1), 0)
-
-
-def _coco_fields(truth: dict, which: int, people: dict, box_area: float, shape: tuple[int, int]) -> dict[str, Any]:
-    image, number = truth["img_id"], int(_of_person(truth.get("id", truth["img_id"]), which, np.int64)[0])
-    seen = people["keypoints_visible"][0]
-    x0, y0, x1, y1 = people["bboxes"][0].tolist()
-    raw = dict(
-        id=number,
-        image_id=image,
-        category_id=1,
-        bbox=[x0, y0, x1 - x0, y1 - y0],
-        keypoints=np.column_stack([people["keypoints"][0], 2 * seen]).ravel().tolist(),
-        num_keypoints=int(seen.sum()),
-        iscrowd=0,
-        area=float(_of_person(truth["area"], which, np.float64)[0]) if "area" in truth else box_area,
-    )
-    return dict(id=number, img_id=image, category_id=1, ori_shape=shape, raw_ann_info=[raw])
 
 
 def _inside(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

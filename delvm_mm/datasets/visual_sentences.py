@@ -115,10 +115,14 @@ class VisualSentenceDataset(Dataset):
         start = (sentence - int(self._bounds[number])) * clips_per_sentence
         clips = self._grouping(number, epoch)[start : start + clips_per_sentence]
         tokens = np.concatenate([store[int(clip)].reshape(-1) for clip in clips])
-        return {
-            "inputs": torch.from_numpy(tokens.astype(np.int64)),
-            "data_samples": BaseDataElement(metainfo={"task": store.task, "sentence": sentence, "epoch": epoch}),
-        }
+        # On an accelerator such a token would end the run in the look-up, without a name.
+        if tokens.max() >= self.num_embeddings:
+            raise ValueError(
+                f"{store.path} holds token {tokens.max()}, its codebook has {self.num_embeddings}: the store is damaged, "
+                "or was not made by this package; tokenize again"
+            )
+        metainfo = dict(task=store.task, sentence=sentence, epoch=epoch, clip_shape=store.clip_shape)
+        return dict(inputs=torch.from_numpy(tokens.astype(np.int64)), data_samples=BaseDataElement(metainfo=metainfo))
 
     def _grouping(self, number: int, epoch: int) -> np.ndarray:
         """Order in which the clips of a store are laid end to end in an epoch; kept until another epoch is asked."""

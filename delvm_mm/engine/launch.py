@@ -5,12 +5,12 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigParsingError
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
@@ -21,19 +21,20 @@ OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg")
 TRACEBACK_VARIABLE = "DELVM_MM_TRACEBACK"
 
 
-def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Sequence[str] = ()) -> Config:
     """Read a config and merge the options of the command line into it.
 
     Args:
         path (str): A config file.
         options (Mapping, optional): Dotted keys and values, as ``--cfg-options`` gives them.
+        needed (Sequence[str]): Top-level keys that must be there.
 
     Returns:
         Config: With ``work_dir`` set, by default to ``work_dirs/<name of the file>``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a top-level key looks like a misspelt one, or an option names no key of the config.
+        ValueError: If a top-level key looks misspelt or is missing, or an option names no key of the config.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config at {path}; configs of this project are in configs/")
@@ -43,6 +44,9 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         top = key.split(".")[0]
         if top not in cfg and top not in known:
             raise ValueError(f"--cfg-options: {path} has no key '{top}'{_suggest(top, known | set(cfg.keys()))}")
+    for key in needed:
+        if key not in cfg:
+            raise ValueError(f"{path} has no '{key}'; derive it from a config in configs/")
     if options:
         cfg.merge_from_dict(dict(options))
     for key in cfg:
@@ -80,7 +84,11 @@ def use_safe_checkpoints() -> None:
             checkpoint["meta"].pop("config", None)
         return checkpoint
 
-    CheckpointLoader.register_scheme(prefixes="", loader=load, force=True)
+    def refuse(filename: str, map_location: Any = None) -> None:
+        raise ValueError(f"{filename}: weights are read from local files only; download it and name the file")
+
+    for prefix in list(CheckpointLoader._schemes):
+        CheckpointLoader.register_scheme(prefixes=prefix, loader=refuse if prefix else load, force=True)
 
 
 def check_weights_fit(model: nn.Module, path: str) -> None:
@@ -99,6 +107,22 @@ def check_weights_fit(model: nn.Module, path: str) -> None:
     load_into(model, weights, source=path, strict=False)
 
 
+def load_weights(model: nn.Module, path: str) -> None:
+    """Load a :class:`DeLVM`'s checkpoint strictly; the frozen tokenizer is the config's unless the checkpoint has one.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not fit, is damaged, wants to run code, or was trained with another tokenizer.
+    """
+    weights = load_state_dict(path)
+    prefix = "tokenizer."
+    carried = {key.removeprefix(prefix): weights.pop(key) for key in list(weights) if key.startswith(prefix)}
+    if carried and model.tokenizer is not None:
+        load_into(model.tokenizer, carried, source=path)
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
+    load_into(model, weights | own, source=path)
+
+
 def user_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Print the message of a user's error alone and exit with 1; ``DELVM_MM_TRACEBACK=1`` shows where it came from."""
 
@@ -106,7 +130,7 @@ def user_errors(main: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any) -> None:
         try:
             main(*args)
-        except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
+        except (ValueError, TypeError, KeyError, OSError, ImportError, SyntaxError, ConfigParsingError) as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
             text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
@@ -115,7 +139,9 @@ def user_errors(main: Callable[..., None]) -> Callable[..., None]:
             print(f"error: {text}\n(set {TRACEBACK_VARIABLE}=1 to see where it was raised)", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
-            print("interrupted; run the same command again (with --resume for tools/train.py) to go on", file=sys.stderr)
+            print(
+                "interrupted; run the same command again (with --resume for tools/train.py) to go on", file=sys.stderr
+            )
             sys.exit(130)
 
     return run

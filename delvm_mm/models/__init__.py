@@ -11,14 +11,14 @@ from .vqgan_trainer import VQGANTrainer
 
 __all__ = [
     "VQGAN",
-    "VQGANTrainer",
     "CodebookEmbedding",
     "DeLVM",
     "LLaMA",
     "LogitsKLLoss",
     "NextTokenHead",
     "TokenEmbedding",
+    "VQGANTrainer",
     "VisualSentencePreprocessor",
-    "load_tokenizer",
     "delvm_from_huggingface",
+    "load_tokenizer",
 ]

@@ -149,6 +149,11 @@ class DeLVM(BaseModel):
         samples = data_samples or [BaseDataElement() for _ in range(len(inputs))]
         if inputs.ndim == 2:
             return self._score(inputs, samples)
+        if inputs.ndim != 5 or inputs.shape[1] % 2 == 0:
+            raise ValueError(
+                f"a prompt has the shape {tuple(inputs.shape)}, expected B x (2P + 1) x 3 x H x W: P pairs of picture "
+                "and annotation, and the query"
+            )
         pictures = self._need_tokenizer()
         batch, num_pictures, _, height, width = inputs.shape
         tokens = pictures.encode(inputs.flatten(0, 1)).view(batch, num_pictures, -1)

@@ -34,6 +34,11 @@ def delvm_from_huggingface(folder: str | Path, tokenizer: Any = None) -> DeLVM:
         raise ValueError(f"{folder}: grouped-query attention (num_key_value_heads != {heads}) is not supported")
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"{folder}: hidden_act is '{config['hidden_act']}', expected 'silu'")
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise ValueError(f"{folder}: scaled rotary positions ({rope}) are not supported")
+    if config.get("tie_word_embeddings"):
+        raise ValueError(f"{folder}: tied embeddings are not supported; DeLVM's head is a table of its own")
     model = DeLVM(
         tokenizer=tokenizer,
         backbone=dict(

@@ -92,7 +92,9 @@ class LLaMA(BaseModule):
                     nn.init.zeros_(parameter)
                 elif parameter.ndim == 2:
                     is_output = "o_proj" in name or "down_proj" in name
-                    nn.init.normal_(parameter, std=self.init_std / math.sqrt(2 * number) if is_output else self.init_std)
+                    nn.init.normal_(
+                        parameter, std=self.init_std / math.sqrt(2 * number) if is_output else self.init_std
+                    )
 
     def forward(self, embeddings: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         """Apply all layers and the final norm.
@@ -180,6 +182,7 @@ class DecoderLayer(nn.Module):
         cache: KVCache | None = None,
         index: int = 0,
     ) -> Tensor:
+        """Map B x L x C to B x L x C; ``index`` is the layer's place in the cache."""
         hidden = hidden + self.self_attn(self.input_layernorm(hidden), rope, mask, cache, index)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
@@ -203,6 +206,7 @@ class Attention(nn.Module):
         cache: KVCache | None = None,
         index: int = 0,
     ) -> Tensor:
+        """Map B x L x C to B x L x C; ``mask`` (L x all tokens, True where seen) replaces the causal triangle."""
         batch, length, channels = hidden.shape
         query, key, value = (
             projection(hidden).view(batch, length, self.num_heads, -1).transpose(1, 2)
@@ -228,6 +232,7 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(feedforward_channels, embed_dims, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Map ... x C to ... x C."""
         return self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
 
 
@@ -240,6 +245,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Map ... x C to ... x C, in the type of ``hidden`` times that of the weight."""
         scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + self.eps)
         return self.weight * (hidden.float() * scale).to(hidden.dtype)
 

@@ -37,7 +37,10 @@ def load_tokenizer(tokenizer: str | Path | dict[str, Any] | nn.Module) -> nn.Mod
                 raise ValueError(
                     f"a tokenizer with 'pretrained' is read from its folder; remove {sorted(set(config) - {'type'})}"
                 )
-            tokenizer = MODELS.get(config["type"]).from_pretrained(folder)
+            cls = MODELS.get(config["type"])
+            if cls is None:
+                raise ValueError(f"there is no tokenizer '{config['type']}'; expected 'VQGAN'")
+            tokenizer = cls.from_pretrained(folder)
         else:
             tokenizer = MODELS.build(config)
             if config.get("init_cfg"):

@@ -22,9 +22,8 @@ class VQGANTrainer(BaseModel):
 
     The codes are moving averages of the encoder's vectors (van den Oord et al., "Neural Discrete Representation
     Learning", 2017, appendix A.1), so the optimizer does not touch them. They start from vectors of the first batch,
-    and a code that was not used for ``restart_after`` steps moves to a vector of the
-    current batch, one with a large error more likely. All of that state
-    is in buffers: a resumed run goes on as it would have.
+    and a code that was not used for ``restart_after`` steps moves to a vector of the current batch, one with a large
+    error more likely. All of that state is in buffers: a resumed run goes on as it would have.
 
     Example:
         >>> trainer = VQGANTrainer(vqgan=dict(resolution=64, channel_mult=(1, 1, 2, 4), num_embeddings=512))
@@ -35,8 +34,6 @@ class VQGANTrainer(BaseModel):
         l1_weight: Weight of the mean absolute error.
         l2_weight: Weight of the mean squared error.
         scales: Sides in pixels of the averaging windows at which the errors are taken; 1 is the picture itself.
-        chroma_weight: Factor of the errors' deviation from grey. Colour varies less than brightness in photographs; a
-            small codebook learns it late or never unless it counts more.
         decay: Decay of the moving averages per step.
         restart_after: Steps without use after which a code is restarted, and the window of ``codebook_usage``.
         data_init: Start the codes from the first batch. Switch it off to go on from pretrained weights.
@@ -53,7 +50,6 @@ class VQGANTrainer(BaseModel):
         l1_weight: float = 1.0,
         l2_weight: float = 1.0,
         scales: tuple[int, ...] = (1,),
-        chroma_weight: float = 1.0,
         decay: float = 0.99,
         restart_after: int = 100,
         data_init: bool = True,
@@ -67,12 +63,12 @@ class VQGANTrainer(BaseModel):
             raise ValueError(f"restart_after and scales must be at least 1, got {restart_after} and {scales}.")
         self.vqgan = vqgan if isinstance(vqgan, VQGAN) else MODELS.build({"type": "VQGAN", **vqgan})
         self.vqgan.codebook.requires_grad_(False)
-        self.chroma_weight = chroma_weight
         self.weights = {"l1": l1_weight, "l2": l2_weight}
         self.scales, self.decay, self.restart_after = tuple(scales), decay, restart_after
         codes, dim = self.vqgan.codebook.shape
         self.register_buffer("code_counts", torch.ones(codes))
         self.register_buffer("code_sums", torch.zeros(codes, dim))
+        self.register_buffer("num_steps", torch.tensor(0))
         self.register_buffer("steps_unused", torch.zeros(codes, dtype=torch.long))
         self.register_buffer("needs_data_init", torch.tensor(data_init))
         self.register_buffer("started", torch.tensor(False))
@@ -127,9 +123,6 @@ class VQGANTrainer(BaseModel):
 
     def _reconstruction_losses(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         error = reconstruction.float() - images
-        if self.chroma_weight != 1:
-            grey = error.mean(1, keepdim=True)
-            error = grey + self.chroma_weight * (error - grey)
         errors = [F.avg_pool2d(error, scale) if scale > 1 else error for scale in self.scales]
         return {
             "loss_l1": self.weights["l1"] * sum(error.abs().mean() for error in errors) / len(errors),
@@ -145,16 +138,21 @@ class VQGANTrainer(BaseModel):
 
     @torch.no_grad()
     def _start(self, vectors: Tensor) -> None:
-        """Before the first step: codes from the batch, and averages that stand for exactly these codes."""
+        """Before the first step: a few codes from the batch; the others wait to be placed where the error is large."""
         if self.started:
             return
         if self.needs_data_init:
-            self.vqgan.codebook.copy_(_sample(vectors, self.vqgan.num_embeddings))
+            first = self._sample(vectors, max(1, self.vqgan.num_embeddings // 8))
+            # Copies of the first code: where codes tie the first one wins, so they are unused.
+            self.vqgan.codebook.copy_(first[:1].expand_as(self.vqgan.codebook))
+            self.vqgan.codebook[: len(first)] = first
+            self.steps_unused[len(first) :] = self.restart_after
         self.code_sums.copy_(self.vqgan.codebook)
         self.started.fill_(True)
 
     @torch.no_grad()
     def _move_codes(self, vectors: Tensor, indices: Tensor, counts: Tensor, errors: Tensor) -> None:
+        self.num_steps += 1
         counts = counts.clone()
         sums = torch.zeros_like(self.code_sums).index_add_(0, indices, vectors)
         dist.all_reduce(counts)
@@ -162,26 +160,25 @@ class VQGANTrainer(BaseModel):
         self.code_counts.lerp_(counts, 1 - self.decay)
         self.code_sums.lerp_(sums, 1 - self.decay)
         self.steps_unused.add_(1).masked_fill_(counts > 0, 0)
-        dead = self.steps_unused >= self.restart_after
-        # Where a vector is drawn as often as its squared error is large (as k-means++ does), fresh codes go to what is
-        # badly represented, and not once more to the flat background, which would give it many names.
-        fresh = _sample(vectors, len(dead), errors)
-        self.code_counts.masked_fill_(dead, 1.0)
-        self.code_sums.copy_(torch.where(dead[:, None], fresh, self.code_sums))
-        self.steps_unused.masked_fill_(dead, 0)
+        # Fresh codes go to vectors drawn by their squared error (as k-means++ does), few at a time so that each sees
+        # what the ones before left over. Otherwise the flat background, half of all vectors, would get many names.
+        dead = (self.steps_unused >= self.restart_after).nonzero().squeeze(1)[: max(1, len(vectors) // 32)]
+        if len(dead):
+            self.code_counts[dead] = 1.0
+            self.code_sums[dead] = self._sample(vectors, len(dead), errors)
+            self.steps_unused[dead] = 0
         # The small constant keeps codes finite whose count has decayed away between restarts.
         self.vqgan.codebook.copy_(self.code_sums / self.code_counts.clamp_min(1e-5)[:, None])
 
-
-def _sample(vectors: Tensor, number: int, weights: Tensor | None = None) -> Tensor:
-    """Random vectors of the batch, repeated where there are too few; the same on all processes."""
-    if weights is None:
-        order = torch.randperm(len(vectors), device=vectors.device)
-    else:
-        order = torch.multinomial(weights.clamp_min(1e-12), len(vectors))
-    chosen = vectors[order.repeat(-(-number // len(vectors)))[:number]].clone()
-    dist.broadcast(chosen)
-    return chosen
+    def _sample(self, vectors: Tensor, number: int, weights: Tensor | None = None) -> Tensor:
+        """Different random vectors of the batch, repeated where there are too few; the same on all processes."""
+        # Seeded by the step, and not drawn from the global generator, whose state is in no checkpoint.
+        generator = torch.Generator().manual_seed(int(self.num_steps))
+        weights = torch.ones(len(vectors)) if weights is None else weights.cpu().clamp_min(1e-12)
+        order = torch.multinomial(weights, min(number, len(vectors)), generator=generator)
+        chosen = vectors[order.repeat(-(-number // len(order)))[:number].to(vectors.device)].clone()
+        dist.broadcast(chosen)
+        return chosen
 
 
 def _to_uint8(image: Tensor) -> np.ndarray:

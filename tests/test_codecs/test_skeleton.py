@@ -307,19 +307,6 @@ def test_pck_accuracy_reads_all_three_norms():
     assert result["PCK"] > 0.9
 
 
-def test_coco_metric_without_an_annotation_file_gives_a_perfect_score_to_the_truth():
-    metrics = pytest.importorskip("mmpose.evaluation.metrics")
-    codec, rng = SkeletonCodec(radius=4, thickness=2), np.random.default_rng(2)
-    metric = metrics.CocoMetric(score_mode="bbox", nms_mode="none")
-    metric.dataset_meta = codec.dataset_meta
-    for number in range(3):
-        results = person(random_pose(rng, 256), 256) | dict(img_id=number, id=number + 1)
-        truth = codec.annotation_of(results)
-        prediction = dict(keypoints=truth["keypoints"], keypoint_scores=np.ones((1, 17)))
-        metric.process([{}], [codec.to_fields(truth, prediction)])
-    assert metric.evaluate(3)["coco/AP"] == pytest.approx(1.0)
-
-
 def test_of_several_people_the_largest_is_scored():
     codec, rng = SkeletonCodec(), np.random.default_rng(0)
     small, large = random_pose(rng, 100), random_pose(rng, 256, (0.9, 0.95))

@@ -9,23 +9,43 @@ from delvm_mm.datasets import TokenStoreWriter
 from delvm_mm.registry import MODELS
 
 TOKENIZER = dict(
-    type="VQGAN", resolution=16, hidden_channels=32, channel_mult=(1, 2), num_res_blocks=1, z_channels=8,
-    num_embeddings=24, quantized_embed_dim=8,
+    type="VQGAN",
+    resolution=16,
+    hidden_channels=32,
+    channel_mult=(1, 2),
+    num_res_blocks=1,
+    z_channels=8,
+    num_embeddings=24,
+    quantized_embed_dim=8,
 )
 
 
 def model_config(embed_dims, **changes):
     backbone = dict(type="LLaMA", arch=dict(embed_dims=embed_dims, num_layers=2, num_heads=4), max_positions=64)
-    return dict(
-        type="DeLVM", tokenizer=dict(pretrained="tokenizer", type="VQGAN"), backbone=backbone,
-        embedding=dict(type="CodebookEmbedding"), head=dict(type="NextTokenHead"),
-    ) | changes
+    return (
+        dict(
+            type="DeLVM",
+            tokenizer=dict(pretrained="tokenizer", type="VQGAN"),
+            backbone=backbone,
+            embedding=dict(type="CodebookEmbedding"),
+            head=dict(type="NextTokenHead"),
+        )
+        | changes
+    )
 
 
 def write_store(folder, fingerprint, task="seg", clips=24, codes=24):
     writer = TokenStoreWriter(
-        folder, clip_shape=(2, 16), grid=(4, 4), num_embeddings=codes, tokenizer_fingerprint=fingerprint, task=task,
-        source="random", seed=0, num_augmented_copies=0, shard_clips=16,
+        folder,
+        clip_shape=(2, 16),
+        grid=(4, 4),
+        num_embeddings=codes,
+        tokenizer_fingerprint=fingerprint,
+        task=task,
+        source="random",
+        seed=0,
+        num_augmented_copies=0,
+        shard_clips=16,
     )
     writer.add(np.random.RandomState(len(task)).randint(codes, size=(clips, 2, 16)).astype(np.uint16))
     writer.finish()
@@ -56,9 +76,9 @@ def run_folder(tmp_path, monkeypatch):
                 collate_fn=dict(type="default_collate"),
                 dataset=dict(type="VisualSentenceDataset", stores=["stores/seg", "stores/pose"], context=64),
             ),
-            train_cfg=dict(type="IterBasedTrainLoop", max_iters=10, val_interval=1000),
+            train_cfg=dict(type="IterBasedTrainLoop", max_iters=40, val_interval=1000),
             optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-2), clip_grad=dict(max_norm=1)),
-            param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False, end=10)],
+            param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False, end=40)],
             default_hooks=dict(
                 logger=dict(type="LoggerHook", interval=1),
                 checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4),

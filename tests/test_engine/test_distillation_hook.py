@@ -12,14 +12,15 @@ from delvm_mm.models import LogitsKLLoss
 from delvm_mm.models.checkpoint_io import load_checkpoint
 from delvm_mm.registry import MODELS
 
-
 NUMBERS = itertools.count()
 
 
 def runner_of(changes=None):
     cfg = Config.fromfile("student.py")
     # MMEngine keeps logs and scopes by the experiment's name, for the whole process.
-    cfg.merge_from_dict(dict(work_dir="work_dirs/run", experiment_name=f"distillation_{next(NUMBERS)}") | (changes or {}))
+    cfg.merge_from_dict(
+        dict(work_dir="work_dirs/run", experiment_name=f"distillation_{next(NUMBERS)}") | (changes or {})
+    )
     return Runner.from_cfg(cfg)
 
 

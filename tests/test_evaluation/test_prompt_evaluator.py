@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.codecs import ForegroundMaskCodec, LabelCodec
+from delvm_mm.codecs import ForegroundMaskCodec, LabelCodec, SkeletonCodec
 from delvm_mm.evaluation import VisionPromptEvaluator
 from delvm_mm.registry import EVALUATOR
 
@@ -125,6 +125,22 @@ def test_coco_metric_scores_every_sample_as_a_picture_of_its_own():
     # exp(-d^2 / (2 area (2 sigma)^2)), area 100 x 60: similarity 0.928, over the thresholds 0.5 to 0.9 of ten.
     assert np.exp(-9 / (2 * 6000 * 0.1**2)) == pytest.approx(0.928, abs=1e-3)
     assert result["pose/coco/AP"] == pytest.approx(0.9)
+
+
+def test_coco_metric_uses_the_area_of_the_outline_where_the_truth_has_it():
+    pytest.importorskip("mmpose")
+    codec = SkeletonCodec(radius=4, thickness=2)
+    keypoints = np.random.RandomState(0).uniform(40, 210, (1, 17, 2)).astype(np.float32)
+    truth = dict(keypoints=keypoints, keypoints_visible=np.ones((1, 17)), img_shape=(256, 256))
+    prediction = dict(keypoints=keypoints + 6, keypoint_scores=np.ones((1, 17)))
+    codec.decode = lambda picture: prediction
+    similarity = []
+    for area in (dict(), dict(area=[300.0])):
+        evaluator = VisionPromptEvaluator(codec, dict(type="mmpose.CocoMetric"), ceiling=False)
+        picture = np.zeros((256, 256, 3), np.uint8)
+        evaluator.process([dict(annotation=truth | area, pred_picture=picture, sample_idx=0)])
+        similarity.append(evaluator.evaluate(1)["coco/AP"])
+    assert similarity[0] > similarity[1], "a smaller person makes the same error weigh more"
 
 
 def test_several_metrics_of_different_toolboxes_work_side_by_side():

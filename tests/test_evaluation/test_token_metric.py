@@ -92,7 +92,10 @@ def test_label_tokens_are_those_of_the_last_picture_of_each_clip():
         None,
         [
             dict(
-                task="seg", token_nll=nll, token_correct=nll < 3, clip_shape=(2, 2),
+                task="seg",
+                token_nll=nll,
+                token_correct=nll < 3,
+                clip_shape=(2, 2),
                 tokens=torch.tensor([5, 5, 0, 1, 5, 5, 0, 1]),
             )
         ],

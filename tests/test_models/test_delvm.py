@@ -5,7 +5,6 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.models import DeLVM
 from delvm_mm.registry import MODELS
 
 VQGAN = dict(
@@ -25,7 +24,8 @@ def tiny_model(context=48, **changes):
         type="DeLVM",
         tokenizer=VQGAN,
         backbone=dict(
-            type="LLaMA", arch=dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=48),
+            type="LLaMA",
+            arch=dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=48),
             max_positions=context,
         ),
         embedding=dict(type="CodebookEmbedding"),

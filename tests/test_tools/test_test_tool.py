@@ -29,9 +29,7 @@ METRICS = dict(
 
 
 def task_config(task):
-    scenes = dict(
-        type="ProceduralScenes", task=task, size=32, pipeline=[dict(type="DrawLabel", codec=CODECS[task])]
-    )
+    scenes = dict(type="ProceduralScenes", task=task, size=32, pipeline=[dict(type="DrawLabel", codec=CODECS[task])])
     dataset = dict(
         type="VisionPromptDataset",
         support=dict(**scenes, start=100, length=4),
@@ -41,7 +39,10 @@ def task_config(task):
     )
     return dict(
         dataloader=dict(
-            batch_size=3, num_workers=0, dataset=dataset, collate_fn=dict(type="pseudo_collate"),
+            batch_size=3,
+            num_workers=0,
+            dataset=dataset,
+            collate_fn=dict(type="pseudo_collate"),
             sampler=dict(type="DefaultSampler", shuffle=False),
         ),
         evaluator=dict(type="VisionPromptEvaluator", prefix=task, codec=CODECS[task], metrics=[METRICS[task]]),
@@ -106,7 +107,7 @@ def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, m
         (["config.py", "config.py"], "config.py is damaged"),
         (["gone.py", "model.pth"], "no config at gone.py"),
         (["config.py", "model.pth", "--cfg-options", "model.backbone.arch.embed_dims=64"], "with another shape"),
-        (["config.py", "model.pth", "--cfg-options", "model.backbone.max_positions=383"], "do not fit the context of 383"),
+        (["config.py", "model.pth", "--cfg-options", "model.backbone.max_positions=383"], "the context of 383"),
         (
             ["config.py", "model.pth", "--cfg-options", "tasks.seg.dataloader.dataset.support.size=30",
              "tasks.seg.dataloader.dataset.query.size=30"],

@@ -21,5 +21,8 @@ derain_task = dict(
             selection='random',
             seed=0)),
     evaluator=dict(
-        type='VisionPromptEvaluator', prefix='derain', codec=codec, metrics=[dict(type='RestorationMetric')]))
+        type='VisionPromptEvaluator',
+        prefix='derain',
+        codec=codec,
+        metrics=[dict(type='RestorationMetric')]))
 del codec, scenes

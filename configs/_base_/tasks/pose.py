@@ -21,5 +21,8 @@ pose_task = dict(
             selection='random',
             seed=0)),
     evaluator=dict(
-        type='VisionPromptEvaluator', prefix='pose', codec=codec, metrics=[dict(type='mmpose.PCKAccuracy', thr=0.2, norm_item='bbox')]))
+        type='VisionPromptEvaluator',
+        prefix='pose',
+        codec=codec,
+        metrics=[dict(type='mmpose.PCKAccuracy', thr=0.2, norm_item='bbox')]))
 del codec, scenes

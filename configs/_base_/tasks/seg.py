@@ -21,5 +21,8 @@ seg_task = dict(
             selection='random',
             seed=0)),
     evaluator=dict(
-        type='VisionPromptEvaluator', prefix='seg', codec=codec, metrics=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])]))
+        type='VisionPromptEvaluator',
+        prefix='seg',
+        codec=codec,
+        metrics=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])]))
 del codec, scenes

@@ -4,4 +4,11 @@ from .save_tokenizer_hook import SaveTokenizerHook
 from .throughput_hook import ThroughputHook
 from .tokenizer_check_hook import TokenizerCheckHook
 
-__all__ = ["DistillationHook", "PanelHook", "SaveTokenizerHook", "ThroughputHook", "TokenizerCheckHook", "ValidationPanelHook"]
+__all__ = [
+    "DistillationHook",
+    "PanelHook",
+    "SaveTokenizerHook",
+    "ThroughputHook",
+    "TokenizerCheckHook",
+    "ValidationPanelHook",
+]

@@ -88,7 +88,11 @@ class DistillationHook(Hook):
             cfg = Config.fromfile(cfg)
         weights = self._load_weights(student)
         # The student's own tokenizer serves both; weights trained with another one are refused when they are loaded.
+        if "model" not in cfg:
+            raise ValueError(f"{name} has no 'model'")
         teacher = MODELS.build({**cfg["model"], "tokenizer": student.tokenizer, "init_cfg": None})
+        if not isinstance(teacher, DeLVM):
+            raise ValueError(f"{name} builds a {type(teacher).__name__}, expected a DeLVM")
         if teacher.num_embeddings != student.num_embeddings:
             raise ValueError(
                 f"{name} has a vocabulary of {teacher.num_embeddings}, the student's is {student.num_embeddings}; "

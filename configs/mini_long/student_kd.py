@@ -1,0 +1,12 @@
+# The student of the longer schedule (about 20 minutes on 2 cores).
+_base_ = 'teacher.py'
+work_dir = _base_.root + '/student_kd'
+
+model = dict(backbone=dict(arch=dict(embed_dims=256, num_layers=4, num_heads=4)))
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(
+        type='DistillationHook',
+        teacher=dict(
+            cfg='{{ fileDirname }}/teacher.py', checkpoint=f'{_base_.root}/teacher/iter_{_base_.max_iters}.pth'))
+]

@@ -1,0 +1,27 @@
+"""The published sizes, counted without memory for their weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from delvm_mm.models import DeLVM
+from delvm_mm.registry import MODELS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("llama80m", 91_331_328), ("llama300m", 291_181_568), ("llama1b", 1_147_545_600)]
+)
+def test_full_size_configs_have_the_published_number_of_trainable_parameters(name, parameters):
+    cfg = Config.fromfile(ROOT / f"configs/delvm/{name}.py").model
+    # 64 inputs of the codebook embedding and the untied head are counted; the frozen codebook is not.
+    cfg.tokenizer = None
+    cfg.embedding.update(num_embeddings=8192, codebook_dims=64)
+    cfg.head.update(num_embeddings=8192)
+    with torch.device("meta"):
+        model = MODELS.build(cfg)
+    assert isinstance(model, DeLVM)
+    assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == parameters

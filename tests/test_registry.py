@@ -1,0 +1,49 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
+
+from delvm_mm.models import LLaMA
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2))
+
+
+def test_a_default_scope_is_enough_to_build_from_mmengines_registry():
+    with DefaultScope.overwrite_default_scope("delvm_mm"):
+        assert isinstance(ROOT_MODELS.build(dict(type="LLaMA", **TINY)), LLaMA)
+
+
+def test_another_toolbox_can_name_our_models_by_scope():
+    mmpretrain = pytest.importorskip("mmpretrain.registry")
+    assert isinstance(mmpretrain.MODELS.build(dict(type="delvm_mm.LLaMA", **TINY)), LLaMA)
+
+
+def test_nothing_has_to_be_imported_by_hand():
+    code = (
+        "from mmengine.registry import MODELS, init_default_scope; init_default_scope('delvm_mm');"
+        f"print(type(MODELS.build(dict(type='LLaMA', arch={TINY['arch']}))).__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "delvm_mm.models.llama"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.py")), ids=lambda path: path.stem)
+def test_every_config_parses(path):
+    cfg = Config.fromfile(path)
+    if path.parent.name in ("delvm", "mini", "mini_long") and not path.stem.startswith("_"):
+        assert cfg.get("model") or cfg.get("stores")
+
+
+def test_the_built_package_carries_its_configs_and_tools(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "build", "--build-base", tmp_path / "base", "--build-lib", tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    mim = tmp_path / "delvm_mm" / ".mim"
+    assert (mim / "configs/delvm/llama300m_kd.py").is_file()
+    assert (mim / "tools/train.py").is_file()
+    assert (mim / "model-index.yml").is_file()
+    assert (tmp_path / "delvm_mm/datasets/procedural/scenes.py").is_file()
