@@ -118,8 +118,8 @@ class VisualSentenceDataset(Dataset):
         # On an accelerator such a token would end the run in the look-up, without a name.
         if tokens.max() >= self.num_embeddings:
             raise ValueError(
-                f"{store.path} holds token {tokens.max()}, its codebook has {self.num_embeddings}: the store is damaged, "
-                "or was not made by this package; tokenize again"
+                f"{store.path} holds token {tokens.max()}, its codebook has {self.num_embeddings}: the store is "
+                "damaged, or was not made by this package; tokenize again"
             )
         metainfo = dict(task=store.task, sentence=sentence, epoch=epoch, clip_shape=store.clip_shape)
         return dict(inputs=torch.from_numpy(tokens.astype(np.int64)), data_samples=BaseDataElement(metainfo=metainfo))

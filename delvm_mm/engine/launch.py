@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigParsingError
+from mmengine.config import Config
+from mmengine.config.utils import ConfigParsingError
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 

@@ -1,6 +1,7 @@
 import copy
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from conftest import TOKENIZER, model_config, write_store
@@ -122,6 +123,27 @@ def test_a_teacher_trained_with_another_tokenizer_stops_the_run(run_folder):
 def test_a_teacher_of_another_shape_stops_the_run(run_folder):
     Config(dict(model=model_config(64))).dump("teacher.py")
     assert "teacher.pth" in stop_message(runner_of())
+
+
+def test_validation_tokens_of_another_tokenizer_stop_the_run_too(run_folder):
+    write_store(run_folder / "stores" / "other", "ab" * 8)
+    cfg = Config.fromfile("student.py")
+    loader = cfg.train_dataloader | dict(sampler=dict(type="DefaultSampler", shuffle=False))
+    loader["dataset"] = loader["dataset"] | dict(stores=["stores/other"])
+    changes = dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type="TokenMetric"))
+    assert "made with tokenizer abababababab" in stop_message(runner_of(changes))
+
+
+def test_validation_reports_the_loss_of_labels_beside_their_unigram_entropy(run_folder):
+    cfg = Config.fromfile("student.py")
+    loader = cfg.train_dataloader | dict(sampler=dict(type="DefaultSampler", shuffle=False))
+    changes = dict(val_dataloader=loader, val_cfg=dict(), val_evaluator=dict(type="TokenMetric"))
+    runner = runner_of(changes | {"train_cfg.max_iters": 1, "train_cfg.val_interval": 1})
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    # Random tokens: nothing but their frequencies can be known, 24 codes of about equal frequency.
+    assert scalars["val/token/label/unigram_entropy"].current() == pytest.approx(np.log(24), abs=0.05)
+    assert scalars["val/token/pose/label/loss"].current() == pytest.approx(np.log(24), abs=0.2)
 
 
 def test_tokens_of_another_tokenizer_stop_the_run(run_folder):

@@ -1,0 +1,82 @@
+"""Reading configs and checkpoints for the tools."""
+
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+
+from delvm_mm.engine.launch import load_config, use_safe_checkpoints, user_errors
+
+
+@pytest.fixture
+def safe_checkpoints():
+    before = dict(CheckpointLoader._schemes)
+    use_safe_checkpoints()
+    yield
+    CheckpointLoader._schemes = before
+
+
+def test_a_misspelt_top_level_key_is_named_with_what_was_meant(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("optim_wraper = dict()\n")
+    with pytest.raises(ValueError, match="'optim_wraper' is not a key that is read; did you mean 'optim_wrapper'"):
+        load_config(str(path))
+
+
+def test_variables_of_ones_own_are_welcome(tmp_path):
+    path = tmp_path / "my_config.py"
+    path.write_text("num_pairs = 3\n")
+    assert load_config(str(path)).work_dir == "work_dirs/my_config"
+
+
+def test_what_a_tool_needs_must_be_there(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("num_pairs = 3\n")
+    with pytest.raises(ValueError, match="has no 'model'"):
+        load_config(str(path), needed=("model",))
+
+
+def test_mmengine_reads_its_own_checkpoints_without_the_code_that_old_ones_carry(safe_checkpoints, tmp_path):
+    path = str(tmp_path / "old.pth")
+    torch.save(dict(state_dict=dict(weight=torch.ones(2)), meta=dict(iter=3, config="print('executed')")), path)
+    checkpoint = CheckpointLoader.load_checkpoint(path)
+    assert checkpoint["meta"] == dict(iter=3)
+    assert torch.equal(checkpoint["state_dict"]["weight"], torch.ones(2))
+
+
+@pytest.mark.parametrize("name", ["https://example.org/a.pth", "s3://bucket/a.pth", "torchvision://resnet50"])
+def test_weights_from_elsewhere_are_refused(safe_checkpoints, name):
+    with pytest.raises(ValueError, match="local files only"):
+        CheckpointLoader.load_checkpoint(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError("no such thing"), "error: no such thing\n"),
+        (KeyError("LLaMa is not in the registry"), "error: LLaMa is not in the registry\n"),
+        (
+            ValueError(
+                "Caught ValueError in DataLoader worker process 0.\nTraceback ...\nValueError: a.png is damaged"
+            ),
+            "error: a.png is damaged\n",
+        ),
+    ],
+)
+def test_a_users_error_is_one_line_and_a_failing_exit_code(capsys, error, shown):
+    @user_errors
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith(shown)
+
+
+def test_a_programming_error_keeps_its_traceback():
+    @user_errors
+    def main():
+        raise AssertionError("a bug")
+
+    with pytest.raises(AssertionError):
+        main()
