@@ -11,7 +11,9 @@ model = dict(
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=256, num_layers=4, num_heads=4), max_positions=512, init_std=0.03),
     embedding=dict(init_std=0.5),
-    head=dict(init_std=0.02))
+    head=dict(init_std=0.02),
+    # So short a training knows where labels are likely, not where they must be: greedy answers would be all background.
+    sampler=dict(temperature=1.0, top_p=0.9, seed=0))
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,
@@ -21,7 +23,7 @@ val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     dataset=dict(stores=[f'{_base_.root}/tokens/val/{task}' for task in _base_.codecs], context=512))
-max_iters = 550
+max_iters = 500
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(type='AutocastOptimWrapper', optimizer=dict(lr=2e-3))
 param_scheduler = [
