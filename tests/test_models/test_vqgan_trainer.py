@@ -58,7 +58,7 @@ def test_training_lowers_the_reconstruction_error_and_logs_codebook_use():
 
 
 def test_codes_start_from_the_first_batch():
-    trainer = _trainer(decay=0.9999)
+    trainer = _trainer(decay=0.999999)
     images = torch.rand(4, 3, 8, 8)
     with torch.no_grad():
         vectors = trainer.vqgan.to_vectors(images).permute(0, 2, 3, 1).flatten(0, 2)
