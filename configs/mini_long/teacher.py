@@ -1,4 +1,4 @@
-# A larger teacher, trained six times as long (about 20 minutes on 2 cores).
+# A larger teacher, trained five times as long (about 20 minutes on 2 cores).
 _base_ = '../mini/teacher.py'
 root = 'work_dirs/mini_long'
 work_dir = root + '/teacher'
@@ -8,7 +8,7 @@ model = dict(
     backbone=dict(arch=dict(embed_dims=320, num_layers=5, num_heads=5)))
 train_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/train/{task}' for task in _base_.codecs]))
 val_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/val/{task}' for task in _base_.codecs]))
-max_iters = 3000
+max_iters = 2500
 train_cfg = dict(max_iters=max_iters, val_interval=1000)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
