@@ -6,6 +6,7 @@ Pickles are read with ``weights_only`` on and never in any other way.
 """
 
 import contextlib
+import importlib
 import pickle
 import re
 import zipfile
@@ -167,10 +168,13 @@ def _named_as(function: Callable, module: str, name: str) -> Callable:
 
 
 def _safe_globals() -> Iterator[Any]:
-    numpy_core = getattr(np, "_core", None) or np.core
+    # Late numpy 1 has a numpy._core too, an almost empty one that only helps to read numpy 2's pickles.
+    core = importlib.import_module(
+        "numpy.core.multiarray" if np.__version__.startswith("1.") else "numpy._core.multiarray"
+    )
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        yield _named_as(numpy_core.multiarray._reconstruct, module, "_reconstruct")
-        yield _named_as(numpy_core.multiarray.scalar, module, "scalar")
+        yield _named_as(core._reconstruct, module, "_reconstruct")
+        yield _named_as(core.scalar, module, "scalar")
     yield from (np.ndarray, np.dtype, HistoryBuffer)
     yield from {type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdFDSU"} - {np.dtype}
     yield _named_as(_history_method, "builtins", "getattr")
