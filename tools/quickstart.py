@@ -113,9 +113,14 @@ def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, c
             log.open("a") as file,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
         ):
-            for line in process.stdout:
-                file.write(line)
-                show(line)
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    show(line)
+            except BaseException:
+                # A signal may have reached this process alone; the tool must not go on beside the next run.
+                process.kill()
+                raise
             code = process.wait()
     if code:
         tail = "" if console else "".join(log.read_text().splitlines(keepends=True)[-15:]) + f"the whole log: {log}\n"
