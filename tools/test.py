@@ -14,13 +14,20 @@ import os
 import time
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
-from delvm_mm.engine.launch import load_config, load_weights, set_up_distributed, use_safe_checkpoints, user_errors
+from delvm_mm.engine.launch import (
+    load_config,
+    load_weights,
+    parse_arguments,
+    set_up_distributed,
+    use_safe_checkpoints,
+    user_errors,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,18 +35,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="path of the config")
     parser.add_argument("checkpoint", help="path of the weights; 'none' scores the untrained model")
     parser.add_argument("--task", nargs="+", help="tasks to score, all of the config's by default")
-    parser.add_argument("--work-dir", help="where logs go; work_dirs/<config name> by default")
     parser.add_argument("--show-dir", help="write panels prompt | query | prediction | truth into this folder")
     parser.add_argument("--max-panels", type=int, default=16, help="panels of each task (16 by default)")
     parser.add_argument("--out", help="write the results into this JSON file")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    return args
+    return parse_arguments(parser)
 
 
 def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[str, dict[str, float]]:

@@ -9,18 +9,22 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 
 import argparse
-import os
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from delvm_mm.engine.launch import check_weights_fit, load_config, set_up_distributed, use_safe_checkpoints, user_errors
+from delvm_mm.engine.launch import (
+    check_weights_fit,
+    load_config,
+    parse_arguments,
+    set_up_distributed,
+    use_safe_checkpoints,
+    user_errors,
+)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", help="path of the config")
-    parser.add_argument("--work-dir", help="where logs and checkpoints go; work_dirs/<config name> by default")
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -30,14 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 by torch.autocast, on any device")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size")
     parser.add_argument("--no-validate", action="store_true", help="do not validate during training")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
-    )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    return args
+    return parse_arguments(parser)
 
 
 @user_errors

@@ -1,5 +1,6 @@
 """What the command-line tools share: reading a config, safe checkpoints, and errors that a user can read."""
 
+import argparse
 import difflib
 import functools
 import inspect
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
@@ -20,6 +21,19 @@ from delvm_mm.models.checkpoint_io import load_checkpoint, load_into, load_state
 # What these tools read besides the arguments of MMEngine's Runner.
 OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg")
 TRACEBACK_VARIABLE = "DELVM_MM_TRACEBACK"
+
+
+def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Add the arguments that every runner of configs has, parse the command line, and tell MMEngine the local rank."""
+    parser.add_argument("--work-dir", help="where logs and checkpoints go; work_dirs/<config name> by default")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
 
 
 def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Sequence[str] = ()) -> Config:

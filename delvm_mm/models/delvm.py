@@ -45,7 +45,7 @@ class DeLVM(BaseModel):
 
     def __init__(
         self,
-        tokenizer: dict | nn.Module | None,
+        tokenizer: str | dict | nn.Module | None,
         backbone: dict | nn.Module,
         embedding: dict | nn.Module,
         head: dict | nn.Module,
