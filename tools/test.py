@@ -28,6 +28,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
+from delvm_mm.engine.unwrap import unwrap_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,7 +66,7 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
     cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator
     runner = Runner.from_cfg(cfg)
     if checkpoint is not None:
-        load_weights(getattr(runner.model, "module", runner.model), checkpoint)
+        load_weights(unwrap_model(runner.model), checkpoint)
 
     results = {}
     for task in tasks:

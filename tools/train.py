@@ -20,6 +20,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
+from delvm_mm.engine.unwrap import unwrap_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,7 +64,7 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     checkpoint = cfg.get("load_from") or (find_latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
     if checkpoint:
-        model = getattr(runner.model, "module", runner.model)
+        model = unwrap_model(runner.model)
         check_weights_fit(model, checkpoint)
     runner.train()
 

@@ -8,10 +8,10 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
+from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.models import DeLVM
 from delvm_mm.models.checkpoint_io import load_into, load_state_dict
 from delvm_mm.registry import HOOKS, MODELS
@@ -59,7 +59,7 @@ class DistillationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build, load and check the teacher, and add its loss to the student's."""
-        student = _unwrap(runner.model)
+        student = unwrap_model(runner.model)
         if not isinstance(student, DeLVM):
             raise ValueError(f"DistillationHook distils into a DeLVM, the model is a {type(student).__name__}")
         self.teacher = self._build_teacher(student)
@@ -70,7 +70,7 @@ class DistillationHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Take the loss away and let the teacher go."""
-        _unwrap(runner.model).extra_losses.remove(self._distillation_loss)
+        unwrap_model(runner.model).extra_losses.remove(self._distillation_loss)
         self.teacher = None
 
     def _distillation_loss(self, tokens: Tensor, student_logits: Tensor) -> dict[str, Tensor]:
@@ -131,7 +131,3 @@ class DistillationHook(Hook):
                 f"the teacher's checkpoint {self.teacher_checkpoint} holds another codebook than the student's "
                 "tokenizer; train both with the same tokenizer"
             )
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

@@ -7,12 +7,12 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch.utils.data import Dataset
 
+from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import DATASETS, HOOKS
 from delvm_mm.visualization import draw_panel
 
@@ -75,7 +75,7 @@ class ValidationPanelHook(Hook):
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Answer and draw."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         was_training = model.training
         model.eval()
         for task, dataset in self._datasets.items():

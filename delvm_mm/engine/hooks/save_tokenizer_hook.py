@@ -2,9 +2,9 @@
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import HOOKS
 
 
@@ -22,6 +22,6 @@ class SaveTokenizerHook(Hook):
     @master_only
     def after_train(self, runner: Runner) -> None:
         """Write the folder."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         model.vqgan.save_pretrained(self.out_dir)
         runner.logger.info(f"tokenizer {model.vqgan.fingerprint} saved in {self.out_dir}")

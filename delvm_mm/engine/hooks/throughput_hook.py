@@ -5,9 +5,9 @@ from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import HOOKS
 
 
@@ -33,7 +33,7 @@ class ThroughputHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Print the number of trainable parameters."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         runner.logger.info(f"trainable parameters: {trained:,}")
 

@@ -1,11 +1,11 @@
 """Tokens and tokenizer must belong together: checked before the first step."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import HOOKS
 
 
@@ -21,7 +21,7 @@ class TokenizerCheckHook(Hook):
         Raises:
             ValueError: If fingerprints, codebook sizes or lengths do not fit.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         _check(model, runner.train_dataloader.dataset)
         if runner.val_loop is not None:
             _check(model, runner.val_dataloader.dataset)
