@@ -1,5 +1,6 @@
 """Reading a picture file into an RGB array, with one clear error for every way in which a file can be broken."""
 
+import io
 import struct
 import warnings
 import zlib
@@ -14,7 +15,7 @@ MAX_PIXELS = 80_000_000
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 
-def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> np.ndarray:
     """Read a picture file as RGB.
 
     Grey and palette pictures become RGB, an alpha channel is dropped (as mmcv and torchvision do), 16-bit grey is
@@ -23,6 +24,8 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Args:
         path: The picture file, in any format that Pillow reads.
         max_pixels: A picture with more pixels than this is refused by its header, without decoding it.
+        content: The encoded file, where it is no file of its own (in an archive, in a data base); ``path`` is then
+            only its name in messages.
 
     Returns:
         uint8 array H×W×3, RGB, writable.
@@ -32,17 +35,18 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         ValueError: The file is empty, truncated, too large, or not a picture.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no picture at {path}: check the path and the data root of the dataset")
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file: expected a picture file")
-    if path.stat().st_size == 0:
+    if content is None:
+        if not path.exists():
+            raise FileNotFoundError(f"no picture at {path}: check the path and the data root of the dataset")
+        if not path.is_file():
+            raise ValueError(f"{path} is not a file: expected a picture file")
+    if (path.stat().st_size if content is None else len(content)) == 0:
         raise ValueError(f"{path} has 0 bytes: expected a picture; copy or download the file again")
     try:
         with warnings.catch_warnings():
             # Pillow warns from its own limit on; the limit here is checked below and is an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path)
+            opened = Image.open(path if content is None else io.BytesIO(content))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not a picture in a format that Pillow {Image.__version__} reads") from error
     except Image.DecompressionBombError as error:

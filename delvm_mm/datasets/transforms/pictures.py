@@ -23,23 +23,32 @@ _PICTURES = ("img", "gt_img")
 class LoadPicture(BaseTransform):
     """Read a picture file: field ``<key>_path`` to field ``<key>``, uint8 H×W×3 RGB.
 
+    Where the results have ``<key>_bytes``, that is the file, and the path is its name.
+
     For ``img``, ``img_shape`` and ``ori_shape`` (H, W) are added.
 
     Args:
         key: 'img', or 'gt_img' for the clean picture of restoration tasks.
         max_pixels: Larger pictures are refused.
+        min_side: Pictures with a shorter side are refused: they show nothing. In pixels.
     """
 
-    def __init__(self, key: str = "img", max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, key: str = "img", max_pixels: int = MAX_PIXELS, min_side: int = 2) -> None:
         self.key = key
         self.max_pixels = max_pixels
+        self.min_side = min_side
 
     def transform(self, results: dict) -> dict:
         """Load the picture; errors name the file."""
         path_key = f"{self.key}_path"
         if path_key not in results:
             raise ValueError(f"LoadPicture needs {path_key!r} in the results, which have {sorted(results)}")
-        picture = read_picture(results[path_key], self.max_pixels)
+        picture = read_picture(results[path_key], self.max_pixels, content=results.pop(f"{self.key}_bytes", None))
+        if min(picture.shape[:2]) < self.min_side:
+            raise ValueError(
+                f"{results[path_key]} has {picture.shape[1]}x{picture.shape[0]} pixels, expected at least "
+                f"{self.min_side} each way: remove it, or lower min_side of LoadPicture"
+            )
         results[self.key] = picture
         if self.key == "img":
             results["img_shape"] = results["ori_shape"] = picture.shape[:2]
