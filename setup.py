@@ -51,6 +51,7 @@ setup(
         "scipy",
         "scikit-image>=0.21",
         "torchmetrics>=1.0",
+        "filelock",
         "pycocotools",
         "rich",
         "tensorboard",

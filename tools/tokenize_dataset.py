@@ -4,9 +4,10 @@ The config defines::
 
     tokenizer = "vqgan-f16-8192-laion"  # a folder, or dict(type="VQGAN", ...)
     stores = [dict(dataset=dict(type=..., pipeline=[..., dict(type="PackClip")]), out="data/tokens/seg"), ...]
-    tokenization = dict(batch_clips=16, num_workers=4)  # optional: for all stores
+    tokenization = dict(batch_clips=16, num_workers=4, precision="bfloat16")  # optional: for all stores
 
-A store may also have ``source``, ``seed``, ``num_augmented_copies`` and ``shard_clips``, which its index notes.
+A store may also have ``source``, ``seed``, ``num_augmented_copies`` and ``shard_clips``, which its index notes. Several
+processes share the work: ``torchrun --nproc_per_node 8 tools/tokenize_dataset.py CONFIG``.
 """
 
 import sys
@@ -20,10 +21,17 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 import argparse
 import json
 import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -33,24 +41,50 @@ from delvm_mm.models import load_tokenizer
 from delvm_mm.registry import DATASETS
 
 STORE_KEYS = ("dataset", "out", "source", "seed", "num_augmented_copies", "shard_clips")
-TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips")
+TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips", "precision")
+MAX_ERRORS = 10  # shown at the end; the index has all
+LOG_SECONDS = 60  # between two lines where the output is no terminal
 
 
 @user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    tokenize_stores(load_config(args.config, args.cfg_options), args.device)
+    config = load_config(args.config, args.cfg_options)
+    with processes_of_torchrun() as device:
+        tokenize_stores(config, args.device or device, args.on_error, args.stores)
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="config file with 'tokenizer' and 'stores'")
     parser.add_argument("--device", help="where to encode, e.g. cuda:0 or cpu; by default a GPU if there is one")
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="a picture or annotation that cannot be read ends the run (default), or is left out and listed",
+    )
+    parser.add_argument("--stores", nargs="+", metavar="OUT", help="only these stores of the config, by their 'out'")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")
     return parser.parse_args(arguments)
 
 
-def tokenize_stores(config: Config, device: str | None = None) -> None:
+@contextmanager
+def processes_of_torchrun() -> Iterator[str | None]:
+    """Join the processes that ``torchrun`` started; the GPU of this one, if there are GPUs."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
+        yield None
+        return
+    # The processes only tell each other that they are there; one may be ready days before another.
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    gpus = torch.cuda.device_count()
+    yield f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % gpus}" if gpus else None
+    torch.distributed.destroy_process_group()
+
+
+def tokenize_stores(
+    config: Config, device: str | None = None, on_error: str = "stop", only: Sequence[str] | None = None
+) -> None:
     """Tokenize each store of a config, one after another."""
     init_default_scope(config.get("default_scope", "delvm_mm"))
     for key in ("tokenizer", "stores"):
@@ -64,40 +98,89 @@ def tokenize_stores(config: Config, device: str | None = None) -> None:
     stores = [dict(store) for store in config.stores]
     for number, store in enumerate(stores):
         _check_keys(store, f"stores[{number}]", STORE_KEYS, required=("dataset", "out"))
+    names = [store["out"] for store in stores]
+    if unknown := set(only or ()) - set(names):
+        raise ValueError(f"--stores {sorted(unknown)} are not in the config, which has {names}")
     tokenizer = load_tokenizer(config.tokenizer)
     for store in stores:
+        if only and store["out"] not in only:
+            continue
         dataset_config, out = store.pop("dataset"), store.pop("out")
         store.setdefault("source", json.loads(json.dumps(dataset_config, default=_plain)))
         store.setdefault("seed", dataset_config.get("seed") or 0)
-        _tokenize_store(DATASETS.build(dataset_config), tokenizer, out, device, options | store)
+        dataset = DATASETS.build(dataset_config)
+        _tokenize_store(dataset, tokenizer, out, options | store | dict(device=device, on_error=on_error))
 
 
-def _tokenize_store(dataset: Any, tokenizer: Any, out: str, device: str | None, options: dict) -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _ClipsPerSecond(),
-        TimeRemainingColumn(),
-    )
-    earlier = []
-    with Progress(*columns) as bar:
-        row = bar.add_task(out, total=len(dataset))
+def _tokenize_store(dataset: Any, tokenizer: Any, out: str, options: dict) -> None:
+    shown = []  # clips done, at each report
+    with _progress_of(out) as show:
 
-        def show(done: int, total: int) -> None:
-            if earlier:
+        def report(done: int, total: int) -> None:
+            shown.append(done)
+            show(done, total)
+
+        store = tokenize_clips(dataset, tokenizer, out, progress=report, **options)
+    if not is_main_process():
+        return
+    skipped = f", {len(store.skipped)} skipped" if store.skipped else ""
+    if len(shown) == 1:
+        print(f"{out}: finished before, skipped ({len(store)} clips{skipped})")
+        return
+    resumed = f", the first {shown[0]} by an earlier run" if shown[0] else ""
+    print(f"{out}: {len(store)} clips of {store.clip_shape[0]} x {store.clip_shape[1]} tokens{skipped}{resumed}")
+    for entry in store.skipped[:MAX_ERRORS]:
+        print(f"  clip {entry['clip']}: {entry['error']}")
+    if len(store.skipped) > MAX_ERRORS:
+        print(f"  ... and {len(store.skipped) - MAX_ERRORS} more, in {os.path.join(out, 'index.json')}")
+
+
+@contextmanager
+def _progress_of(out: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line from time to time elsewhere, with rate and time left; one process shows it."""
+    console = Console()
+    if not is_main_process():
+        yield lambda done, total: None
+    elif console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _ClipsPerSecond(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            row = bar.add_task(out, total=None)
+
+            def show(done: int, total: int) -> None:
+                if bar.tasks[row].total is None:
+                    # What an earlier run did counts in the bar, not in the rate.
+                    bar.reset(row, completed=done, total=total)
                 bar.update(row, completed=done)
-            else:
-                earlier.append(done)
-                # What an earlier run did counts in the bar, not in the rate.
-                bar.reset(row, completed=done, total=total)
 
-        store = tokenize_clips(dataset, tokenizer, out, device=device, progress=show, **options)
-    if earlier[0] == len(store):
-        print(f"{out}: finished before, skipped ({len(store)} clips)")
+            yield show
     else:
-        resumed = f", the first {earlier[0]} by an earlier run" if earlier[0] else ""
-        print(f"{out}: {len(store)} clips of {store.clip_shape[0]} x {store.clip_shape[1]} tokens{resumed}")
+        yield _LoggedProgress(out)
+
+
+class _LoggedProgress:
+    """Progress in lines, for logs."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+        self.first: tuple[float, int] | None = None
+        self.written = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = now, done
+        if now < self.written + LOG_SECONDS or done == self.first[1]:
+            return
+        self.written = now
+        rate = (done - self.first[1]) / (now - self.first[0])
+        left = timedelta(seconds=round((total - done) / rate))
+        print(f"{self.out}: {done}/{total} clips, {rate:.1f} clips/s, {left} left", flush=True)
 
 
 class _ClipsPerSecond(ProgressColumn):

@@ -1,22 +1,30 @@
 """Bulk tokenization: a clip dataset through the tokenizer, batched on the device, into a token store."""
 
+import math
 import random
-from collections.abc import Callable, Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.dataset import pseudo_collate
+from filelock import FileLock, Timeout
+from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from delvm_mm.models.tokenizers import load_tokenizer
 
-from .token_store import TokenStore, TokenStoreWriter
+from .token_store import TokenStore
+from .token_store_writer import TokenStoreWriter, remove_leftovers
 
 __all__ = ["encode_pictures", "tokenize_clips"]
+
+DATA_ERRORS = (ValueError, OSError)
+"""What readers and transforms raise for a sample that is damaged or missing."""
 
 
 def tokenize_clips(
@@ -31,12 +39,15 @@ def tokenize_clips(
     batch_clips: int = 16,
     num_workers: int = 0,
     device: str | torch.device | None = None,
+    precision: str = "float32",
+    on_error: str = "stop",
     progress: Callable[[int, int], None] | None = None,
 ) -> TokenStore:
     """Tokenize all clips of a dataset into a token store.
 
-    A run that stopped is continued at its next shard and ends with the same bytes: batches never reach over a shard,
-    and what is random in a clip is seeded by ``seed`` and the number of the clip. A finished store is left alone.
+    A run that stopped is continued with its unfinished shards and ends with the same bytes: batches never reach over a
+    shard, and what is random in a clip is seeded by ``seed`` and the number of the clip. A finished store is left
+    alone. Where ``torch.distributed`` is running, its processes share the shards; the bytes are the same again.
 
     Args:
         dataset: Clips of one task; samples end with ``PackClip``.
@@ -44,111 +55,293 @@ def tokenize_clips(
         out: Folder of the store.
         source: Where the clips come from, for the index; any JSON value. By default, the name of the dataset's class.
         seed: Seed of augmentations.
-        num_augmented_copies: Noted in the index.
-        shard_clips: Clips in a shard; a killed run loses at most one shard.
+        num_augmented_copies: 0 for the samples as they are. With n, the store holds n clips of each sample, each with
+            random numbers of its own: clip c is copy ``c // len(dataset)`` of sample ``c % len(dataset)``.
+        shard_clips: Clips in a shard; a killed run loses at most one shard of each process.
         batch_clips: Clips encoded together.
         num_workers: Processes that read or render clips.
         device: Where to encode; by default a GPU if there is one.
-        progress: Called with (clips done, clips in all), first with what an earlier run has done.
+        precision: 'float32', or 'bfloat16' for the convolutions: faster where the hardware has it, and some tokens
+            become a neighbouring code.
+        on_error: What a sample that cannot be read (``ValueError`` or ``OSError``) does: 'stop' ends the run with its
+            error; 'skip' leaves the clip out and lists it in the index.
+        progress: Called with (clips done, clips in all), first with what an earlier run has done; those of other
+            processes are counted when their shard is finished.
 
     Returns:
         The finished store.
 
     Raises:
-        FileExistsError: ``out`` holds a store with other settings, or something else.
-        ValueError: The dataset is empty, or its clips differ in shape or task.
+        FileExistsError: ``out`` holds a store with other settings, or something else, or another run is writing it.
+        OSError: The disk is full, or a file of the store cannot be written; what is finished is kept.
+        ValueError: The dataset is empty, its clips differ in shape or task, a clip is damaged and ``on_error`` is
+            'stop', or all are.
     """
     if len(dataset) == 0:
         raise ValueError(f"nothing to tokenize into {out}: the dataset {type(dataset).__name__} is empty")
     if batch_clips < 1:
         raise ValueError(f"batch_clips must be at least 1, got {batch_clips}")
+    if on_error not in ("stop", "skip"):
+        raise ValueError(f"on_error must be 'stop' or 'skip', got {on_error!r}")
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision must be 'float32' or 'bfloat16', got {precision!r}")
+    if num_augmented_copies < 0:
+        raise ValueError(f"num_augmented_copies must not be negative, got {num_augmented_copies}")
+    out = Path(out)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    tokenizer = load_tokenizer(tokenizer).to(device)
-    clips = _SeededClips(dataset, seed)
-    first = clips[0]
-    shape, task = tuple(first["inputs"].shape), _task_of(first, 0)
+    tokenizer = load_tokenizer(tokenizer)
+    fingerprint = tokenizer.fingerprint
+    # Convolutions are faster with the channels last, on CPUs and GPUs.
+    tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
+    clips = _SeededClips(dataset, seed, max(num_augmented_copies, 1))
+    total = len(clips)
+    clips.expect_like(_first_readable(clips, out, on_error))
+    shape = clips.shape
     grid = _grid(tokenizer, shape)
-    writer = TokenStoreWriter(
-        out,
-        clip_shape=(shape[0], grid[0] * grid[1]),
-        grid=grid,
-        num_embeddings=tokenizer.num_embeddings,
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        task=task,
-        source=type(dataset).__name__ if source is None else source,
-        seed=seed,
-        num_augmented_copies=num_augmented_copies,
-        shard_clips=shard_clips,
-    )
-    total = len(dataset)
-    ended_early = writer.complete or writer.num_clips % shard_clips
-    if writer.num_clips > total or (ended_early and writer.num_clips != total):
-        raise FileExistsError(
-            f"{out} holds {writer.num_clips} clips{' and is complete' if writer.complete else ''}, "
-            f"but the dataset has {total}: it was made from other data. Write to another folder, or delete this one"
+
+    def open_writer() -> TokenStoreWriter:
+        return TokenStoreWriter(
+            out,
+            clip_shape=(shape[0], grid[0] * grid[1]),
+            grid=grid,
+            num_embeddings=tokenizer.num_embeddings,
+            tokenizer_fingerprint=fingerprint,
+            precision=precision,
+            task=clips.task,
+            source=type(dataset).__name__ if source is None else source,
+            seed=seed,
+            num_augmented_copies=num_augmented_copies,
+            shard_clips=shard_clips,
         )
-    progress = progress or _ignore
-    progress(writer.num_clips, total)
-    if writer.complete:
-        return TokenStore(out)
+
+    with _only_run(out, open_writer) as writer:
+        _check_is_of(writer, total, shard_clips)
+        finished = set(writer.finished_shards())
+        report = _Progress(out, total, shard_clips, progress)
+        if writer.complete:
+            # A run that was killed in its last step may have left journals.
+            writer.finish()
+            report.show(0)
+            return TokenStore(out)
+        shards = [number for number in range(math.ceil(total / shard_clips)) if number not in finished]
+        shards = shards[get_rank() :: get_world_size()]
+        report.show(0)
+        _encode_shards(clips, tokenizer, writer, shards, batch_clips, num_workers, device, precision, on_error, report)
+        barrier()
+        if is_main_process():
+            if not sum(shard["clips"] for shard in TokenStore(out).index["shards"]):
+                raise ValueError(f"none of the {total} clips for {out} could be read; the last errors are in {out}")
+            writer.finish()
+            report.shard_is_finished()
+            report.show(0)
+        barrier()
+    return TokenStore(out)
+
+
+def _encode_shards(
+    clips: "_SeededClips",
+    tokenizer: nn.Module,
+    writer: TokenStoreWriter,
+    shards: Sequence[int],
+    batch_clips: int,
+    num_workers: int,
+    device: torch.device,
+    precision: str,
+    on_error: str,
+    report: "_Progress",
+) -> None:
+    """Make the given shards, one after another."""
+    size = writer.shard_clips
+    bounds = [(number * size, min((number + 1) * size, len(clips))) for number in shards]
     loader = DataLoader(
         clips,
-        batch_sampler=list(_batches(writer.num_clips, total, shard_clips, batch_clips)),
+        batch_sampler=[batch for start, stop in bounds for batch in _batches(start, stop, batch_clips)],
         num_workers=num_workers,
-        collate_fn=pseudo_collate,
+        collate_fn=list,
         worker_init_fn=_one_thread_per_worker,
         pin_memory=device.type == "cuda",
         # Without one, the loader would draw from the caller's random numbers.
         generator=torch.Generator(),
     )
-    done = writer.num_clips
-    for batch in loader:
-        _check_batch(batch, shape, task, done)
-        pictures = torch.cat(batch["inputs"]).to(device, non_blocking=True)
-        tokens = encode_pictures(tokenizer, pictures)
-        writer.add(tokens.view(-1, shape[0], tokens.shape[1]).cpu().numpy())
-        done += len(batch["inputs"])
-        progress(done, total)
-    writer.finish()
-    return TokenStore(out)
+    batches = iter(loader)
+    for number, (start, stop) in zip(shards, bounds, strict=True):
+        tokens, skipped = [np.empty((0, *writer.clip_shape), np.int64)], []
+        for batch in _batches(start, stop, batch_clips):
+            read = []
+            for sample in next(batches):
+                if not isinstance(sample, _Unreadable):
+                    read.append(sample["inputs"])
+                elif on_error == "skip":
+                    skipped.append({"clip": sample.clip, "error": sample.error})
+                else:
+                    raise sample.as_error()
+            if read:
+                pictures = torch.cat(read).to(device, non_blocking=True)
+                tokens.append(
+                    encode_pictures(tokenizer, pictures, precision).view(-1, *writer.clip_shape).cpu().numpy()
+                )
+            report.show(batch.stop - start)
+        writer.write_shard(number, np.concatenate(tokens), skipped)
+        report.shard_is_finished()
 
 
 @torch.inference_mode()
-def encode_pictures(tokenizer: nn.Module, pictures: Tensor) -> Tensor:
+def encode_pictures(tokenizer: nn.Module, pictures: Tensor, precision: str = "float32") -> Tensor:
     """Tokens of uint8 pictures.
 
     Args:
         tokenizer: Its ``encode`` takes floats in [0, 1].
         pictures: uint8, N×3×H×W, RGB, on the tokenizer's device.
+        precision: 'float32' or 'bfloat16', of the convolutions; the nearest code is always found in float32.
 
     Returns:
         LongTensor N×(h*w).
     """
-    return tokenizer.encode(pictures.float() / 255)
+    pictures = pictures.contiguous(memory_format=torch.channels_last).float() / 255
+    with torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        return tokenizer.encode(pictures)
+
+
+class _Unreadable(NamedTuple):
+    """A clip that could not be read: what takes its place in a batch, so that a worker need not die of it."""
+
+    clip: int
+    error: str
+    trace: str
+
+    def as_error(self) -> ValueError:
+        error = ValueError(
+            f"{self.error}\n(clip {self.clip}; mend or remove it and run again, or leave such clips out with "
+            "--on-error skip)"
+        )
+        error.__cause__ = RuntimeError(self.trace)
+        return error
 
 
 class _SeededClips(Dataset):
-    """The dataset with Python's, numpy's and torch's random numbers seeded by the number of the clip.
+    """Clips of a dataset, with Python's, numpy's and torch's random numbers seeded by the number of the clip.
 
-    So a clip is the same in whichever process and after however many others it is made.
+    So a clip is the same in whichever process and after however many others it is made. A clip that cannot be read, or
+    is not like the first, comes as :class:`_Unreadable`.
     """
 
-    def __init__(self, dataset: Dataset, seed: int) -> None:
+    def __init__(self, dataset: Dataset, seed: int, copies: int) -> None:
         self.dataset = dataset
         self.seed = seed
+        self.copies = copies
+        self.shape: tuple[int, ...] | None = None
+        self.task: str | None = None
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) * self.copies
 
-    def __getitem__(self, clip: int) -> dict:
-        with _seeded(self.seed, clip):
-            sample = self.dataset[clip]
+    def expect_like(self, sample: dict) -> None:
+        """From now on, clips have to have the shape and the task of this one."""
+        self.shape, self.task = tuple(sample["inputs"].shape), sample["data_samples"].task
+
+    def __getitem__(self, clip: int) -> "dict | _Unreadable":
+        try:
+            with _seeded(self.seed, clip):
+                sample = self.dataset[clip % len(self.dataset)]
+            self._check(sample, clip)
+        except DATA_ERRORS as error:
+            return _Unreadable(clip, str(error), traceback.format_exc())
+        return sample
+
+    def _check(self, sample: Any, clip: int) -> None:
         inputs = sample.get("inputs") if isinstance(sample, dict) else None
         if not isinstance(inputs, Tensor) or inputs.dtype != torch.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
             raise ValueError(
                 f"clip {clip} has no uint8 'inputs' of k x 3 x H x W: the dataset's pipeline must end with PackClip"
             )
-        return sample
+        task = getattr(sample.get("data_samples"), "task", None)
+        if not isinstance(task, str):
+            raise ValueError(
+                f"clip {clip} has no 'task' in its data sample: the dataset must set 'task' in its results"
+            )
+        if self.shape not in (None, tuple(inputs.shape)):
+            name = sample["data_samples"].get("img_path", None) or f"clip {clip}"
+            raise ValueError(
+                f"{name} has pictures of shape {tuple(inputs.shape)} (k x 3 x H x W), the first clip {self.shape}: "
+                "all clips of a store must agree; resize and crop in the dataset's pipeline"
+            )
+        if self.task not in (None, task):
+            raise ValueError(f"clip {clip} is of task {task!r}, the first of {self.task!r}: one store, one task")
+
+
+class _Progress:
+    """Clips done by this process and, by the shard, by all others."""
+
+    def __init__(self, out: Path, total: int, shard_clips: int, callback: Callable[[int, int], None] | None) -> None:
+        self.out, self.total, self.shard_clips, self.callback = out, total, shard_clips, callback
+        self.shown = -1
+        self.shard_is_finished()
+
+    def show(self, clips_of_shard: int) -> None:
+        """Report, with so many clips of the shard at hand."""
+        # Other processes tell by the files they write; a folder on a network is not asked with every batch.
+        if get_world_size() > 1 and time.monotonic() > self.looked_at + 1:
+            self.shard_is_finished()
+        done = min(self.finished * self.shard_clips + clips_of_shard, self.total)
+        if self.callback and done > self.shown:
+            self.callback(done, self.total)
+            self.shown = done
+
+    def shard_is_finished(self) -> None:
+        """Count the shards on disk."""
+        self.finished = sum(1 for _ in self.out.glob("shard-*.npy"))
+        self.looked_at = time.monotonic()
+
+
+@contextmanager
+def _only_run(out: Path, open_writer: Callable[[], TokenStoreWriter]) -> Iterator[TokenStoreWriter]:
+    """Open the store in all processes of this run, the main one first, and keep other runs out of it."""
+    if not is_main_process():
+        broadcast_object_list(failed := [None])
+        if failed[0]:
+            raise FileExistsError(failed[0])
+        yield open_writer()
+        return
+    lock = None
+    try:
+        writer = open_writer()
+        lock = FileLock(out / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise FileExistsError(f"another run is writing {out}: wait for it, or choose another folder") from error
+        remove_leftovers(out)
+    except BaseException as error:
+        broadcast_object_list([str(error)])
+        raise
+    broadcast_object_list([None])
+    try:
+        yield writer
+    finally:
+        lock.release()
+        (out / ".lock").unlink(missing_ok=True)
+
+
+def _first_readable(clips: _SeededClips, out: Path, on_error: str) -> dict:
+    """The first clip that can be read; its shape is that of the store."""
+    for clip in range(len(clips)):
+        sample = clips[clip]
+        if not isinstance(sample, _Unreadable):
+            return sample
+        if on_error == "stop":
+            raise sample.as_error()
+    raise ValueError(f"none of the {len(clips)} clips for {out} can be read; the last one: {sample.error}")
+
+
+def _check_is_of(writer: TokenStoreWriter, total: int, shard_clips: int) -> None:
+    """Refuse to continue a store that other data was written into."""
+    finished = writer.finished_shards()
+    expected = {number: min(shard_clips, total - number * shard_clips) for number in finished}
+    if finished != expected or (writer.complete and sum(finished.values()) != total):
+        raise FileExistsError(
+            f"{writer.path} holds {sum(finished.values())} clips{' and is complete' if writer.complete else ''}, "
+            f"but the dataset has {total}: it was made from other data. Write to another folder, or delete this one"
+        )
 
 
 @contextmanager
@@ -167,15 +360,13 @@ def _seeded(seed: int, clip: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _batches(start: int, stop: int, shard_clips: int, batch_clips: int) -> Iterator[range]:
-    """Clip numbers of each batch, never reaching over the end of a shard.
+def _batches(start: int, stop: int, batch_clips: int) -> Iterator[range]:
+    """Clip numbers of each batch of a shard.
 
     Rounding in a convolution can depend on the batch: the same batches, whether resumed or not, make the same tokens.
     """
-    while start < stop:
-        end = min(start + batch_clips, stop, start - start % shard_clips + shard_clips)
-        yield range(start, end)
-        start = end
+    for first in range(start, stop, batch_clips):
+        yield range(first, min(first + batch_clips, stop))
 
 
 def _grid(tokenizer: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -189,34 +380,8 @@ def _grid(tokenizer: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
     return height // factor, width // factor
 
 
-def _task_of(sample: dict, clip: int) -> str:
-    task = getattr(sample.get("data_samples"), "task", None)
-    if not isinstance(task, str):
-        raise ValueError(f"clip {clip} has no 'task' in its data sample: the dataset must set 'task' in its results")
-    return task
-
-
-def _check_batch(batch: dict, shape: tuple[int, ...], task: str, start: int) -> None:
-    samples = zip(batch["inputs"], batch["data_samples"], strict=True)
-    for clip, (inputs, sample) in enumerate(samples, start):
-        if tuple(inputs.shape) != shape:
-            name = sample.get("img_path", None) or f"clip {clip}"
-            raise ValueError(
-                f"{name} has pictures of shape {tuple(inputs.shape)} (k x 3 x H x W), the clips before {shape}: "
-                "all clips of a store must agree; resize and crop in the dataset's pipeline"
-            )
-        if _task_of({"data_samples": sample}, clip) != task:
-            raise ValueError(
-                f"clip {clip} is of task {sample.task!r}, the clips before of {task!r}: one store, one task"
-            )
-
-
 def _one_thread_per_worker(_: int) -> None:
     import cv2
 
     # Each worker would start a thread per core otherwise.
     cv2.setNumThreads(0)
-
-
-def _ignore(done: int, total: int) -> None:
-    """No progress shown."""

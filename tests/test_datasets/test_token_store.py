@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from delvm_mm.datasets import TokenStore, TokenStoreWriter, token_store
+from delvm_mm.datasets import TokenStore, TokenStoreWriter
 
 SETTINGS = {
     "clip_shape": (2, 4),
@@ -89,7 +89,7 @@ def test_a_killed_writer_continues_to_the_same_bytes(tmp_path, clips, monkeypatc
         replace(source, target)
 
     # Three shards make eight renames: the index before the first and after each shard, and when finishing.
-    monkeypatch.setattr(token_store.os, "replace", dying_replace)
+    monkeypatch.setattr(os, "replace", dying_replace)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "killed", clips)
     monkeypatch.undo()
