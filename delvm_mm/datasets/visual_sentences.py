@@ -35,6 +35,7 @@ class VisualSentenceDataset(Dataset):
         sentence_length: Tokens in a sentence.
         num_embeddings, grid, tokenizer_fingerprint: What all stores agree on.
         tasks: The task of each store.
+        sentences_per_store: Sentences of each store in one epoch.
 
     Raises:
         FileNotFoundError: A store, its index or a shard is missing.
@@ -74,10 +75,12 @@ class VisualSentenceDataset(Dataset):
         self.tasks = [store.task for store in self.stores]
         self._clips_per_sentence = [_clips_per_sentence(store, context) for store in self.stores]
         self.sentence_length = self._common_length()
-        counts = [len(store) // clips for store, clips in zip(self.stores, self._clips_per_sentence, strict=True)]
+        self.sentences_per_store = [
+            len(store) // clips for store, clips in zip(self.stores, self._clips_per_sentence, strict=True)
+        ]
         # Store s has the sentences from bounds[s] up to, not including, bounds[s + 1].
-        self._bounds = np.cumsum([0, *counts])
-        self._groupings: dict[int, tuple[int, np.ndarray]] = {}
+        self._bounds = np.cumsum([0, *self.sentences_per_store])
+        self._groupings: dict[int, dict[int, np.ndarray]] = {}
 
     @property
     def metainfo(self) -> dict:
@@ -125,15 +128,21 @@ class VisualSentenceDataset(Dataset):
         return dict(inputs=torch.from_numpy(tokens.astype(np.int64)), data_samples=BaseDataElement(metainfo=metainfo))
 
     def _grouping(self, number: int, epoch: int) -> np.ndarray:
-        """Order in which the clips of a store are laid end to end in an epoch; kept until another epoch is asked."""
+        """Order in which the clips of a store are laid end to end in an epoch.
+
+        Those of the last two epochs asked for are kept: a shuffled stream goes to and fro between two.
+        """
         if self.assembly == "fixed":
             epoch = 0
-        if number not in self._groupings or self._groupings[number][0] != epoch:
+        kept = self._groupings.setdefault(number, {})
+        if epoch not in kept:
+            if len(kept) > 1:
+                del kept[next(iter(kept))]
             # RandomState, not Generator: numpy promises that its stream never changes between versions, so that
             # sentence i of a cached teacher stays what it was.
             random = np.random.RandomState([self.seed, number, epoch])
-            self._groupings[number] = (epoch, random.permutation(len(self.stores[number])))
-        return self._groupings[number][1]
+            kept[epoch] = random.permutation(len(self.stores[number]))
+        return kept[epoch]
 
     def _common_length(self) -> int:
         lengths = [

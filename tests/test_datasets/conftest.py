@@ -69,7 +69,11 @@ def numbered_clips():
 def make_store(tmp_path):
     """Write a store whose clip i has k*tokens times the token offset + i."""
 
-    def make(name="store", clips=10, k=2, grid=(2, 2), offset=0, shard_clips=4, finish=True, **settings) -> Path:
+    def make(
+        name="store", clips=10, k=2, grid=(2, 2), offset=0, shard_clips=4, finish=True, fresh=True, **settings
+    ) -> Path:
+        if not fresh and (tmp_path / name).exists():
+            return tmp_path / name
         tokens = grid[0] * grid[1]
         defaults = {"num_embeddings": 1000, "tokenizer_fingerprint": "tok-a", "task": "seg"}
         writer = TokenStoreWriter(

@@ -121,3 +121,76 @@ def test_a_resumed_run_goes_on_with_the_next_sentence(make_store, tmp_path, monk
     train(dataset, tmp_path / "stopped", stopped, 4)
     train(dataset, tmp_path / "stopped", stopped, 9, resume=True)
     assert len(whole) == 18 and stopped == whole
+
+
+def balanced(make_store, scheme, **arguments):
+    """Stores of 8 and 2 original sentences of two tasks, and one of 12 augmented sentences of the second."""
+    stores = [
+        make_store("seg", clips=16, task="seg", fresh=False),
+        make_store("pose", clips=4, task="pose", offset=100, fresh=False),
+        make_store("pose10", clips=24, task="pose", offset=200, num_augmented_copies=6, fresh=False),
+    ]
+    dataset = VisualSentenceDataset(stores, context=16)
+    return dataset, SentenceSampler(dataset, scheme=scheme, **arguments)
+
+
+def used(dataset, sampler, epochs=1):
+    """How often each store comes in the first epochs, by its clips' numbers, and the sentences themselves."""
+    sentences = [dataset[index]["inputs"] for index in islice(sampler, epochs * sampler.size)]
+    return [sum(int(s[0]) // 100 == store for s in sentences) for store in range(3)], sentences
+
+
+def test_mixture_gives_tasks_the_share_of_their_original_data(make_store):
+    dataset, sampler = balanced(make_store, "mixture")
+    counts, sentences = used(dataset, sampler)
+    assert counts == [8, 2, 0] and sampler.task_ratios == {"seg": 0.8, "pose": 0.2}
+    assert len({tuple(s.tolist()) for s in sentences}) == 10, "an epoch repeats nothing"
+
+
+def test_resample_repeats_the_small_task_in_other_groupings(make_store):
+    dataset, sampler = balanced(make_store, "resample")
+    counts, sentences = used(dataset, sampler, epochs=8)
+    assert counts == [40, 40, 0] and sampler.task_ratios == {"seg": 0.5, "pose": 0.5}
+    pose = [tuple(s.tolist()) for s in sentences if int(s[0]) >= 100]
+    assert len(set(pose)) > 2, "four clips in two sentences, grouped anew each time round"
+    clips = [clip for sentence in pose for clip in sentence[::8]]
+    assert all(clips.count(100 + clip) == 20 for clip in range(4))
+    dataset, sampler = balanced(make_store, "resample", ratios={"seg": 1, "pose": 4})
+    assert used(dataset, sampler)[0] == [2, 8, 0]
+    assert sorted(used(dataset, sampler, epochs=4)[0]) == [0, 8, 32]
+
+
+def test_augment_uses_copies_too(make_store):
+    dataset, sampler = balanced(make_store, "augment")
+    counts, sentences = used(dataset, sampler)
+    assert counts == [8, 2, 12] and len({tuple(s.tolist()) for s in sentences}) == 22
+    assert sampler.task_ratios == {"seg": 8 / 22, "pose": 14 / 22}
+
+
+def test_without_shuffling_each_scheme_goes_task_by_task(make_store):
+    for scheme in ("mixture", "resample", "augment"):
+        dataset, sampler = balanced(make_store, scheme, shuffle=False)
+        order = [int(dataset[index]["inputs"][0]) // 100 for index in islice(sampler, sampler.size)]
+        assert order == sorted(order)
+
+
+def test_schemes_continue_where_they_stopped(make_store):
+    for scheme in ("mixture", "resample", "augment"):
+        dataset, sampler = balanced(make_store, scheme)
+        whole = list(islice(sampler, 60))
+        assert list(islice(SentenceSampler(dataset, scheme=scheme, start=23), 37)) == whole[23:]
+
+
+def test_a_scheme_that_leaves_a_task_without_data_is_refused(make_store):
+    only_copies = VisualSentenceDataset(
+        [make_store("a"), make_store("b", task="pose", num_augmented_copies=3)], context=16
+    )
+    with pytest.raises(ValueError, match="'pose' has only stores of augmented"):
+        SentenceSampler(only_copies, scheme="mixture")
+    for arguments, message in [
+        ({"scheme": "balance"}, "'mixture', 'resample', 'augment', got 'balance'"),
+        ({"scheme": "mixture", "ratios": {"seg": 1}}, "ratios are for scheme 'resample'"),
+        ({"scheme": "resample", "ratios": {"seg": 1}}, r"each of the tasks \['seg', 'pose'\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            balanced(make_store, **arguments)

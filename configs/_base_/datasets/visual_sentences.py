@@ -3,7 +3,8 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='SentenceSampler', seed=0),
+    # or scheme='mixture', 'resample'; shuffle=False trains one task after another
+    sampler=dict(type='SentenceSampler', seed=0, scheme='augment'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='VisualSentenceDataset',

@@ -1,6 +1,7 @@
 from .distillation_hook import DistillationHook
 from .panel_hook import PanelHook, ValidationPanelHook
 from .save_tokenizer_hook import SaveTokenizerHook
+from .task_balance_hook import TaskBalanceHook
 from .throughput_hook import ThroughputHook
 from .tokenizer_check_hook import TokenizerCheckHook
 
@@ -8,6 +9,7 @@ __all__ = [
     "DistillationHook",
     "PanelHook",
     "SaveTokenizerHook",
+    "TaskBalanceHook",
     "ThroughputHook",
     "TokenizerCheckHook",
     "ValidationPanelHook",
