@@ -65,11 +65,13 @@ setup(
         ],
         "openmmlab": ["mmengine>=0.10.4", "mmcv-lite>=2.1,<2.2", "mmpretrain>=1.2", "mmsegmentation>=1.2"],
         "safetensors": ["safetensors"],
+        "lmdb": ["lmdb>=1.4"],
         "tests": [
             "pytest>=7",
             "transformers>=4.40",
             "diffusers>=0.27",
             "safetensors",
+            "lmdb>=1.4",
             "pytest-xdist",
             "ruff>=0.17,<0.18",
         ],

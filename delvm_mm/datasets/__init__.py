@@ -1,29 +1,41 @@
 from .cached import CachedDataset
+from .coco_pose import CocoPoseDataset
+from .frame_folders import FrameFolderDataset
+from .image_folder import ImageFolderDataset, ImageNetDataset
 from .image_io import read_picture
+from .mpii import MpiiDataset
+from .pascal5i import Pascal5iDataset
 from .procedural import ProceduralScenes
+from .reader import ReaderDataset
+from .restoration import GoProDataset, PairedFolderDataset, RainDataset
 from .samplers import SentenceSampler
 from .token_store import TokenStore
 from .token_store_writer import TokenStoreWriter
 from .tokenization import tokenize_clips
-from .transforms import CenterCrop, DrawLabel, LoadPicture, PackClip, PackTokens, ResizeShortSide, VQGANTokenize
+from .transforms import *  # noqa: F403 - the list is kept there
+from .transforms import __all__ as _transforms
 from .vision_prompts import VisionPromptDataset
 from .visual_sentences import VisualSentenceDataset
 
 __all__ = [
     "CachedDataset",
-    "CenterCrop",
-    "DrawLabel",
-    "LoadPicture",
-    "PackClip",
-    "PackTokens",
+    "CocoPoseDataset",
+    "FrameFolderDataset",
+    "GoProDataset",
+    "ImageFolderDataset",
+    "ImageNetDataset",
+    "MpiiDataset",
+    "PairedFolderDataset",
+    "Pascal5iDataset",
     "ProceduralScenes",
-    "ResizeShortSide",
+    "RainDataset",
+    "ReaderDataset",
     "SentenceSampler",
     "TokenStore",
     "TokenStoreWriter",
-    "VQGANTokenize",
     "VisionPromptDataset",
     "VisualSentenceDataset",
     "read_picture",
     "tokenize_clips",
+    *_transforms,
 ]

@@ -137,7 +137,7 @@ def require_folder(path: str | Path, what: str) -> Path:
     return path
 
 
-def list_pictures(folder: str | Path, recursive: bool = False) -> list[Path]:
+def list_pictures(folder: str | Path) -> list[Path]:
     """Picture files of a folder (by suffix), sorted by path.
 
     Raises:
@@ -145,8 +145,7 @@ def list_pictures(folder: str | Path, recursive: bool = False) -> list[Path]:
         ValueError: It holds no picture.
     """
     folder = require_folder(folder, "pictures")
-    entries: Iterable[Path] = folder.rglob("*") if recursive else folder.iterdir()
-    pictures = sorted_entries(entry for entry in entries if entry.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = sorted_entries(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES)
     if not pictures:
         raise ValueError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
     return pictures

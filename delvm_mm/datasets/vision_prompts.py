@@ -1,6 +1,8 @@
 """Vision prompts: K (picture, label) pairs and a query picture, whose label the model is to write."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,9 @@ from delvm_mm.registry import DATASETS
 
 __all__ = ["VisionPromptDataset"]
 
+SELECTIONS = ("fixed", "random", "class")
+META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
+
 
 @DATASETS.register_module()
 class VisionPromptDataset(Dataset):
@@ -19,19 +24,24 @@ class VisionPromptDataset(Dataset):
 
     Both are clip datasets whose pipeline ends with ``DrawLabel``: their samples are dicts with ``img``, ``label``,
     ``annotation`` and ``task``. Where both are the same (the same object or equal configs), no query is shown its own
-    pair: with 'random' it is never drawn, with 'fixed' the clips of the prompt are no queries.
+    pair, and in no case its own picture (``img_path``) under another label: with 'random' and 'class' that is never
+    drawn, with 'fixed' the pictures of the prompt are no queries (if the datasets name theirs in ``img_paths``, a
+    sequence; else only the clips of the prompt).
 
     Args:
         support: The dataset of pairs, or its config.
         query: The dataset of queries, or its config.
         num_pairs: Pairs K in a prompt.
-        selection: 'fixed' shows all queries the same pairs; 'random' draws pairs for each query, by seed and query.
+        selection: 'fixed' shows all queries the same pairs; 'random' draws pairs for each query, by seed and query;
+            'class' draws them so among those of the query's class. For 'class' both datasets have ``class_ids``: the
+            class of every sample, negative where it is not known, as :class:`Pascal5iDataset` has.
         seed: Seed of the choice.
         prompt_indices: With 'fixed', the positions in ``support`` of the K pairs, in the order shown; drawn by seed
             if not given.
 
     Raises:
-        ValueError: More pairs are asked for than there are, or ``prompt_indices`` does not fit.
+        ValueError: More pairs are asked for than there are (of each class, with 'class'), or ``prompt_indices`` does
+            not fit.
     """
 
     def __init__(
@@ -43,8 +53,8 @@ class VisionPromptDataset(Dataset):
         seed: int = 0,
         prompt_indices: Sequence[int] | None = None,
     ) -> None:
-        if selection not in ("fixed", "random"):
-            raise ValueError(f"selection must be 'fixed' or 'random', got {selection!r}")
+        if selection not in SELECTIONS:
+            raise ValueError(f"selection must be 'fixed' or 'random' or 'class', got {selection!r}")
         if num_pairs < 1:
             raise ValueError(f"num_pairs must be at least 1, got {num_pairs}")
         if not 0 <= seed < 2**32:
@@ -65,8 +75,10 @@ class VisionPromptDataset(Dataset):
             )
         self.prompt_indices = self._fixed_indices(prompt_indices)
         self.query_indices = np.arange(len(self.query))
-        if self._same and selection == "fixed":
-            self.query_indices = np.setdiff1d(self.query_indices, self.prompt_indices)
+        if selection == "fixed":
+            self.query_indices = np.setdiff1d(self.query_indices, self._shown_queries())
+        if selection == "class":
+            self._query_classes, self._of_class = self._classes()
         if len(self.query_indices) == 0:
             raise ValueError("the query dataset is empty: nothing to predict")
         self._fixed_pairs: list[dict] | None = None
@@ -89,16 +101,19 @@ class VisionPromptDataset(Dataset):
         Returns:
             ``inputs``: uint8 tensor (2K+1) × 3 × H × W: picture and label of each pair, then the query.
             ``data_samples``: BaseDataElement. Metainfo: ``task``, ``sample_idx``, ``img_path`` or ``name`` of the
-            query, ``prompt`` (positions of the pairs in ``support``). Data: ``annotation`` of the query,
-            ``label_picture`` and ``query_picture`` (uint8 H×W×3), ``prompt_pictures`` (uint8 2K×H×W×3).
+            query, its ``img_id``, ``id``, ``class_id`` and ``class_name`` where it has them, ``prompt`` (positions of
+            the pairs in ``support``). Data: ``annotation`` of the query, ``label_picture`` and ``query_picture``
+            (uint8 H×W×3), ``prompt_pictures`` (uint8 2K×H×W×3).
+
+        Raises:
+            ValueError: Too few pairs show other pictures than the query's, or the pictures do not fit together.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"query {index} of {len(self)}")
         position = int(self.query_indices[index])
         query = self.query[position]
         _check_sample(query, "query", position)
-        prompt = self.prompt_indices if self.selection == "fixed" else self._draw(position)
-        pairs = self._pairs(prompt)
+        prompt, pairs = self._fixed_prompt() if self.selection == "fixed" else self._draw(position, query)
         pictures = [pair[key] for pair in pairs for key in ("img", "label")]
         for number, pair in zip(prompt, pairs, strict=True):
             if pair["img"].shape != query["img"].shape or pair.get("task") != query.get("task"):
@@ -109,7 +124,7 @@ class VisionPromptDataset(Dataset):
                 )
         prompt_pictures = np.stack(pictures)
         inputs = np.concatenate([prompt_pictures, query["img"][None]]).transpose(0, 3, 1, 2)
-        metainfo = {key: query[key] for key in ("task", "img_path", "name") if key in query}
+        metainfo = {key: query[key] for key in META_KEYS if key in query}
         sample = BaseDataElement(
             metainfo=dict(metainfo, sample_idx=query.get("sample_idx", position), prompt=tuple(prompt)),
             annotation=query["annotation"],
@@ -120,12 +135,12 @@ class VisionPromptDataset(Dataset):
         return {"inputs": torch.from_numpy(np.ascontiguousarray(inputs)), "data_samples": sample}
 
     def _fixed_indices(self, given: Sequence[int] | None) -> tuple[int, ...] | None:
-        if self.selection == "random":
+        if self.selection != "fixed":
             if given is not None:
-                raise ValueError("prompt_indices needs selection='fixed'; with 'random' the pairs are drawn")
+                raise ValueError(f"prompt_indices needs selection='fixed'; with {self.selection!r} the pairs are drawn")
             return None
         if given is None:
-            return self._draw(None)
+            return tuple(islice(self._candidates(None), self.num_pairs))
         indices = tuple(int(index) for index in given)
         if len(indices) != self.num_pairs or len(set(indices)) != len(indices):
             raise ValueError(f"prompt_indices must be {self.num_pairs} different numbers (num_pairs), got {indices}")
@@ -135,27 +150,80 @@ class VisionPromptDataset(Dataset):
             )
         return indices
 
-    def _draw(self, query: int | None) -> tuple[int, ...]:
-        """Positions of K different pairs for one query, or for all (None); never the query itself."""
+    def _shown_queries(self) -> list[int]:
+        """Positions of queries that the fixed prompt gives away."""
+        shown = list(self.prompt_indices) if self._same else []
+        support, query = (getattr(dataset, "img_paths", None) for dataset in (self.support, self.query))
+        if support is not None and query is not None:
+            pictures = {os.path.abspath(support[index]) for index in self.prompt_indices}
+            shown += [index for index, path in enumerate(query) if os.path.abspath(path) in pictures]
+        return shown
+
+    def _classes(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """Class of each query, and positions of each class in ``support``."""
+        ids = []
+        for role, dataset in (("support", self.support), ("query", self.query)):
+            given = getattr(dataset, "class_ids", None)
+            if given is None or len(given) != len(dataset):
+                raise ValueError(
+                    f"selection='class' needs class_ids, the class of each of its {len(dataset)} samples, of the "
+                    f"{role} dataset, and {type(dataset).__name__} has {'none' if given is None else len(given)}: "
+                    "use Pascal5iDataset, or selection='random'"
+                )
+            ids.append(np.asarray(given))
+        support, query = ids
+        positions = {int(number): np.flatnonzero(support == number) for number in np.unique(query[query >= 0])}
+        few = {number: len(those) for number, those in positions.items() if len(those) < self.num_pairs + self._same}
+        if few:
+            raise ValueError(
+                f"num_pairs is {self.num_pairs}, but the support dataset has too few clips of some classes of the "
+                f"queries (class: clips): {few}"
+                + (", one of which is the query" if self._same else "")
+                + ": lower num_pairs or give a larger support dataset of these classes"
+            )
+        return query, positions
+
+    def _candidates(self, query: int | None) -> Iterator[int]:
+        """Positions that may be shown to one query, or to all (None), in the order of the draw, each once."""
         # RandomState: its stream is promised not to change between numpy versions.
         random = np.random.RandomState([self.seed] if query is None else [self.seed, query])
-        excluded = query if self._same else None
-        chosen: list[int] = []
-        while len(chosen) < self.num_pairs:
-            candidate = int(random.randint(len(self.support)))
-            if candidate != excluded and candidate not in chosen:
-                chosen.append(candidate)
-        return tuple(chosen)
+        pool: Sequence[int] = range(len(self.support))
+        if self.selection == "class":
+            pool = self._of_class.get(int(self._query_classes[query]), ())
+        drawn = set()
+        while len(drawn) < len(pool):
+            candidate = int(pool[random.randint(len(pool))])
+            if candidate not in drawn:
+                drawn.add(candidate)
+                if not (self._same and candidate == query):
+                    yield candidate
 
-    def _pairs(self, prompt: Sequence[int]) -> list[dict]:
-        if self._fixed_pairs is not None:
-            return self._fixed_pairs
-        pairs = [self.support[number] for number in prompt]
-        for number, pair in zip(prompt, pairs, strict=True):
-            _check_sample(pair, "support", number)
-        if self.selection == "fixed":
-            self._fixed_pairs = pairs
-        return pairs
+    def _draw(self, position: int, query: dict) -> tuple[tuple[int, ...], list[dict]]:
+        """K different pairs for one query, and their positions; none shows the query's picture."""
+        prompt, pairs = [], []
+        for candidate in self._candidates(position):
+            pair = self._pair(candidate)
+            if not _same_picture(pair, query):
+                prompt.append(candidate)
+                pairs.append(pair)
+            if len(pairs) == self.num_pairs:
+                return tuple(prompt), pairs
+        raise ValueError(
+            f"query {position} ({query.get('img_path')}"
+            + (f", class {query.get('class_name', self._query_classes[position])}" if self.selection == "class" else "")
+            + f") can be shown {len(pairs)} pairs of other pictures, expected {self.num_pairs} (num_pairs): lower "
+            "num_pairs or give a larger support dataset"
+        )
+
+    def _fixed_prompt(self) -> tuple[tuple[int, ...], list[dict]]:
+        if self._fixed_pairs is None:
+            self._fixed_pairs = [self._pair(number) for number in self.prompt_indices]
+        return self.prompt_indices, self._fixed_pairs
+
+    def _pair(self, number: int) -> dict:
+        pair = self.support[number]
+        _check_sample(pair, "support", number)
+        return pair
 
 
 def _build(dataset: dict | Dataset) -> Any:
@@ -168,3 +236,8 @@ def _check_sample(sample: Any, role: str, number: int) -> None:
         raise ValueError(
             f"sample {number} of the {role} dataset lacks {', '.join(missing)}: its pipeline must end with DrawLabel"
         )
+
+
+def _same_picture(pair: dict, query: dict) -> bool:
+    paths = [sample.get("img_path") for sample in (pair, query)]
+    return None not in paths and os.path.abspath(paths[0]) == os.path.abspath(paths[1])

@@ -84,6 +84,30 @@ def test_restoration_targets_are_moved_with_the_picture():
         ResizeShortSide(16)({"img": picture(40, 60), "gt_img": picture(40, 61), "img_path": "x.png"})
 
 
+def test_frames_of_a_clip_are_resized_as_pictures_are():
+    frames = np.stack([picture(40, 60, seed) for seed in range(3)])
+    results = CenterCrop((16, 20))(ResizeShortSide(16)({"frames": frames}))
+    alone = [CenterCrop((16, 20))(ResizeShortSide(16)({"img": frame}))["img"] for frame in frames]
+    assert np.array_equal(results["frames"], alone) and results["img_shape"] == (16, 20)
+
+
+def test_instance_maps_and_areas_follow_the_picture():
+    """From 40 x 60 to 20 x 30 every second pixel stays, the one right and below of the middle; areas are a quarter."""
+    instances = np.arange(2400, dtype=np.int32).reshape(40, 60)
+    results = ResizeShortSide(20)({"img": picture(40, 60), "gt_instance_map": instances, "area": np.array([100.0])})
+    assert np.array_equal(results["gt_instance_map"], instances[1::2, 1::2]) and results["area"].tolist() == [25]
+    results = CenterCrop((20, 10))(results)
+    assert np.array_equal(results["gt_instance_map"], instances[1::2, 21:41:2]) and results["area"].tolist() == [25]
+
+
+def test_nobody_is_no_special_case():
+    people = {"keypoints": np.zeros((0, 17, 2)), "keypoints_visible": np.zeros((0, 17)), "bbox": np.zeros((0, 4))}
+    results = CenterCrop(16)(ResizeShortSide(16)({"img": picture(40, 60)} | people))
+    assert {key: results[key].shape for key in people} == {key: value.shape for key, value in people.items()}
+    with pytest.raises(ValueError, match=r"keypoints of x\.png have shape \(0,\), expected N x 17 x 2"):
+        CenterCrop(16)({"img": picture(40, 60), "keypoints": np.zeros(0), "img_path": "x.png"})
+
+
 def test_sizes_that_cannot_be_cropped_are_named():
     with pytest.raises(ValueError, match=r"32x32 .* got x\.png with 20x40: put ResizeShortSide"):
         CenterCrop(32)({"img": picture(20, 40), "img_path": "x.png"})

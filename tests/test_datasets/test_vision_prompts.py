@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from layouts_people import write_voc
 from torch.utils.data import DataLoader, Dataset
 
 from delvm_mm.datasets import VisionPromptDataset
@@ -140,3 +141,129 @@ def test_every_task_of_the_procedural_scenes_makes_prompts(task, codec):
     assert sample["inputs"].shape == (5, 3, 64, 64) and sample["data_samples"].task == task
     drawn = dataset.query.pipeline.transforms[0].codec.encode(sample["data_samples"].annotation)
     assert np.array_equal(drawn, sample["data_samples"].label_picture)
+
+
+class ClassGreys(LabelledGreys):
+    """Sample i shows picture ``pictures[i]`` (its name and grey level) under class ``classes[i]``."""
+
+    def __init__(self, pictures, classes, names_pictures=True):
+        super().__init__(len(pictures))
+        self.pictures, self.class_ids = pictures, classes
+        if names_pictures:
+            self.img_paths = [f"{picture}.png" for picture in pictures]
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        sample["img"][:] = self.pictures[index]
+        number = self.class_ids[index]
+        return sample | {
+            "img_path": f"{self.pictures[index]}.png",
+            "class_id": number,
+            "class_name": f"class {number}",
+            "img_id": self.pictures[index],
+            "id": 100 + index,
+        }
+
+
+def test_class_shows_pairs_of_the_querys_class():
+    support = ClassGreys(range(12), [number % 3 for number in range(12)])
+    query = ClassGreys(range(100, 106), [0, 1, 2, 0, 1, 2])
+    prompts = {}
+    for seed in (0, 1):
+        dataset = VisionPromptDataset(support, query, selection="class", seed=seed)
+        assert len(dataset) == 6
+        prompts[seed] = [sample["data_samples"].prompt for sample in dataset]
+        for number, prompt in enumerate(prompts[seed]):
+            assert len(set(prompt)) == 3 and {support.class_ids[i] for i in prompt} == {number % 3}
+        assert [dataset[i]["data_samples"].prompt for i in (3, 0)] == [prompts[seed][i] for i in (3, 0)]
+    assert prompts[0] != prompts[1] and prompts[0][0] != prompts[0][3], "by seed and query"
+
+
+def test_the_sample_says_class_and_numbers_of_the_query():
+    support = ClassGreys(range(9), [0, 1, 2] * 3)
+    element = VisionPromptDataset(support, ClassGreys([50], [1]), selection="class")[0]["data_samples"]
+    for key, value in (("class_id", 1), ("class_name", "class 1"), ("img_id", 50), ("id", 100), ("img_path", "50.png")):
+        assert element.metainfo[key] == value == element.to_dict()[key]
+
+
+@pytest.mark.parametrize("selection", ["class", "random"])
+@pytest.mark.parametrize("as_one", [True, False])
+def test_a_query_never_sees_its_own_picture_under_another_label(selection, as_one):
+    """Four pictures with two objects each of one class: a query has three other pictures, six clips, to be shown."""
+    pictures, classes = [0, 0, 1, 1, 2, 2, 3, 3], [5] * 8
+    query = ClassGreys(pictures, classes)
+    support = query if as_one else ClassGreys(pictures, classes)
+    dataset = VisionPromptDataset(support, query, selection=selection, num_pairs=6)
+    for number, sample in enumerate(dataset):
+        own = {2 * (number // 2), 2 * (number // 2) + 1}
+        assert sorted(sample["data_samples"].prompt) == sorted({*range(8)} - own)
+    with pytest.raises(ValueError, match=r"query 3 \(1\.png.*\) can be shown 6 pairs of other pictures, expected 7"):
+        VisionPromptDataset(support, query, selection=selection, num_pairs=7)[3]
+
+
+def test_pictures_of_a_fixed_prompt_are_no_queries_where_their_names_are_known():
+    pictures, classes = [0, 0, 1, 1, 2, 2, 3, 3], [1, 2] * 4
+    both = [ClassGreys(pictures, classes), ClassGreys(pictures, classes)]
+    dataset = VisionPromptDataset(*both, num_pairs=2, prompt_indices=[0, 5])
+    assert dataset.query_indices.tolist() == [2, 3, 6, 7]
+    same = VisionPromptDataset(both[0], both[0], num_pairs=2, prompt_indices=[0, 5])
+    assert same.query_indices.tolist() == [2, 3, 6, 7]
+    nameless = ClassGreys(pictures, classes, names_pictures=False)
+    assert len(VisionPromptDataset(nameless, nameless, num_pairs=2, prompt_indices=[0, 5])) == 6
+
+
+@pytest.mark.parametrize(
+    "support, query, message",
+    [
+        (LabelledGreys(9), ClassGreys([0], [1]), "of the support dataset, and LabelledGreys has none"),
+        (ClassGreys(range(9), [1] * 9), LabelledGreys(2), "of the query dataset, and LabelledGreys has none"),
+        (ClassGreys(range(9), [1] * 8), ClassGreys([0], [1]), "each of its 9 samples, .* has 8"),
+        (ClassGreys(range(9), [1] * 7 + [2] * 2), ClassGreys([0, 1], [1, 2]), r"too few .* \{2: 2\}"),
+        (ClassGreys(range(9), [1] * 9), ClassGreys([0, 1], [1, 3]), r"too few .* \{3: 0\}"),
+    ],
+)
+def test_class_selection_says_what_is_missing(support, query, message):
+    with pytest.raises(ValueError, match=message):
+        VisionPromptDataset(support, query, selection="class")
+    with pytest.raises(ValueError, match="with 'class' the pairs are drawn"):
+        VisionPromptDataset(LabelledGreys(), LabelledGreys(), selection="class", prompt_indices=[1, 2, 3])
+
+
+def test_one_dataset_for_both_needs_a_clip_more_of_each_class():
+    clips = ClassGreys(range(7), [1, 1, 1, 1, 2, 2, 2])
+    with pytest.raises(ValueError, match=r"too few .* \{2: 3\}, one of which is the query"):
+        VisionPromptDataset(clips, clips, selection="class")
+
+
+def test_samples_of_unknown_class_neither_stop_the_dataset_nor_are_shown():
+    """They are damaged: reading them says so, as one query's error."""
+
+    class Damaged(ClassGreys):
+        def __getitem__(self, index):
+            if self.class_ids[index] < 0:
+                raise ValueError(f"{self.pictures[index]}.png is damaged")
+            return super().__getitem__(index)
+
+    support = Damaged(range(10, 15), [1, 1, -1, 1, -1])
+    dataset = VisionPromptDataset(support, Damaged([0, 1], [-1, 1]), selection="class")
+    with pytest.raises(ValueError, match=r"0\.png is damaged"):
+        dataset[0]
+    assert sorted(dataset[1]["data_samples"].prompt) == [0, 1, 3]
+
+
+def test_a_fold_of_pascal_makes_prompts_of_the_querys_class(tmp_path):
+    root = write_voc(tmp_path, 20, 6, class_of=lambda number: (number % 5 + 1,))
+    pipeline = [
+        {"type": "LoadPicture"},
+        {"type": "ResizeShortSide", "size": 32},
+        {"type": "CenterCrop", "size": 32},
+        {"type": "DrawLabel", "codec": {"type": "ForegroundMaskCodec"}},
+    ]
+    fold = {"type": "Pascal5iDataset", "data_root": str(root), "fold": 0, "pipeline": pipeline}
+    dataset = VisionPromptDataset(fold | {"split": "train", "classes": "held_out"}, fold, selection="class")
+    assert len(dataset) == 6
+    for number, sample in enumerate(dataset):
+        element = sample["data_samples"]
+        assert element.class_id == number % 5 + 1
+        assert {dataset.support.class_ids[index] for index in element.prompt} == {element.class_id}
+        assert sample["inputs"].shape == (7, 3, 32, 32)

@@ -1,22 +1,19 @@
-"""Transforms of pictures and of what is annotated on them: load, resize, crop, draw the label.
+"""Transforms without chance: load a picture, resize it, crop it, draw the label.
 
-They work on the fields ``img``, ``gt_img``, ``gt_seg_map``, ``keypoints`` / ``keypoints_visible``, ``bbox`` and
-``head_size`` together, whichever are there. mmcv's transforms of these names know other field names and place keypoints
-by whole pixels of the old picture; here they follow the picture to a fraction of a pixel.
+Those that move pixels move everything that is annotated on them too, see ``geometry.py``. mmcv's transforms of these
+names know other field names and place keypoints by whole pixels of the old picture; here they follow the picture to a
+fraction of a pixel.
 """
 
-import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
 
 from delvm_mm.registry import TASK_UTILS, TRANSFORMS
 
 from ..image_io import MAX_PIXELS, read_picture
 from .formatting import sample_name
+from .geometry import crop, height_and_width, picture_shape, resize, shape_to_crop
 
 __all__ = ["CenterCrop", "DrawLabel", "LoadPicture", "ResizeShortSide"]
-
-_PICTURES = ("img", "gt_img")
 
 
 @TRANSFORMS.register_module()
@@ -59,8 +56,7 @@ class LoadPicture(BaseTransform):
 class ResizeShortSide(BaseTransform):
     """Resize so that the short side has ``size`` pixels, keeping the aspect ratio.
 
-    Pictures bilinear with antialiasing (Pillow's, which torchvision's ``Resize`` uses on PIL pictures, as published),
-    masks nearest. Adds ``scale_factor`` (w, h).
+    Pictures bilinear with antialiasing, as published, maps nearest. Adds ``scale_factor`` (w, h).
 
     Args:
         size: Length of the short side in pixels.
@@ -73,25 +69,12 @@ class ResizeShortSide(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Resize every field that is there."""
-        height, width = _common_shape(results, "ResizeShortSide")
+        height, width = picture_shape(results, "ResizeShortSide")
         short = min(height, width)
         # The long side is rounded down, as torchvision does.
         new_height, new_width = int(self.size * height / short), int(self.size * width / short)
-        scale = np.array([new_width / width, new_height / height])
-        if (new_height, new_width) != (height, width):
-            for key in _present(results, _PICTURES):
-                results[key] = _resize_bilinear(results[key], new_width, new_height)
-            for key in _present(results, ("gt_seg_map",)):
-                results[key] = _resize_nearest(results[key], new_width, new_height)
-            for key in _present(results, ("keypoints",)):
-                # Whole numbers are pixel centres, half a pixel from the border that the resizing keeps fixed.
-                results[key] = ((results[key] + 0.5) * scale - 0.5).astype(np.float32)
-            for key in _present(results, ("bbox",)):
-                results[key] = (results[key] * np.tile(scale, 2)).astype(np.float32)
-            for key in _present(results, ("head_size",)):
-                results[key] = results[key] * scale.mean()
-        results["img_shape"] = (new_height, new_width)
-        results["scale_factor"] = tuple(scale.tolist())
+        resize(results, new_height, new_width)
+        results["scale_factor"] = (new_width / width, new_height / height)
         return results
 
 
@@ -107,33 +90,14 @@ class CenterCrop(BaseTransform):
     """
 
     def __init__(self, size: int | tuple[int, int] = 256) -> None:
-        self.height, self.width = (size, size) if isinstance(size, int) else size
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"CenterCrop: size must be at least 1, got {size}")
+        self.height, self.width = height_and_width(size, "CenterCrop")
 
     def transform(self, results: dict) -> dict:
         """Crop every field that is there."""
-        height, width = _common_shape(results, "CenterCrop")
-        if height < self.height or width < self.width:
-            raise ValueError(
-                f"CenterCrop to {self.height}x{self.width} (height x width) got {sample_name(results)} with "
-                f"{height}x{width}: put ResizeShortSide before it"
-            )
+        height, width = shape_to_crop(results, self.height, self.width, "CenterCrop")
         # Rounded as torchvision does.
         top, left = round((height - self.height) / 2), round((width - self.width) / 2)
-        for key in _present(results, (*_PICTURES, "gt_seg_map")):
-            results[key] = np.ascontiguousarray(results[key][top : top + self.height, left : left + self.width])
-        for key in _present(results, ("keypoints",)):
-            points = (results[key] - np.array([left, top])).astype(np.float32)
-            # Pixel 0 reaches from -0.5 to 0.5.
-            inside = ((points >= -0.5) & (points < np.array([self.width, self.height]) - 0.5)).all(-1)
-            results[key] = points
-            if "keypoints_visible" in results:
-                visible = np.asarray(results["keypoints_visible"])
-                results["keypoints_visible"] = np.where(inside, visible, 0).astype(visible.dtype)
-        for key in _present(results, ("bbox",)):
-            results[key] = (results[key] - np.array([left, top, left, top])).astype(np.float32)
-        results["img_shape"] = (self.height, self.width)
+        crop(results, top, left, self.height, self.width)
         results["crop_offset"] = (left, top)
         return results
 
@@ -163,28 +127,3 @@ class DrawLabel(BaseTransform):
         results["annotation"] = annotation
         results["label"] = label
         return results
-
-
-def _present(results: dict, keys: tuple[str, ...]) -> list[str]:
-    return [key for key in keys if results.get(key) is not None]
-
-
-def _common_shape(results: dict, owner: str) -> tuple[int, int]:
-    """Height and width of the pictures and masks, which have to agree."""
-    shapes = {key: results[key].shape[:2] for key in _present(results, (*_PICTURES, "gt_seg_map"))}
-    if not shapes:
-        raise ValueError(f"{owner} needs 'img' in the results, which have {sorted(results)}: load it before")
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"{owner}: the fields of {sample_name(results)} differ in height x width: {shapes}")
-    return next(iter(shapes.values()))
-
-
-def _resize_bilinear(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _resize_nearest(mask: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Values under the centres of the new pixels; any type, where Pillow and OpenCV know only some."""
-    rows = (np.arange(height) + 0.5) * mask.shape[0] / height
-    columns = (np.arange(width) + 0.5) * mask.shape[1] / width
-    return mask[rows.astype(int)[:, None], columns.astype(int)]
