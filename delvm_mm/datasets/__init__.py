@@ -8,6 +8,7 @@ from .pascal5i import Pascal5iDataset
 from .procedural import ProceduralScenes
 from .reader import ReaderDataset
 from .restoration import GoProDataset, PairedFolderDataset, RainDataset
+from .sa1b import SA1BDataset
 from .samplers import SentenceSampler
 from .token_store import TokenStore
 from .token_store_writer import TokenStoreWriter
@@ -30,6 +31,7 @@ __all__ = [
     "ProceduralScenes",
     "RainDataset",
     "ReaderDataset",
+    "SA1BDataset",
     "SentenceSampler",
     "TokenStore",
     "TokenStoreWriter",

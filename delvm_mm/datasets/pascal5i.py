@@ -13,6 +13,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
 from PIL import Image, UnidentifiedImageError
+from rich import get_console
 from rich.progress import track
 
 from delvm_mm.registry import DATASETS
@@ -237,11 +238,10 @@ def read_label_map(path: str | Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"no label map at {path}: see the layout in the docstring of Pascal5iDataset")
     labels = _read_mat(path) if path.suffix == ".mat" else _read_png(path)
-    counts = np.bincount(labels.reshape(-1), minlength=256)
-    if counts[len(PASCAL_CLASSES) + 1 : IGNORED].any():
-        wrong = np.flatnonzero(counts[:IGNORED])
+    wrong = labels[(labels > len(PASCAL_CLASSES)) & (labels != IGNORED)]
+    if wrong.size:
         raise ValueError(
-            f"{path} holds the values {wrong[wrong > len(PASCAL_CLASSES)][:5].tolist()}, expected 0 (background), "
+            f"{path} holds the values {np.unique(wrong)[:5].tolist()}, expected 0 (background), "
             f"1 to {len(PASCAL_CLASSES)} (classes) and {IGNORED} (ignored)"
         )
     return labels
@@ -281,7 +281,7 @@ def _scan(paths: list[str]) -> list[dict[int, float] | None]:
     """Part of the picture that each class fills, for each label map; None where it cannot be read."""
     with ThreadPoolExecutor(READING_THREADS) as threads:
         scanned = threads.map(_areas_of_file, paths)
-        hidden = len(paths) < SHOW_PROGRESS_FROM or not is_main_process()
+        hidden = len(paths) < SHOW_PROGRESS_FROM or not is_main_process() or not get_console().is_terminal
         return list(track(scanned, "classes in label maps", len(paths), disable=hidden, transient=True))
 
 

@@ -19,7 +19,8 @@ __all__ = ["SA1BDataset"]
 
 FORMS = ("auto", "folder", "tar")
 # Any picture is a sample; an annotation without one only if it is named like SA-1B's.
-_FILE = re.compile(r"(?P<stem>(?:.*/)?(?:(?!\.)[^/]+(?=\.jpg)|sa_\d+))\.(?:jpg|json)")
+_PICTURE = re.compile(r"((?:.*/)?[^./][^/]*)\.jpg")
+_ANNOTATION = re.compile(r"((?:.*/)?sa_\d+)\.json")
 
 
 @DATASETS.register_module()
@@ -198,7 +199,8 @@ def _pair(files: dict[str, Any], place: Path, archive: str | None) -> list[dict]
         place: The folder or archive.
         archive: The archive, None if it is a folder.
     """
-    stems = {match["stem"] for match in map(_FILE.fullmatch, files) if match}
+    matches = (_PICTURE.fullmatch(file) or _ANNOTATION.fullmatch(file) for file in files)
+    stems = {match[1] for match in matches if match}
     return [
         {
             "img_path": f"{place}/{stem}.jpg",
