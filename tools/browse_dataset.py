@@ -16,11 +16,10 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 
 import argparse
-import math
+import os
 import random
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch.utils.data import Dataset
+from rich.text import Text
 
 from delvm_mm.datasets import TokenStore, VisualSentenceDataset
+from delvm_mm.datasets.token_store import INDEX_FILE
 from delvm_mm.datasets.tokenization import DATA_ERRORS
 from delvm_mm.datasets.tokenization import _SeededClips as SeededClips
 from delvm_mm.datasets.tokenization import _Unreadable as Unreadable
@@ -47,21 +47,23 @@ from delvm_mm.visualization.sheets import draw_row
 PARTS = ("stores", "sentences", "prompts")
 ERRORS = (*DATA_ERRORS, KeyError, TypeError, ImportError)
 MAX_NAMED = 10  # damaged samples that are named one by one
-PICTURES_AT_ONCE = 8
-TOKENS_COUNTED = 100_000_000  # of larger stores, evenly spread shards
+MAX_IN_ROW = 8  # pictures; raw and decoded ones stand under each other if they are more
+PICTURES_AT_ONCE = 8  # for the tokenizer
+TOKENS_COUNTED = 100_000_000  # of larger stores, evenly spread shards are counted
+CAPTIONS = {1: ("picture",), 2: ("picture", "label")}
 
 
 @user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
+    if args.num < 1:
+        raise ValueError(f"--num must be at least 1, got {args.num}")
+    if bool(args.config) == bool(args.store):
+        raise ValueError("give either a config or --store with the folder of a token store")
     if args.store:
-        if args.config or args.what:
-            raise ValueError("give either a config or --store")
-        browser = Browser(args, args.tokenizer)
-        browser.show_store(args.store, Path(args.store).name)
+        name = Path(args.store).resolve().name
+        show_store(Browser(args, args.tokenizer, name), args.store, name)
         return
-    if not args.config:
-        raise ValueError("give a config, or --store with a token store")
     config = load_config(args.config, args.cfg_options)
     init_default_scope(config.get("default_scope", "delvm_mm"))
     browse(config, args)
@@ -69,77 +71,381 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", help="config with 'stores', a 'train_dataloader' or 'tasks'")
-    parser.add_argument("--store", help="a token store, instead of a config")
+    parser.add_argument("config", nargs="?", help="config with 'stores', 'train_dataloader' or 'tasks'")
+    parser.add_argument("--store", help="folder of a token store, instead of a config")
     parser.add_argument("--tokenizer", help="folder of the tokenizer; the config's by default")
-    parser.add_argument("--what", nargs="+", choices=PARTS, help="what to show; all that the config has by default")
-    parser.add_argument("--stores", nargs="+", metavar="NAME", help="only these stores: their 'out', or how it ends")
+    parser.add_argument("--what", nargs="+", choices=PARTS, help="what to show; by default all that the config has")
+    parser.add_argument("--stores", nargs="+", metavar="NAME", help="only these stores: folders, or how they end")
     parser.add_argument("--task", nargs="+", help="only prompts of these tasks")
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="which sentences (train by default)")
+    parser.add_argument("--split", choices=("train", "val"), default="train", help="whose sentences (train by default)")
     parser.add_argument("--num", type=int, default=16, help="rows of a sheet (16 by default)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice")
-    parser.add_argument("--out-dir", help="folder of the sheets; <work_dir of the config>/browse by default")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice (0 by default)")
+    parser.add_argument("--out-dir", help="folder for the sheets; work_dirs/browse/<name> by default")
     parser.add_argument("--device", help="where to decode; by default a GPU if there is one")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")
-    args = parser.parse_args(arguments)
-    if args.num < 1:
-        raise ValueError(f"--num must be at least 1, got {args.num}")
-    return args
+    return parser.parse_args(arguments)
 
 
 def browse(config: Config, args: argparse.Namespace) -> None:
-    """Show the parts of a config that are asked for; without ``--what``, all that it has and that can be shown."""
+    """Show what is asked for; without ``--what``, all that the config has and that can be shown."""
     dataloader = f"{args.split}_dataloader"
-    has = {"stores": config.get("stores"), "sentences": config.get(dataloader), "prompts": config.get("tasks")}
-    parts = args.what or [part for part in PARTS if has[part]]
-    for part, key in zip(PARTS, ("stores", dataloader, "tasks"), strict=True):
-        if part in parts and not has[part]:
-            raise ValueError(f"{config.filename} has no '{key}', so there are no {part} to show")
+    keys = {"stores": "stores", "sentences": dataloader, "prompts": "tasks"}
+    parts = args.what or [part for part in PARTS if config.get(keys[part])]
     if not parts:
-        raise ValueError(f"{config.filename} has none of 'stores', '{dataloader}' and 'tasks': nothing to show")
+        raise ValueError(f"{args.config} has none of {', '.join(keys.values())}: nothing to show")
+    for part in parts:
+        if not config.get(keys[part]):
+            raise ValueError(f"{args.config} has no '{keys[part]}', so there are no {part} to show")
     tokenizer = args.tokenizer or config.get("tokenizer") or config.get("model", {}).get("tokenizer")
-    browser = Browser(args, tokenizer, config.work_dir)
+    browser = Browser(args, tokenizer, Path(args.config).stem)
     show = {
         "stores": lambda: show_stores(browser, config.stores, args.stores),
         "sentences": lambda: show_sentences(browser, config[dataloader]["dataset"], args.split, args.stores),
         "prompts": lambda: show_prompts(browser, config.tasks, args.task),
     }
-    errors = [browser.attempt(part, show[part]) for part in parts]
-    if args.what:
-        browser.end_if(any(errors))
-    browser.end_if(all(errors))
+    for_all(parts, lambda part: show[part](), stop=bool(args.what))
+
+
+def for_all(names: Iterable[str], show: Callable[[str], None], stop: bool = False) -> None:
+    """Show one after another; what fails is named, and is an error only if all fail, or with ``stop``."""
+    errors, names = [], list(names)
+    for name in names:
+        try:
+            show(name)
+        except ERRORS as error:
+            if stop or len(errors) == len(names) - 1:
+                raise
+            print(f"{name}: not shown: {error}")
+            errors.append(error)
 
 
 class Browser:
-    """Writes sheets, decodes tokens, and remembers what could not be shown.
+    """What the parts share: how much to show and where, the choice, and the tokenizer, loaded when it is needed.
 
     Args:
         args: The command line.
-        tokenizer: As for :func:`load_tokenizer`; loaded when the first token is decoded.
-        work_dir: Where the sheets go if the command line does not say.
+        tokenizer: As for :func:`load_tokenizer`, or None.
+        name: Of the folder for the sheets, unless the command line gives one.
     """
 
-    def __init__(self, args: argparse.Namespace, tokenizer: Any, work_dir: str = "work_dirs") -> None:
-        self.num, self.seed = args.num, args.seed
-        self.out_dir = Path(args.out_dir or Path(work_dir) / "browse")
+    def __init__(self, args: argparse.Namespace, tokenizer: Any, name: str) -> None:
+        self.num = args.num
+        self.seed = args.seed
+        self.out_dir = Path(args.out_dir or os.path.join("work_dirs", "browse", name))
         self.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.console = Console()
-        self._tokenizer = tokenizer
-        self._no_tokenizer: str | None = None if tokenizer else "there is no tokenizer: give --tokenizer"
-        self._last_error: Exception | None = None
+        self._given = tokenizer
+        self._tokenizer: Any = None
+        self._missing = "" if tokenizer else "no tokenizer is known; give --tokenizer"
 
-    def attempt(self, name: str, show: Callable[[], None]) -> bool:
-        """Show something; if that fails, say why and go on. Returns whether it failed."""
+    def choose(self, population: int, number: int) -> list[int]:
+        """Different numbers below ``population`` in random order, the same for the same seed."""
+        return random.Random(self.seed).sample(range(population), min(population, number))
+
+    def save(self, name: str, rows: Sequence[np.ndarray], what: str) -> None:
+        """Write a sheet."""
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        path = self.out_dir / f"{name}.png"
+        Image.fromarray(stack_panels(rows)).save(path)
+        print(f"{path}: {what}")
+
+    def why_not_decoded(self, store: TokenStore) -> str:
+        """Why the tokens of a store cannot be shown as pictures; empty if they can."""
+        if self._tokenizer is None and not self._missing:
+            try:
+                self._tokenizer = load_tokenizer(self._given).to(self.device)
+            except ERRORS as error:
+                self._missing = str(error)
+        if self._missing:
+            return self._missing
+        if self._tokenizer.fingerprint != store.tokenizer_fingerprint:
+            return (
+                f"it was made with tokenizer {store.tokenizer_fingerprint!r}, this one is "
+                f"{self._tokenizer.fingerprint!r}; name the right one with --tokenizer"
+            )
+        if not len(store):
+            return "it has no clips yet"
+        if store.grid[0] == 1 < store.grid[1]:
+            return f"its rows of {store.grid[1]} tokens are no pictures"
+        return ""
+
+    @torch.inference_mode()
+    def decode(self, tokens: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """Pictures of tokens: integers N x (h*w) to uint8 N x H x W x 3."""
+        pictures = []
+        for start in range(0, len(tokens), PICTURES_AT_ONCE):
+            part = torch.from_numpy(tokens[start : start + PICTURES_AT_ONCE].astype(np.int64)).to(self.device)
+            decoded = self._tokenizer.decode(part, grid=grid).float() * 255
+            pictures.append(decoded.round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(pictures)
+
+
+def show_stores(browser: Browser, stores: Sequence[dict], only: Sequence[str] | None) -> None:
+    """Sheets of the clips that a config makes token stores of, and of the stores where they have been made."""
+    outs = [str(store["out"]) for store in stores]
+    wanted = select(outs, only)
+    names = dict(zip(outs, short_names(outs), strict=True))
+
+    def show(out: str) -> None:
+        entry = stores[outs.index(out)]
+        made = (Path(out) / INDEX_FILE).is_file()
+        clips, raw = None, {}
         try:
-            show()
+            clips = SeededClips(
+                DATASETS.build(entry["dataset"]),
+                entry.get("seed", entry["dataset"].get("seed") or 0),
+                max(entry.get("num_augmented_copies", 0), 1),
+            )
+            raw = show_clips(browser, clips, f"{names[out]}_raw")
         except ERRORS as error:
-            print(f"{name}: not shown: {error.args[0] if isinstance(error, KeyError) else error}")
-            self._last_error = error
-        return self._last_error is not None and sys.exc_info()[0] is None and self._failed(name)
+            if not made:
+                raise
+            print(f"{out}: no sheet of raw data: {error}")
+        if made:
+            show_store(browser, out, names[out], clips, raw)
+        else:
+            print(f"{out}: not tokenized yet")
 
-    def choose(self, population: int, number: int | None = None) -> list[int]:
-        """Some of the numbers below ``population``, in a random order that follows from the seed."""
-        return random.Random(self.seed).sample(range(population), min(population, number or self.num))
+    for_all(wanted, show)
+
+
+def show_clips(browser: Browser, clips: SeededClips, name: str) -> dict[int, tuple[str, np.ndarray]]:
+    """A sheet of raw clips; returns what it shows: number of the clip -> its title and pictures k x H x W x 3."""
+    readable, damaged = {}, []
+    # Damaged ones are replaced by others, but where most are damaged, not all are tried.
+    for clip in track_on_terminal(browser.choose(len(clips), 2 * browser.num), name):
+        if len(readable) == browser.num:
+            break
+        sample = clips[clip]
+        if isinstance(sample, Unreadable):
+            damaged.append(sample.error)
+            continue
+        title = f"{clip}: {name_of(sample['data_samples'])}"
+        readable[clip] = title, sample["inputs"].permute(0, 2, 3, 1).numpy()
+    print_damaged(damaged)
+    if not readable:
+        raise ValueError(
+            f"none of {len(damaged)} samples can be read; the last one: {damaged[-1]}"
+            if damaged
+            else "the data set is empty"
+        )
+    readable = dict(sorted(readable.items()))
+    rows = [draw_row([captioned(pictures)], title) for title, pictures in readable.values()]
+    browser.save(name, rows, f"{len(rows)} of {len(clips)} clips, raw")
+    return readable
+
+
+def show_store(
+    browser: Browser,
+    path: str,
+    name: str,
+    clips: SeededClips | None = None,
+    raw: dict[int, tuple[str, np.ndarray]] | None = None,
+) -> None:
+    """Summary of a token store, and a sheet decoded from it, beside the raw clips where they are known."""
+    store = TokenStore(path)
+    print_summary(store)
+    if why := browser.why_not_decoded(store):
+        print(f"{path}: no decoded sheet: {why}")
+        return
+    shown = {}
+    if raw and is_made_of(store, clips):
+        skipped = sorted(entry["clip"] for entry in store.skipped)
+        shown = {clip - bisect_left(skipped, clip): entry for clip, entry in raw.items() if clip not in skipped}
+    elif raw:
+        print(f"{path}: unfinished, or made of other data or settings than the config's: shown without raw clips")
+    rows = []
+    for position in track_on_terminal(list(shown) or sorted(browser.choose(len(store), browser.num)), name):
+        decoded = captioned(browser.decode(store[position], store.grid), " decoded")
+        title, pictures = shown.get(position, (f"clip {position}", None))
+        if pictures is None:
+            rows.append(draw_row([decoded], title))
+        elif 2 * len(decoded) <= MAX_IN_ROW:
+            rows.append(draw_row([captioned(pictures), decoded], title))
+        else:
+            rows += [draw_row([captioned(pictures)], title), draw_row([decoded])]
+    browser.save(f"{name}_decoded", rows, f"{len(shown) or len(rows)} of {len(store)} clips, from their tokens")
+
+
+def is_made_of(store: TokenStore, clips: SeededClips) -> bool:
+    """Whether clip after clip of the store, but those skipped, is that of the data."""
+    return (
+        store.complete
+        and store.seed == clips.seed
+        and max(store.num_augmented_copies, 1) == clips.copies
+        and len(store) + len(store.skipped) == len(clips)
+    )
+
+
+def show_sentences(browser: Browser, dataset_config: dict, split: str, only: Sequence[str] | None) -> None:
+    """A sheet of visual sentences, some of every store; or of clips, where training is on pictures."""
+    dataset = DATASETS.build(dataset_config)
+    if not isinstance(dataset, VisualSentenceDataset):
+        show_clips(browser, SeededClips(dataset, 0, 1), f"{split}_raw")
+        return
+    paths = [str(store.path) for store in dataset.stores]
+    wanted = select(paths, only)
+    for path in dict.fromkeys(wanted):
+        print_summary(TokenStore(path))
+    if why := browser.why_not_decoded(dataset.stores[0]):
+        raise ValueError(f"sentences cannot be shown: {dataset.stores[0].path}: {why}")
+    indices = []
+    for turn, path in enumerate(dict.fromkeys(wanted)):
+        number = paths.index(path)
+        share = max(1, (browser.num - turn - 1) // len(set(wanted)) + 1)
+        first = sum(dataset.sentences_per_store[:number])
+        indices += [first + one for one in sorted(browser.choose(dataset.sentences_per_store[number], share))]
+    rows = []
+    for index in track_on_terminal(indices, "sentences"):
+        sentence = dataset[index]
+        info = sentence["data_samples"]
+        k, tokens = info.clip_shape
+        pictures = browser.decode(sentence["inputs"].view(-1, tokens).numpy(), dataset.grid)
+        groups = [
+            captioned(clip, f" {number + 1}") for number, clip in enumerate(np.split(pictures, len(pictures) // k))
+        ]
+        rows.append(draw_row(groups, f"{info.task}, sentence {info.sentence}, as in epoch 0"))
+    browser.save(f"sentences_{split}", rows, f"{len(rows)} of {len(dataset)} sentences of an epoch, from their tokens")
+
+
+def show_prompts(browser: Browser, tasks: dict, only: Sequence[str] | None) -> None:
+    """A sheet of prompts, queries and true answers for each task."""
+    if unknown := set(only or ()) - set(tasks):
+        raise ValueError(f"--task: the config has no task {sorted(unknown)}, it has {list(tasks)}")
+
+    def show(task: str) -> None:
+        dataset = DATASETS.build(tasks[task]["dataloader"]["dataset"])
+        rows, damaged = [], []
+        for index in track_on_terminal(browser.choose(len(dataset), 2 * browser.num), task):
+            if len(rows) == browser.num:
+                break
+            try:
+                sample = dataset[index]["data_samples"]
+            except DATA_ERRORS as error:
+                damaged.append(str(error))
+                continue
+            row = draw_panel(
+                sample.prompt_pictures,
+                sample.query_picture,
+                truth=sample.label_picture,
+                title=f"{sample.task} {index}: {name_of(sample)}",
+            )
+            rows.append(row)
+        print_damaged(damaged)
+        if not rows:
+            raise ValueError(f"none of {len(damaged)} prompts can be read; the last one: {damaged[-1]}")
+        browser.save(f"prompts_{task}", rows, f"{len(rows)} of {len(dataset)} prompts")
+
+    for_all(only or tasks, show)
+
+
+def print_summary(store: TokenStore) -> None:
+    """What a store holds, as a table."""
+    (k, tokens), (height, width) = store.clip_shape, store.grid
+    total = len(store) * k * tokens
+    size = sum(file.stat().st_size for file in store.path.iterdir() if file.is_file())
+    table = Table(title=str(store.path), title_justify="left", show_header=False)
+    rows = {
+        "task": store.task,
+        "clips": f"{len(store):,} of {k} pictures of {height} x {width} tokens",
+        "tokens": f"{total:,}",
+        **codebook_use(store),
+        "size": f"{size / 1e6:,.2f} MB" + (f", {size / total:.3f} bytes a token" if total else ""),
+        "tokenizer": f"{store.tokenizer_fingerprint}, {store.index['precision']}",
+        "source": str(store.source),
+        "seed": str(store.seed),
+        "augmented copies": str(store.num_augmented_copies or "none: the samples as they are"),
+        "skipped": "\n".join(
+            [
+                f"{len(store.skipped)} clips",
+                *named([f"clip {entry['clip']}: {entry['error']}" for entry in store.skipped]),
+            ]
+        )
+        if store.skipped
+        else "none",
+        "state": "complete" if store.complete else "unfinished: run tools/tokenize_dataset.py again",
+    }
+    for name, text in rows.items():
+        table.add_row(name, Text(text))
+    Console().print(table)
+
+
+def codebook_use(store: TokenStore) -> dict[str, str]:
+    """How many entries of the codebook the tokens use, and the perplexity of their distribution.
+
+    Raises:
+        ValueError: A token is outside the codebook.
+    """
+    shards = [shard for shard in store.index["shards"] if shard["clips"]]
+    step = 1 + sum(shard["bytes"] for shard in shards) // (2 * TOKENS_COUNTED)
+    counts = np.zeros(65536, np.int64)
+    for shard in track_on_terminal(shards[::step], "tokens"):
+        tokens = np.load(store.path / shard["file"], mmap_mode="r").reshape(-1)
+        for start in range(0, len(tokens), 2**20):
+            counts += np.bincount(tokens[start : start + 2**20], minlength=len(counts))
+    used = np.flatnonzero(counts)
+    if not len(used):
+        return {"codebook": f"{store.num_embeddings} entries"}
+    if used[-1] >= store.num_embeddings:
+        raise ValueError(
+            f"{store.path} holds token {used[-1]}, its codebook has {store.num_embeddings}: the store is damaged; "
+            "tokenize again"
+        )
+    shares = counts[used] / counts.sum()
+    part = f", in {len(shards[::step])} of {len(shards)} shards" if step > 1 else ""
+    return {
+        "codebook": f"{len(used)} of {store.num_embeddings} entries used "
+        f"({len(used) / store.num_embeddings:.1%}){part}",
+        "perplexity": f"{np.exp(-(shares * np.log(shares)).sum()):.1f}{part}",
+    }
+
+
+def select(folders: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """Those folders that are named, by how their paths end; all if there are no names."""
+    if names is None:
+        return list(folders)
+    chosen = []
+    for name in names:
+        parts = Path(name).parts
+        found = [folder for folder in folders if Path(folder).parts[-len(parts) :] == parts]
+        if not parts or not found:
+            raise ValueError(f"--stores: there is no {name!r} in the config, which has {list(folders)}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def short_names(folders: Sequence[str]) -> list[str]:
+    """File names for folders: what differs between them."""
+    absolute = [os.path.abspath(folder) for folder in folders]
+    common = os.path.commonpath([os.path.dirname(folder) for folder in absolute])
+    return ["-".join(Path(os.path.relpath(folder, common)).parts) for folder in absolute]
+
+
+def captioned(pictures: np.ndarray, suffix: str = "") -> list[tuple[str, np.ndarray]]:
+    """Tiles of the pictures k x H x W x 3 of a clip."""
+    captions = CAPTIONS.get(len(pictures)) or [f"frame {number + 1}" for number in range(len(pictures))]
+    return [(caption + suffix, picture) for caption, picture in zip(captions, pictures, strict=True)]
+
+
+def name_of(sample: Any) -> str:
+    """What a sample is called: the last parts of its file's path, or its name."""
+    path = sample.get("img_path", None)
+    return "/".join(Path(str(path)).parts[-2:]) if path else str(sample.get("name", None) or "")
+
+
+def named(errors: Sequence[str]) -> list[str]:
+    """The first errors, and how many more there are."""
+    more = [f"... and {len(errors) - MAX_NAMED} more"] if len(errors) > MAX_NAMED else []
+    return [*errors[:MAX_NAMED], *more]
+
+
+def print_damaged(errors: Sequence[str]) -> None:
+    for line in named(errors):
+        print(f"damaged: {line}")
+
+
+def track_on_terminal(sequence: Sequence[Any], description: str) -> Iterable[Any]:
+    console = Console()
+    return track(sequence, description, console=console, transient=True, disable=not console.is_terminal)
 
 
 if __name__ == "__main__":

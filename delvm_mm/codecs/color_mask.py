@@ -136,7 +136,7 @@ class RandomColorMaskCodec(LabelCodec):
         colors = self._without_specks(self._nearest_colors(picture), picture)
         connected = self.connected
         if connected is None:
-            connected = len(np.setdiff1d(colors, [0])) == len(self.palette) - 1
+            connected = bool(np.bincount(colors.ravel(), minlength=len(self.palette))[1:].all())
         groups = label_regions(colors, background=0, connectivity=1) if connected else colors
         areas = np.bincount(groups.ravel())
         areas[0] = 0

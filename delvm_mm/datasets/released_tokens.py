@@ -291,7 +291,8 @@ class _MetaFile:
             ) from error
         if self._rows.ndim != 2 or self._rows.shape[1] != 2 or self._rows.dtype.kind not in "iu":
             raise ValueError(
-                f"{path} holds {self._rows.dtype} of shape {self._rows.shape}: expected int64, rows x 2 (offset, length)"
+                f"{path} holds {self._rows.dtype} of shape {self._rows.shape}: expected int64, rows x 2 "
+                "(offset, length)"
             )
         self._block: list[list[int]] = []
 
