@@ -68,7 +68,7 @@ setup(
         "lmdb": ["lmdb>=1.4"],
         "tests": [
             "pytest>=7",
-            "transformers>=4.40",
+            "transformers>=4.40,<5",  # mmpretrain.models cannot be imported beside 5
             "diffusers>=0.27",
             "safetensors",
             "lmdb>=1.4",
