@@ -115,8 +115,12 @@ def for_all(names: Iterable[str], show: Callable[[str], None], stop: bool = Fals
         except ERRORS as error:
             if stop or len(errors) == len(names) - 1:
                 raise
-            print(f"{name}: not shown: {error}")
+            print(f"{name}: not shown: {message_of(error)}")
             errors.append(error)
+
+
+def message_of(error: Exception) -> str:
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
 
 
 class Browser:
@@ -154,7 +158,7 @@ class Browser:
             try:
                 self._tokenizer = load_tokenizer(self._given).to(self.device)
             except ERRORS as error:
-                self._missing = str(error)
+                self._missing = message_of(error)
         if self._missing:
             return self._missing
         if self._tokenizer.fingerprint != store.tokenizer_fingerprint:
@@ -199,7 +203,7 @@ def show_stores(browser: Browser, stores: Sequence[dict], only: Sequence[str] | 
         except ERRORS as error:
             if not made:
                 raise
-            print(f"{out}: no sheet of raw data: {error}")
+            print(f"{out}: no sheet of raw data: {message_of(error)}")
         if made:
             show_store(browser, out, names[out], clips, raw)
         else:
@@ -255,14 +259,15 @@ def show_store(
         print(f"{path}: unfinished, or made of other data or settings than the config's: shown without raw clips")
     rows = []
     for position in track_on_terminal(list(shown) or sorted(browser.choose(len(store), browser.num)), name):
-        decoded = captioned(browser.decode(store[position], store.grid), " decoded")
+        decoded = browser.decode(store[position], store.grid)
         title, pictures = shown.get(position, (f"clip {position}", None))
+        groups = [captioned(decoded, " decoded")]
         if pictures is None:
-            rows.append(draw_row([decoded], title))
-        elif 2 * len(decoded) <= MAX_IN_ROW:
-            rows.append(draw_row([captioned(pictures), decoded], title))
+            rows.append(draw_row(groups, title))
+        elif 2 * len(decoded) <= MAX_IN_ROW and pictures.shape == decoded.shape:
+            rows.append(draw_row([captioned(pictures), *groups], title))
         else:
-            rows += [draw_row([captioned(pictures)], title), draw_row([decoded])]
+            rows += [draw_row([captioned(pictures)], title), draw_row(groups)]
     browser.save(f"{name}_decoded", rows, f"{len(shown) or len(rows)} of {len(store)} clips, from their tokens")
 
 
@@ -303,7 +308,7 @@ def show_sentences(browser: Browser, dataset_config: dict, split: str, only: Seq
         groups = [
             captioned(clip, f" {number + 1}") for number, clip in enumerate(np.split(pictures, len(pictures) // k))
         ]
-        rows.append(draw_row(groups, f"{info.task}, sentence {info.sentence}, as in epoch 0"))
+        rows.append(draw_row(groups, f"{info.task}, sentence {info.sentence} of epoch 0"))
     browser.save(f"sentences_{split}", rows, f"{len(rows)} of {len(dataset)} sentences of an epoch, from their tokens")
 
 
@@ -314,7 +319,7 @@ def show_prompts(browser: Browser, tasks: dict, only: Sequence[str] | None) -> N
 
     def show(task: str) -> None:
         dataset = DATASETS.build(tasks[task]["dataloader"]["dataset"])
-        rows, damaged = [], []
+        rows, damaged = {}, []
         for index in track_on_terminal(browser.choose(len(dataset), 2 * browser.num), task):
             if len(rows) == browser.num:
                 break
@@ -323,17 +328,18 @@ def show_prompts(browser: Browser, tasks: dict, only: Sequence[str] | None) -> N
             except DATA_ERRORS as error:
                 damaged.append(str(error))
                 continue
-            row = draw_panel(
+            rows[index] = draw_panel(
                 sample.prompt_pictures,
                 sample.query_picture,
                 truth=sample.label_picture,
                 title=f"{sample.task} {index}: {name_of(sample)}",
             )
-            rows.append(row)
         print_damaged(damaged)
         if not rows:
             raise ValueError(f"none of {len(damaged)} prompts can be read; the last one: {damaged[-1]}")
-        browser.save(f"prompts_{task}", rows, f"{len(rows)} of {len(dataset)} prompts")
+        browser.save(
+            f"prompts_{task}", [rows[index] for index in sorted(rows)], f"{len(rows)} of {len(dataset)} prompts"
+        )
 
     for_all(only or tasks, show)
 

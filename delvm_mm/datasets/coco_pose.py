@@ -116,8 +116,8 @@ class CocoPoseDataset(PeopleReader):
 
         data_root                                  # train2017.zip, annotations_trainval2017.zip
         ├── annotations
-        │   ├── person_keypoints_train2017.json    # 64 115 pictures with 149 813 people who have keypoints
-        │   └── person_keypoints_val2017.json      # 2 693 pictures with 6 352 people
+        │   ├── person_keypoints_train2017.json    # 149 813 people with keypoints
+        │   └── person_keypoints_val2017.json      # 6 352
         ├── train2017
         │   └── 000000000036.jpg ...
         └── val2017

@@ -20,7 +20,6 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from machine import machine
 from mmengine.dataset import default_collate
 from rich.console import Console
 from rich.table import Table
@@ -144,15 +144,6 @@ def write_store(path: Path, clips: int) -> None:
 
 def size_of(*files: Path) -> int:
     return sum(file.stat().st_size for file in files)
-
-
-def machine() -> str:
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
-    return f"{name}, {torch.get_num_threads()} thread, {versions}"
 
 
 def print_results(results: dict) -> None:
