@@ -79,6 +79,7 @@ def write_released_tokens(path: str | Path, rows: Iterable[np.ndarray]) -> int:
 
     Raises:
         FileExistsError: One of the files is there; nothing is overwritten.
+        OSError: The disk is full, or cannot be written.
         ValueError: A row is not as described, or there is none.
     """
     path = Path(path)
@@ -88,7 +89,7 @@ def write_released_tokens(path: str | Path, rows: Iterable[np.ndarray]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = array("q")
     with _temporary(path) as temporary, _temporary(meta_path(path)) as temporary_meta:
-        with open(temporary, "wb") as stream:
+        with _writing(path), open(temporary, "wb") as stream:
             offset = 0
             for number, row in enumerate(rows, 1):
                 row = np.asarray(row)
@@ -103,12 +104,13 @@ def write_released_tokens(path: str | Path, rows: Iterable[np.ndarray]) -> int:
             _sync(stream)
         if not meta:
             raise ValueError(f"there are no tokens to write into {path}")
-        with open(temporary_meta, "wb") as stream:
-            np.save(stream, np.frombuffer(meta, np.int64).reshape(-1, 2))
-            _sync(stream)
-        # Where `path` is, everything is: it comes last.
-        os.replace(temporary_meta, meta_path(path))
-        os.replace(temporary, path)
+        with _writing(path):
+            with open(temporary_meta, "wb") as stream:
+                np.save(stream, np.frombuffer(meta, np.int64).reshape(-1, 2))
+                _sync(stream)
+            # Where `path` is, everything is: it comes last.
+            os.replace(temporary_meta, meta_path(path))
+            os.replace(temporary, path)
     return len(meta) // 2
 
 
@@ -179,16 +181,19 @@ def import_released_tokens(
                         "whole clips, give the length of a clip"
                     )
                 per_shard = shard_clips or max(1, SHARD_BYTES // (2 * clips[0].size))
-                writers[name] = TokenStoreWriter(
-                    temporary / name, clip_shape=clips.shape[1:], grid=clip_grid, shard_clips=per_shard, **settings
-                )
-            writers[name].add(clips)
-        for writer in writers.values():
-            writer.finish()
-        if len(writers) == 1:
-            os.replace(temporary / next(iter(writers)), out)
-            return [out]
-        os.replace(temporary, out)
+                with _writing(out):
+                    writers[name] = TokenStoreWriter(
+                        temporary / name, clip_shape=clips.shape[1:], grid=clip_grid, shard_clips=per_shard, **settings
+                    )
+            with _writing(out):
+                writers[name].add(clips)
+        with _writing(out):
+            for writer in writers.values():
+                writer.finish()
+            if len(writers) == 1:
+                os.replace(temporary / next(iter(writers)), out)
+                return [out]
+            os.replace(temporary, out)
     return sorted(out / name for name in writers)
 
 
@@ -358,6 +363,20 @@ def _temporary(path: Path) -> Iterator[Path]:
         yield temporary
     finally:
         _delete(temporary)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say of an error of the disk what was to be written, and that nothing of it is left."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        if cause.errno is None:  # not of the disk: somebody's message
+            raise
+        raise OSError(
+            f"cannot write {path} ({cause}); nothing of it is kept: make room or give permission, and run again"
+        ) from error
 
 
 def _delete(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The text format of released tokens: read with every check, written as it was, to and from token stores."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,23 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match=r"b.bin.meta exists"):
         export_released_tokens([tmp_path / "store"], tmp_path / "b.bin")
     assert contents(tmp_path) == before and (tmp_path / "b.bin.meta").read_text() == "mine"
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, monkeypatch, call):
+    write_released_tokens(tmp_path / "a.bin", rows_of(8, 8))
+    import_released_tokens(tmp_path / "a.bin", tmp_path / "store", **SETTINGS)
+    before = contents(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match=r"cannot write .*new .*No space left on device.*; nothing of it is kept"):
+        import_released_tokens(tmp_path / "a.bin", tmp_path / "new", **SETTINGS)
+    with pytest.raises(OSError, match=r"cannot write .*new.bin .*No space left on device.*; nothing of it is kept"):
+        export_released_tokens([tmp_path / "store"], tmp_path / "new.bin")
+    assert contents(tmp_path) == before
 
 
 def test_what_a_killed_run_left_does_not_hinder_the_next(tmp_path):

@@ -1,25 +1,15 @@
 """The tasks on people and on Pascal-5i as configs: they build, on small copies, and true labels score full marks."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from layouts_people import write_coco_pose, write_mpii, write_voc
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
-from delvm_mm.evaluation import foreground_iou_metric  # noqa: F401 - registers it
 from delvm_mm.registry import DATASETS, EVALUATOR, METRICS, TASK_UTILS, TRANSFORMS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TASKS = ROOT / "configs/_base_/tasks"
-
-sys.path.insert(0, str(ROOT / "tests/test_datasets"))
-from layouts_people import write_coco_pose, write_mpii, write_voc  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def default_scope():
-    init_default_scope("delvm_mm")
 
 
 @pytest.mark.parametrize("name", ["pascal5i", "mpii", "coco_pose"])
