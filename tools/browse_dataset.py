@@ -34,10 +34,9 @@ from rich.table import Table
 from rich.text import Text
 
 from delvm_mm.datasets import TokenStore, VisualSentenceDataset
+from delvm_mm.datasets.store_summary import first_errors, store_summary
 from delvm_mm.datasets.token_store import INDEX_FILE
-from delvm_mm.datasets.tokenization import DATA_ERRORS
-from delvm_mm.datasets.tokenization import _SeededClips as SeededClips
-from delvm_mm.datasets.tokenization import _Unreadable as Unreadable
+from delvm_mm.datasets.tokenization import DATA_ERRORS, SeededClips, Unreadable
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.models import load_tokenizer
 from delvm_mm.registry import DATASETS
@@ -46,10 +45,8 @@ from delvm_mm.visualization.sheets import draw_row
 
 PARTS = ("stores", "sentences", "prompts")
 ERRORS = (*DATA_ERRORS, KeyError, TypeError, ImportError)
-MAX_NAMED = 10  # damaged samples that are named one by one
 MAX_IN_ROW = 8  # pictures; raw and decoded ones stand under each other if they are more
 PICTURES_AT_ONCE = 8  # for the tokenizer
-TOKENS_COUNTED = 100_000_000  # of larger stores, evenly spread shards are counted
 CAPTIONS = {1: ("picture",), 2: ("picture", "label")}
 
 
@@ -346,63 +343,10 @@ def show_prompts(browser: Browser, tasks: dict, only: Sequence[str] | None) -> N
 
 def print_summary(store: TokenStore) -> None:
     """What a store holds, as a table."""
-    (k, tokens), (height, width) = store.clip_shape, store.grid
-    total = len(store) * k * tokens
-    size = sum(file.stat().st_size for file in store.path.iterdir() if file.is_file())
     table = Table(title=str(store.path), title_justify="left", show_header=False)
-    rows = {
-        "task": store.task,
-        "clips": f"{len(store):,} of {k} pictures of {height} x {width} tokens",
-        "tokens": f"{total:,}",
-        **codebook_use(store),
-        "size": f"{size / 1e6:,.2f} MB" + (f", {size / total:.3f} bytes a token" if total else ""),
-        "tokenizer": f"{store.tokenizer_fingerprint}, {store.index['precision']}",
-        "source": str(store.source),
-        "seed": str(store.seed),
-        "augmented copies": str(store.num_augmented_copies or "none: the samples as they are"),
-        "skipped": "\n".join(
-            [
-                f"{len(store.skipped)} clips",
-                *named([f"clip {entry['clip']}: {entry['error']}" for entry in store.skipped]),
-            ]
-        )
-        if store.skipped
-        else "none",
-        "state": "complete" if store.complete else "unfinished: run tools/tokenize_dataset.py again",
-    }
-    for name, text in rows.items():
+    for name, text in store_summary(store, lambda shards: track_on_terminal(shards, "tokens")).items():
         table.add_row(name, Text(text))
     Console().print(table)
-
-
-def codebook_use(store: TokenStore) -> dict[str, str]:
-    """How many entries of the codebook the tokens use, and the perplexity of their distribution.
-
-    Raises:
-        ValueError: A token is outside the codebook.
-    """
-    shards = [shard for shard in store.index["shards"] if shard["clips"]]
-    step = 1 + sum(shard["bytes"] for shard in shards) // (2 * TOKENS_COUNTED)
-    counts = np.zeros(65536, np.int64)
-    for shard in track_on_terminal(shards[::step], "tokens"):
-        tokens = np.load(store.path / shard["file"], mmap_mode="r").reshape(-1)
-        for start in range(0, len(tokens), 2**20):
-            counts += np.bincount(tokens[start : start + 2**20], minlength=len(counts))
-    used = np.flatnonzero(counts)
-    if not len(used):
-        return {"codebook": f"{store.num_embeddings} entries"}
-    if used[-1] >= store.num_embeddings:
-        raise ValueError(
-            f"{store.path} holds token {used[-1]}, its codebook has {store.num_embeddings}: the store is damaged; "
-            "tokenize again"
-        )
-    shares = counts[used] / counts.sum()
-    part = f", in {len(shards[::step])} of {len(shards)} shards" if step > 1 else ""
-    return {
-        "codebook": f"{len(used)} of {store.num_embeddings} entries used "
-        f"({len(used) / store.num_embeddings:.1%}){part}",
-        "perplexity": f"{np.exp(-(shares * np.log(shares)).sum()):.1f}{part}",
-    }
 
 
 def select(folders: Sequence[str], names: Sequence[str] | None) -> list[str]:
@@ -438,14 +382,8 @@ def name_of(sample: Any) -> str:
     return "/".join(Path(str(path)).parts[-2:]) if path else str(sample.get("name", None) or "")
 
 
-def named(errors: Sequence[str]) -> list[str]:
-    """The first errors, and how many more there are."""
-    more = [f"... and {len(errors) - MAX_NAMED} more"] if len(errors) > MAX_NAMED else []
-    return [*errors[:MAX_NAMED], *more]
-
-
 def print_damaged(errors: Sequence[str]) -> None:
-    for line in named(errors):
+    for line in first_errors(errors):
         print(f"damaged: {line}")
 
 

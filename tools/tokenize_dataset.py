@@ -36,13 +36,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from delvm_mm.datasets import tokenize_clips
+from delvm_mm.datasets.store_summary import first_errors
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.models import load_tokenizer
 from delvm_mm.registry import DATASETS
 
 STORE_KEYS = ("dataset", "out", "source", "seed", "num_augmented_copies", "shard_clips")
 TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips", "precision")
-MAX_ERRORS = 10  # shown at the end; the index has all
 LOG_SECONDS = 60  # between two lines where the output is no terminal
 
 
@@ -129,10 +129,8 @@ def _tokenize_store(dataset: Any, tokenizer: Any, out: str, options: dict) -> No
         return
     resumed = f", the first {shown[0]} by an earlier run" if shown[0] else ""
     print(f"{out}: {len(store)} clips of {store.clip_shape[0]} x {store.clip_shape[1]} tokens{skipped}{resumed}")
-    for entry in store.skipped[:MAX_ERRORS]:
-        print(f"  clip {entry['clip']}: {entry['error']}")
-    if len(store.skipped) > MAX_ERRORS:
-        print(f"  ... and {len(store.skipped) - MAX_ERRORS} more, in {os.path.join(out, 'index.json')}")
+    for line in first_errors([f"clip {entry['clip']}: {entry['error']}" for entry in store.skipped]):
+        print(f"  {line}")
 
 
 @contextmanager

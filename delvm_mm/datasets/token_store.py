@@ -23,7 +23,9 @@ A shard is a C-ordered ``uint16`` array, clips × k × tokens. Without this pack
 
 import hashlib
 import json
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +94,13 @@ class TokenStore:
         for shard in index["shards"]:
             self._check_size(shard)
         # Shard s holds the clips from bounds[s] up to, not including, bounds[s + 1].
-        self._bounds = np.cumsum([0] + [shard["clips"] for shard in index["shards"]])
+        self._bounds = [0, *accumulate(shard["clips"] for shard in index["shards"])]
         self._arrays: dict[int, np.ndarray] = {}
+        self._bytes: dict[int, memoryview] = {}
 
     def __len__(self) -> int:
         """Number of clips."""
-        return int(self._bounds[-1])
+        return self._bounds[-1]
 
     def __getitem__(self, clip: int) -> np.ndarray:
         """Tokens of one clip.
@@ -111,12 +114,32 @@ class TokenStore:
         number = clip + len(self) if clip < 0 else clip
         if not 0 <= number < len(self):
             raise IndexError(f"clip {clip} of {self.path}, which has {len(self)} clips")
-        shard = int(np.searchsorted(self._bounds, number, side="right")) - 1
+        shard = bisect_right(self._bounds, number) - 1
         return self._array(shard)[number - self._bounds[shard]]
+
+    def read(self, clips: Iterable[int]) -> np.ndarray:
+        """Tokens of several clips laid end to end, many times faster than one clip after another.
+
+        Args:
+            clips: Positions in the store, from 0 to ``len(self) - 1``.
+
+        Returns:
+            uint16 array of N*k*tokens, read-only.
+        """
+        size = self.clip_shape[0] * self.clip_shape[1] * TOKEN_DTYPE.itemsize
+        bounds, shards, parts = self._bounds, self._bytes, []
+        for clip in clips:
+            shard = bisect_right(bounds, clip) - 1
+            if shard not in shards:
+                shards[shard] = memoryview(self._array(shard)).cast("B")
+            start = (clip - bounds[shard]) * size
+            parts.append(shards[shard][start : start + size])
+        # numpy takes several times as long to concatenate arrays as small as these.
+        return np.frombuffer(b"".join(parts), TOKEN_DTYPE)
 
     def __getstate__(self) -> dict:
         """Without the open shards: pickling a memory map, as worker processes may do, would copy its content."""
-        return {**self.__dict__, "_arrays": {}}
+        return {**self.__dict__, "_arrays": {}, "_bytes": {}}
 
     def __repr__(self) -> str:
         k, tokens = self.clip_shape

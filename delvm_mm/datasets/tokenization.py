@@ -93,7 +93,7 @@ def tokenize_clips(
     fingerprint = tokenizer.fingerprint
     # Convolutions are faster with the channels last, on CPUs and GPUs.
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
-    clips = _SeededClips(dataset, seed, max(num_augmented_copies, 1))
+    clips = SeededClips(dataset, seed, max(num_augmented_copies, 1))
     total = len(clips)
     clips.expect_like(_first_readable(clips, out, on_error))
     shape = clips.shape
@@ -139,7 +139,7 @@ def tokenize_clips(
 
 
 def _encode_shards(
-    clips: "_SeededClips",
+    clips: "SeededClips",
     tokenizer: nn.Module,
     writer: TokenStoreWriter,
     shards: Sequence[int],
@@ -169,7 +169,7 @@ def _encode_shards(
         for batch in _batches(start, stop, batch_clips):
             read = []
             for sample in next(batches):
-                if not isinstance(sample, _Unreadable):
+                if not isinstance(sample, Unreadable):
                     read.append(sample["inputs"])
                 elif on_error == "skip":
                     skipped.append({"clip": sample.clip, "error": sample.error})
@@ -202,7 +202,7 @@ def encode_pictures(tokenizer: nn.Module, pictures: Tensor, precision: str = "fl
         return tokenizer.encode(pictures)
 
 
-class _Unreadable(NamedTuple):
+class Unreadable(NamedTuple):
     """A clip that could not be read: what takes its place in a batch, so that a worker need not die of it."""
 
     clip: int
@@ -218,11 +218,11 @@ class _Unreadable(NamedTuple):
         return error
 
 
-class _SeededClips(Dataset):
+class SeededClips(Dataset):
     """Clips of a dataset, with Python's, numpy's and torch's random numbers seeded by the number of the clip.
 
     So a clip is the same in whichever process and after however many others it is made. A clip that cannot be read, or
-    is not like the first, comes as :class:`_Unreadable`.
+    is not like the first, comes as :class:`Unreadable`.
     """
 
     def __init__(self, dataset: Dataset, seed: int, copies: int) -> None:
@@ -239,13 +239,13 @@ class _SeededClips(Dataset):
         """From now on, clips have to have the shape and the task of this one."""
         self.shape, self.task = tuple(sample["inputs"].shape), sample["data_samples"].task
 
-    def __getitem__(self, clip: int) -> "dict | _Unreadable":
+    def __getitem__(self, clip: int) -> "dict | Unreadable":
         try:
             with _seeded(self.seed, clip):
                 sample = self.dataset[clip % len(self.dataset)]
             self._check(sample, clip)
         except DATA_ERRORS as error:
-            return _Unreadable(clip, str(error), traceback.format_exc())
+            return Unreadable(clip, str(error), traceback.format_exc())
         return sample
 
     def _check(self, sample: Any, clip: int) -> None:
@@ -322,11 +322,11 @@ def _only_run(out: Path, open_writer: Callable[[], TokenStoreWriter]) -> Iterato
         (out / ".lock").unlink(missing_ok=True)
 
 
-def _first_readable(clips: _SeededClips, out: Path, on_error: str) -> dict:
+def _first_readable(clips: SeededClips, out: Path, on_error: str) -> dict:
     """The first clip that can be read; its shape is that of the store."""
     for clip in range(len(clips)):
         sample = clips[clip]
-        if not isinstance(sample, _Unreadable):
+        if not isinstance(sample, Unreadable):
             return sample
         if on_error == "stop":
             raise sample.as_error()

@@ -1,6 +1,8 @@
 """Visual sentences: clips of one task from token stores, laid end to end to fill the context of the model."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +81,7 @@ class VisualSentenceDataset(Dataset):
             len(store) // clips for store, clips in zip(self.stores, self._clips_per_sentence, strict=True)
         ]
         # Store s has the sentences from bounds[s] up to, not including, bounds[s + 1].
-        self._bounds = np.cumsum([0, *self.sentences_per_store])
+        self._bounds = [0, *accumulate(self.sentences_per_store)]
         self._groupings: dict[int, dict[int, np.ndarray]] = {}
 
     @property
@@ -94,7 +96,7 @@ class VisualSentenceDataset(Dataset):
 
     def __len__(self) -> int:
         """Number of sentences in one epoch."""
-        return int(self._bounds[-1])
+        return self._bounds[-1]
 
     def __iter__(self) -> Iterator[dict]:
         """The sentences of epoch 0; indexing alone would never end, as it goes on to later epochs."""
@@ -110,22 +112,46 @@ class VisualSentenceDataset(Dataset):
             ``inputs``: LongTensor L. ``data_samples``: BaseDataElement with metainfo ``task``, ``sentence``,
             ``epoch`` and ``clip_shape`` (pictures in a clip, tokens of a picture).
         """
+        number, sentence, epoch, clips = self._place(index)
+        store = self.stores[number]
+        inputs = torch.from_numpy(self._read(store, clips))
+        return {"inputs": inputs, "data_samples": _data_sample(store.task, sentence, epoch, store.clip_shape)}
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict]:
+        """The sentences of a batch, as PyTorch's ``DataLoader`` asks for them: the same as one by one, and faster."""
+        places = [self._place(index) for index in indices]
+        samples: list[dict] = [{}] * len(places)
+        for number in {place[0] for place in places}:
+            store = self.stores[number]
+            rows = [row for row, place in enumerate(places) if place[0] == number]
+            tokens = self._read(store, [clip for row in rows for clip in places[row][3]])
+            sentences = torch.from_numpy(tokens.reshape(len(rows), -1)).unbind()
+            for row, inputs in zip(rows, sentences, strict=True):
+                _, sentence, epoch, _ = places[row]
+                info = _data_sample(store.task, sentence, epoch, store.clip_shape)
+                samples[row] = {"inputs": inputs, "data_samples": info}
+        return samples
+
+    def _place(self, index: int) -> tuple[int, int, int, list[int]]:
+        """Number of the store, sentence, epoch, and the clips of the sentence in that store."""
         if index < 0:
             raise IndexError(f"sentence index must not be negative, got {index}")
-        epoch, sentence = divmod(int(index), len(self))
-        number = int(np.searchsorted(self._bounds, sentence, side="right")) - 1
-        store, clips_per_sentence = self.stores[number], self._clips_per_sentence[number]
-        start = (sentence - int(self._bounds[number])) * clips_per_sentence
-        clips = self._grouping(number, epoch)[start : start + clips_per_sentence]
-        tokens = np.concatenate([store[int(clip)].reshape(-1) for clip in clips])
-        # On an accelerator such a token would end the run in the look-up, without a name.
-        if tokens.max() >= self.num_embeddings:
+        epoch, sentence = divmod(int(index), self._bounds[-1])
+        number = bisect_right(self._bounds, sentence) - 1
+        count = self._clips_per_sentence[number]
+        start = (sentence - self._bounds[number]) * count
+        return number, sentence, epoch, self._grouping(number, epoch)[start : start + count].tolist()
+
+    def _read(self, store: TokenStore, clips: Sequence[int]) -> np.ndarray:
+        """Tokens of clips, int64, one after another."""
+        tokens = store.read(clips)
+        # On an accelerator such a token would end the run in the look-up, without a name. argmax is faster than max.
+        if (largest := tokens[tokens.argmax()]) >= self.num_embeddings:
             raise ValueError(
-                f"{store.path} holds token {tokens.max()}, its codebook has {self.num_embeddings}: the store is "
+                f"{store.path} holds token {largest}, its codebook has {self.num_embeddings}: the store is "
                 "damaged, or was not made by this package; tokenize again"
             )
-        metainfo = dict(task=store.task, sentence=sentence, epoch=epoch, clip_shape=store.clip_shape)
-        return dict(inputs=torch.from_numpy(tokens.astype(np.int64)), data_samples=BaseDataElement(metainfo=metainfo))
+        return tokens.astype(np.int64)
 
     def _grouping(self, number: int, epoch: int) -> np.ndarray:
         """Order in which the clips of a store are laid end to end in an epoch.
@@ -160,6 +186,16 @@ class VisualSentenceDataset(Dataset):
                 + ". Choose a context that gives the same length, or train on these stores apart"
             )
         return lengths[0]
+
+
+def _data_sample(task: str, sentence: int, epoch: int, clip_shape: tuple[int, int]) -> BaseDataElement:
+    """A data sample that has metainfo, made without its constructor's deep copy, which costs more than the tokens."""
+    sample = BaseDataElement.__new__(BaseDataElement)
+    metainfo = {"task": task, "sentence": sentence, "epoch": epoch, "clip_shape": clip_shape}
+    fields = sample.__dict__
+    fields["_metainfo_fields"], fields["_data_fields"] = set(metainfo), set()
+    fields.update(metainfo)
+    return sample
 
 
 def _path_of(store: str | Path | dict) -> str | Path:

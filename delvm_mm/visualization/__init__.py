@@ -1,3 +1,4 @@
 from delvm_mm.visualization.panels import draw_panel, stack_panels
+from delvm_mm.visualization.sheets import draw_row
 
-__all__ = ["draw_panel", "stack_panels"]
+__all__ = ["draw_panel", "draw_row", "stack_panels"]

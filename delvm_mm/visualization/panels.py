@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-PAPER = (245, 245, 245)
-INK = (25, 25, 25)
-FRAME = (170, 170, 170)
-PAIR_GAP, GROUP_GAP, MARGIN = 2, 10, 6  # pixels
+from .sheets import PAPER, draw_row
+
 CAPTIONS = {
     "image": "prompt {}",
     "label": "label {}",
@@ -69,38 +65,7 @@ def draw_panel(
     ]
     answers = {"query": query, "prediction": prediction, "truth": truth, "ceiling": ceiling}
     groups += [[(texts[name], picture)] for name, picture in answers.items() if picture is not None]
-    tiles = [tile for group in groups for tile in group]
-    for caption, picture in tiles:
-        _check_picture(picture, caption, query)
-
-    height, width = query.shape[:2]
-    factor = max(1, -(-tile_size // min(height, width)))
-    height, width = height * factor, width * factor
-    text_height = max(12, min(height, width) // 12)
-    line = text_height + 8
-    top = MARGIN + line * (2 if title else 1)
-    gaps = [PAIR_GAP] * len(tiles)
-    for group_end in np.cumsum([len(group) for group in groups]):
-        gaps[group_end - 1] = GROUP_GAP
-    gaps[-1] = 0
-    panel = np.full((top + height + MARGIN, 2 * MARGIN + width * len(tiles) + sum(gaps), 3), PAPER, np.uint8)
-
-    lefts = MARGIN + np.cumsum([0, *(width + gap for gap in gaps[:-1])])
-    for left, (_, picture) in zip(lefts, tiles, strict=True):
-        panel[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
-        panel[top : top + height, left : left + width] = cv2.resize(
-            picture, (width, height), interpolation=cv2.INTER_NEAREST
-        )
-
-    page = Image.fromarray(panel)
-    pen = ImageDraw.Draw(page)
-    if title:
-        font = _font(text_height + 2)
-        pen.text((MARGIN, MARGIN - 2), _shorten(title, font, panel.shape[1] - 2 * MARGIN), INK, font)
-    font = _font(text_height)
-    for left, (caption, _) in zip(lefts, tiles, strict=True):
-        pen.text((int(left), top - line + 1), _shorten(caption, font, width), INK, font)
-    return np.array(page)
+    return draw_row(groups, title, tile_size)
 
 
 def stack_panels(panels: Sequence[np.ndarray]) -> np.ndarray:
@@ -124,31 +89,3 @@ def stack_panels(panels: Sequence[np.ndarray]) -> np.ndarray:
         sheet[top : top + panel.shape[0], : panel.shape[1]] = panel
         top += panel.shape[0]
     return sheet
-
-
-def _check_picture(picture: np.ndarray, caption: str, query: np.ndarray) -> None:
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-        kind = picture.dtype if isinstance(picture, np.ndarray) else type(picture).__name__
-        raise TypeError(f"picture {caption!r} of a panel must be a uint8 array of H x W x 3, got {kind}")
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"picture {caption!r} of a panel must have shape H x W x 3, got {picture.shape}")
-    if picture.shape != query.shape:
-        raise ValueError(
-            f"pictures of a panel have one size: {caption!r} has {picture.shape}, the query {query.shape}; resize it"
-        )
-
-
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    try:
-        return ImageFont.load_default(size=size)
-    except (TypeError, ImportError, OSError):  # Pillow before 10.1, or built without FreeType: one small size
-        return ImageFont.load_default()
-
-
-def _shorten(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    """Cut a text at the end so that it is at most ``width`` pixels wide."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text.rstrip() + "..."

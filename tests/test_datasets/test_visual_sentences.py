@@ -121,3 +121,14 @@ def test_bad_arguments_say_what_to_do(make_store, tmp_path):
             VisualSentenceDataset(**arguments)
     with pytest.raises(IndexError, match="negative"):
         VisualSentenceDataset([path], context=8)[-1]
+
+
+def test_a_batch_at_once_is_the_same_as_one_by_one(make_store):
+    stores = [make_store("a", clips=12), make_store("b", clips=8, offset=100, task="pose", shard_clips=3)]
+    dataset = VisualSentenceDataset(stores, context=16)
+    indices = [0, 9, 3, 9, 25, len(dataset) + 8, 6]
+    for index, together in zip(indices, dataset.__getitems__(indices), strict=True):
+        alone = dataset[index]
+        assert torch.equal(together["inputs"], alone["inputs"])
+        assert together["data_samples"].metainfo == alone["data_samples"].metainfo
+    assert len({together["data_samples"].task for together in dataset.__getitems__(indices)}) == 2

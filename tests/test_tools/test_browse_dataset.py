@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from delvm_mm.datasets import TokenStore, TokenStoreWriter, tokenize_clips
+from delvm_mm.datasets import TokenStore, TokenStoreWriter, store_summary, tokenize_clips
 from delvm_mm.models import VQGAN
 from delvm_mm.registry import DATASETS
 
@@ -128,7 +128,7 @@ def test_of_a_large_store_some_shards_are_counted(browse, monkeypatch):
     )  # fmt: skip
     writer.add(np.arange(24).reshape(6, 1, 4))
     writer.finish()
-    monkeypatch.setattr(browse.module, "TOKENS_COUNTED", 200)  # shards of 136 bytes: 408 tokens, if all were
+    monkeypatch.setattr(store_summary, "TOKENS_COUNTED", 200)  # shards of 136 bytes: 408 tokens, if all were
     assert "8 of 32 entries used (25.0%), in 2 of 6 shards" in browse("--store", "store")
 
 
