@@ -43,8 +43,10 @@ class TaskBalanceHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Count the sentences of the batch."""
+        if not self._tasks:
+            return
         self._trained.update(sample.task for sample in data_batch["data_samples"])
-        if self._tasks and self.every_n_train_iters(runner, self.interval):
+        if self.every_n_train_iters(runner, self.interval):
             counts = torch.tensor([self._trained[task] for task in self._tasks], dtype=torch.float64)
             all_reduce(counts)
             for task, share in zip(self._tasks, (counts / counts.sum()).tolist(), strict=True):
