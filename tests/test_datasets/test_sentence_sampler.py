@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from delvm_mm.datasets import SentenceSampler, VisualSentenceDataset, samplers
+from delvm_mm.engine.launch import use_safe_checkpoints
 
 
 def stream(count, **arguments):
@@ -105,6 +106,7 @@ def train(dataset, work_dir, seen, max_iters, resume=False):
         # MMEngine keeps loggers by this name for the whole process.
         experiment_name=f"{work_dir}-{max_iters}",
     )
+    use_safe_checkpoints()  # MMEngine's older releases cannot resume with current PyTorch by themselves
     runner.train()
 
 
