@@ -102,13 +102,13 @@ def tokenize_stores(
     if unknown := set(only or ()) - set(names):
         raise ValueError(f"--stores {sorted(unknown)} are not in the config, which has {names}")
     tokenizer = load_tokenizer(config.tokenizer)
-    for store in stores:
-        if only and store["out"] not in only:
-            continue
+    stores = [store for store in stores if not only or store["out"] in only]
+    # All before the first: a folder that is missing should not be found out after days.
+    datasets = [DATASETS.build(store["dataset"]) for store in stores]
+    for store, dataset in zip(stores, datasets, strict=True):
         dataset_config, out = store.pop("dataset"), store.pop("out")
         store.setdefault("source", json.loads(json.dumps(dataset_config, default=_plain)))
         store.setdefault("seed", dataset_config.get("seed") or 0)
-        dataset = DATASETS.build(dataset_config)
         _tokenize_store(dataset, tokenizer, out, options | store | dict(device=device, on_error=on_error))
 
 
@@ -124,8 +124,9 @@ def _tokenize_store(dataset: Any, tokenizer: Any, out: str, options: dict) -> No
     if not is_main_process():
         return
     skipped = f", {len(store.skipped)} skipped" if store.skipped else ""
-    if len(shown) == 1:
-        print(f"{out}: finished before, skipped ({len(store)} clips{skipped})")
+    if shown[0] == shown[-1]:
+        again = "; delete the store to try these again" if store.skipped else ""
+        print(f"{out}: finished before, nothing to do ({len(store)} clips{skipped}{again})")
         return
     resumed = f", the first {shown[0]} by an earlier run" if shown[0] else ""
     print(f"{out}: {len(store)} clips of {store.clip_shape[0]} x {store.clip_shape[1]} tokens{skipped}{resumed}")

@@ -12,7 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 80_000_000
 """Pictures with more pixels are refused before they are decoded: just below the limit of Pillow's own warning."""
 
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# Whatever Pillow's parsers stumble over in a damaged file.
+_DECODING_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error),
+    *(TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError),
+)
 
 
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> np.ndarray:
@@ -64,11 +68,19 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes 
             raise ValueError(f"{path} has {width}x{height} pixels: expected at least one")
         try:
             opened.load()
-            return np.array(_to_rgb(ImageOps.exif_transpose(opened), path))
+            return np.array(_to_rgb(_upright(opened), path))
         except _DECODING_ERRORS as error:
             if str(path) in str(error):
                 raise
             raise ValueError(f"{path} is damaged or truncated ({error}): copy or download the file again") from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; damaged EXIF is left aside, as the pixels may be sound."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture
 
 
 def _to_rgb(picture: Image.Image, path: Path) -> Image.Image:

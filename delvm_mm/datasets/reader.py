@@ -1,5 +1,6 @@
 """What all readers share: a published data set on disk becomes results dicts for a pipeline."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -68,6 +69,15 @@ class ReaderDataset(BaseDataset):
     def task(self) -> str:
         """Name of the task, e.g. 'pose'."""
         return self.metainfo["task"]
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of what the samples are called and where their files are, in order."""
+        names = hashlib.sha256()
+        for index in range(super().__len__()):
+            entry = super().get_data_info(index)
+            names.update(repr(sorted((key, str(value)) for key, value in entry.items())).encode())
+        return names.hexdigest()[:16]
 
     def __len__(self) -> int:
         """Number of samples, all views counted."""

@@ -162,7 +162,13 @@ class SentenceSampler(Sampler[int]):
                 for task, size in zip(self.tasks, sizes, strict=True)
             ]
         )
-        return _apportioned(wanted * sizes.sum(), int(sizes.sum()))
+        shares = _apportioned(wanted * sizes.sum(), int(sizes.sum()))
+        for task in tasks:
+            if not sum(share for share, name in zip(shares, self.tasks, strict=True) if name == task):
+                raise ValueError(
+                    f"ratios {dict(ratios)} give task {task!r} none of {sizes.sum()} sentences of an epoch: raise it"
+                )
+        return shares
 
 
 def _apportioned(wanted: Sequence[float], total: int) -> np.ndarray:

@@ -10,6 +10,8 @@
     precision                 of the encoder, "float32" or "bfloat16"; the latter rounds some tokens to a neighbour
     task, source, seed, num_augmented_copies
     shard_clips               clips in every shard but the last, those counted that were skipped
+    source_clips              clips that the data has, those counted that were skipped; null where it is not known
+    source_digest             of the names of the data's samples; "" where it is not known
     complete, num_clips       whether all shards are written; clips in them
     shards                    [{file, clips, bytes, sha256}, ...] in order
     skipped                   [{clip, error}, ...]: clips of the data that could not be read and are not in the shards
@@ -21,10 +23,11 @@ A shard is a C-ordered ``uint16`` array, clips × k × tokens. Without this pack
 ``np.load(folder / shard["file"], mmap_mode="r")``.
 """
 
+import errno
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ INDEX_FILE = "index.json"
 FORMAT = "delvm_mm.token_store"
 VERSION = 1
 TOKEN_DTYPE = np.dtype("<u2")
+TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 SETTINGS = (
     "clip_shape",
@@ -48,6 +52,8 @@ SETTINGS = (
     "source",
     "seed",
     "num_augmented_copies",
+    "source_clips",
+    "source_digest",
     "shard_clips",
 )
 
@@ -126,16 +132,27 @@ class TokenStore:
         Returns:
             uint16 array of N*k*tokens, read-only.
         """
+        clips = list(clips)
+        # numpy takes several times as long to concatenate arrays as small as these.
+        try:
+            content = b"".join([*self._views(clips)])
+        except OSError as error:
+            if error.errno not in TOO_MANY_FILES:
+                raise
+            # Copied one by one, so that none keeps its shard open.
+            content = b"".join(map(bytes, self._views(clips)))
+        return np.frombuffer(content, TOKEN_DTYPE)
+
+    def _views(self, clips: Iterable[int]) -> Iterator[memoryview]:
+        """The bytes of clips in their mapped shards."""
         size = self.clip_shape[0] * self.clip_shape[1] * TOKEN_DTYPE.itemsize
-        bounds, shards, parts = self._bounds, self._bytes, []
+        bounds, shards = self._bounds, self._bytes
         for clip in clips:
             shard = bisect_right(bounds, clip) - 1
             if shard not in shards:
                 shards[shard] = memoryview(self._array(shard)).cast("B")
             start = (clip - bounds[shard]) * size
-            parts.append(shards[shard][start : start + size])
-        # numpy takes several times as long to concatenate arrays as small as these.
-        return np.frombuffer(b"".join(parts), TOKEN_DTYPE)
+            yield shards[shard][start : start + size]
 
     def __getstate__(self) -> dict:
         """Without the open shards: pickling a memory map, as worker processes may do, would copy its content."""
@@ -172,8 +189,8 @@ class TokenStore:
             file = self.path / entry["file"]
             self._check_size(entry)
             try:
-                array = np.load(file, mmap_mode="r")
-            except (ValueError, OSError, EOFError) as error:
+                array = self._mapped(file)
+            except (ValueError, EOFError) as error:
                 raise ValueError(f"{file} is not a readable .npy file: {error}") from error
             expected = (entry["clips"], *self.clip_shape)
             if array.dtype != TOKEN_DTYPE or array.shape != expected:
@@ -182,6 +199,22 @@ class TokenStore:
                 )
             self._arrays[shard] = array
         return self._arrays[shard]
+
+    def _mapped(self, file: Path) -> np.ndarray:
+        """The array in a file, mapped into memory; a mapped file counts as open."""
+        for remedy in (raise_file_limit, self._close_all):
+            try:
+                return np.load(file, mmap_mode="r")
+            except OSError as error:
+                if error.errno not in TOO_MANY_FILES:
+                    raise
+                remedy()
+        return np.load(file, mmap_mode="r")
+
+    def _close_all(self) -> None:
+        """Let go of the mapped shards; they are mapped again when they are needed."""
+        self._arrays.clear()
+        self._bytes.clear()
 
     def _check_size(self, shard: Mapping[str, Any]) -> None:
         file = self.path / shard["file"]
@@ -193,6 +226,17 @@ class TokenStore:
                 f"shard {file} has {size} bytes, {INDEX_FILE} says {shard['bytes']}: "
                 "it is truncated or was changed; copy it again or tokenize the data again"
             )
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as the system lets it: large stores have thousands of shards."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def shard_name(number: int) -> str:
@@ -252,7 +296,7 @@ def read_index(folder: Path) -> dict:
             "use the package version that wrote it, or tokenize the data again"
         )
     # Stores made before these entries existed have their only value.
-    for key, value in (("precision", "float32"), ("skipped", [])):
+    for key, value in (("precision", "float32"), ("skipped", []), ("source_clips", None), ("source_digest", "")):
         index.setdefault(key, value)
     missing = [key for key in (*SETTINGS, "complete", "num_clips", "shards") if key not in index]
     missing += [

@@ -46,6 +46,8 @@ class TokenStoreWriter:
         num_augmented_copies: Augmented copies of each original clip that the store holds; 0 for the originals.
         shard_clips: Clips in a shard.
         precision: Of the encoder.
+        source_clips: Clips that the data has; shows on continuing that the data has changed.
+        source_digest: Of the names of the data's samples; for the same.
 
     Raises:
         FileExistsError: The folder holds something else, or a store with other settings; nothing is overwritten.
@@ -66,6 +68,8 @@ class TokenStoreWriter:
         num_augmented_copies: int = 0,
         shard_clips: int = 512,
         precision: str = "float32",
+        source_clips: int | None = None,
+        source_digest: str = "",
     ) -> None:
         self.path = Path(path)
         settings = {
@@ -78,6 +82,8 @@ class TokenStoreWriter:
             "source": source,
             "seed": seed,
             "num_augmented_copies": num_augmented_copies,
+            "source_clips": source_clips,
+            "source_digest": source_digest,
             "shard_clips": int(shard_clips),
         }
         _check_settings(settings)
@@ -160,7 +166,7 @@ class TokenStoreWriter:
         """Write the clips that are left as a last, smaller shard and mark the store as complete.
 
         Raises:
-            RuntimeError: A shard between others is missing.
+            RuntimeError: A shard between others is missing, or clips at the end, of ``source_clips``.
         """
         if not self.complete:
             if self._pending:
@@ -169,6 +175,9 @@ class TokenStoreWriter:
             numbers = [number_of(shard["file"]) for shard in index["shards"]]
             if numbers != list(range(len(numbers))):
                 raise RuntimeError(f"{self.path} has the shards {numbers}: one between them was not written")
+            found, expected = index["num_clips"] + len(index["skipped"]), index["source_clips"]
+            if expected not in (None, found):
+                raise RuntimeError(f"{self.path} has {found} of {expected} clips: its last shards were not written")
             index["complete"] = True
             _write_json(self.path / INDEX_FILE, index)
             self._index = index
@@ -200,11 +209,13 @@ class TokenStoreWriter:
     def _open(self, settings: dict) -> dict:
         if (self.path / INDEX_FILE).exists():
             index = read_index(self.path)
-            different = [key for key in SETTINGS if index[key] != settings[key]]
+            unknown = {"source_clips": None, "source_digest": ""}  # of stores made before these entries existed
+            different = [key for key in SETTINGS if index[key] != settings[key] and index[key] != unknown.get(key, ())]
             if different:
                 raise FileExistsError(
                     f"{self.path} holds a token store with other settings: "
                     + "; ".join(f"{key} is {index[key]!r}, now {settings[key]!r}" for key in different)
+                    + (". The data set has changed since" if set(different) & set(unknown) else "")
                     + ". Nothing was changed: write to another folder, or delete this one first"
                 )
             return index

@@ -1,5 +1,6 @@
 """Bulk tokenization: a clip dataset through the tokenizer, batched on the device, into a token store."""
 
+import errno
 import math
 import random
 import time
@@ -25,6 +26,12 @@ __all__ = ["encode_pictures", "tokenize_clips"]
 
 DATA_ERRORS = (ValueError, OSError)
 """What readers and transforms raise for a sample that is damaged or missing."""
+
+FILE_ERRORS = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Of ``OSError``: what is about one file. A network that is away, or memory that is short, is no fault of the data."""
+
+LOCK_SECONDS = 10  # to wait for another run; the workers of one that was killed hold its lock for a moment
+VISIBLE_SECONDS = 60  # until the files of other machines are seen on a shared drive
 
 
 def tokenize_clips(
@@ -54,6 +61,8 @@ def tokenize_clips(
         tokenizer: As for :func:`delvm_mm.models.load_tokenizer`.
         out: Folder of the store.
         source: Where the clips come from, for the index; any JSON value. By default, the name of the dataset's class.
+            The number of clips is noted too, and the ``digest`` of a dataset that has one: a store is not continued
+            with data that were added to or renamed. Files whose content changed are not noticed.
         seed: Seed of augmentations.
         num_augmented_copies: 0 for the samples as they are. With n, the store holds n clips of each sample, each with
             random numbers of its own: clip c is copy ``c // len(dataset)`` of sample ``c % len(dataset)``.
@@ -63,8 +72,9 @@ def tokenize_clips(
         device: Where to encode; by default a GPU if there is one.
         precision: 'float32', or 'bfloat16' for the convolutions: faster where the hardware has it, and some tokens
             become a neighbouring code.
-        on_error: What a sample that cannot be read (``ValueError`` or ``OSError``) does: 'stop' ends the run with its
-            error; 'skip' leaves the clip out and lists it in the index.
+        on_error: What a sample that cannot be read (``ValueError``, or ``OSError`` about its file) does: 'stop' ends
+            the run with its error; 'skip' leaves the clip out and lists it in the index. Clips of another shape or
+            task than the first are no damage and always end the run.
         progress: Called with (clips done, clips in all), first with what an earlier run has done; those of other
             processes are counted when their shard is finished.
 
@@ -111,6 +121,8 @@ def tokenize_clips(
             source=type(dataset).__name__ if source is None else source,
             seed=seed,
             num_augmented_copies=num_augmented_copies,
+            source_clips=total,
+            source_digest=getattr(dataset, "digest", ""),
             shard_clips=shard_clips,
         )
 
@@ -129,8 +141,7 @@ def tokenize_clips(
         _encode_shards(clips, tokenizer, writer, shards, batch_clips, num_workers, device, precision, on_error, report)
         barrier()
         if is_main_process():
-            if not sum(shard["clips"] for shard in TokenStore(out).index["shards"]):
-                raise ValueError(f"none of the {total} clips for {out} could be read; the last errors are in {out}")
+            _wait_until(lambda: sum(writer.finished_shards().values()) == total)
             writer.finish()
             report.shard_is_finished()
             report.show(0)
@@ -221,8 +232,8 @@ class Unreadable(NamedTuple):
 class SeededClips(Dataset):
     """Clips of a dataset, with Python's, numpy's and torch's random numbers seeded by the number of the clip.
 
-    So a clip is the same in whichever process and after however many others it is made. A clip that cannot be read, or
-    is not like the first, comes as :class:`Unreadable`.
+    So a clip is the same in whichever process and after however many others it is made. A clip that cannot be read
+    comes as :class:`Unreadable`; one that is not like the first is an error.
     """
 
     def __init__(self, dataset: Dataset, seed: int, copies: int) -> None:
@@ -243,9 +254,11 @@ class SeededClips(Dataset):
         try:
             with _seeded(self.seed, clip):
                 sample = self.dataset[clip % len(self.dataset)]
-            self._check(sample, clip)
         except DATA_ERRORS as error:
+            if isinstance(error, OSError) and error.errno not in FILE_ERRORS:
+                raise
             return Unreadable(clip, str(error), traceback.format_exc())
+        self._check(sample, clip)
         return sample
 
     def _check(self, sample: Any, clip: int) -> None:
@@ -302,16 +315,18 @@ def _only_run(out: Path, open_writer: Callable[[], TokenStoreWriter]) -> Iterato
             raise FileExistsError(failed[0])
         yield open_writer()
         return
-    lock = None
+    # Beside the folder, and never removed: so it can be locked before anything is looked at or written.
+    lock = FileLock(out.absolute().parent / f".{out.name}.lock")
     try:
-        writer = open_writer()
-        lock = FileLock(out / ".lock")
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOCK_SECONDS)
         except Timeout as error:
             raise FileExistsError(f"another run is writing {out}: wait for it, or choose another folder") from error
+        writer = open_writer()
         remove_leftovers(out)
     except BaseException as error:
+        lock.release()
         broadcast_object_list([str(error)])
         raise
     broadcast_object_list([None])
@@ -319,7 +334,13 @@ def _only_run(out: Path, open_writer: Callable[[], TokenStoreWriter]) -> Iterato
         yield writer
     finally:
         lock.release()
-        (out / ".lock").unlink(missing_ok=True)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for files of other machines; what is then still missing is the caller's error to report."""
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(1)
 
 
 def _first_readable(clips: SeededClips, out: Path, on_error: str) -> dict:

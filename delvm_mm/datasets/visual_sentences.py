@@ -1,6 +1,7 @@
 """Visual sentences: clips of one task from token stores, laid end to end to fill the context of the model."""
 
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +16,8 @@ from delvm_mm.registry import DATASETS
 from .token_store import TokenStore
 
 __all__ = ["VisualSentenceDataset"]
+
+MAX_GROUPING_BYTES = 2**26  # of the orders of clips that a process keeps, four bytes a clip
 
 
 @DATASETS.register_module()
@@ -82,7 +85,7 @@ class VisualSentenceDataset(Dataset):
         ]
         # Store s has the sentences from bounds[s] up to, not including, bounds[s + 1].
         self._bounds = [0, *accumulate(self.sentences_per_store)]
-        self._groupings: dict[int, dict[int, np.ndarray]] = {}
+        self._groupings: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
     @property
     def metainfo(self) -> dict:
@@ -156,19 +159,22 @@ class VisualSentenceDataset(Dataset):
     def _grouping(self, number: int, epoch: int) -> np.ndarray:
         """Order in which the clips of a store are laid end to end in an epoch.
 
-        Those of the last two epochs asked for are kept: a shuffled stream goes to and fro between two.
+        The last ones asked for are kept: a shuffled stream goes to and fro between epochs, and where a small store is
+        repeated, between many.
         """
         if self.assembly == "fixed":
             epoch = 0
-        kept = self._groupings.setdefault(number, {})
-        if epoch not in kept:
-            if len(kept) > 1:
-                del kept[next(iter(kept))]
+        kept = self._groupings
+        if (number, epoch) in kept:
+            kept.move_to_end((number, epoch))
+        else:
             # RandomState, not Generator: numpy promises that its stream never changes between versions, so that
             # sentence i of a cached teacher stays what it was.
             random = np.random.RandomState([self.seed, number, epoch])
-            kept[epoch] = random.permutation(len(self.stores[number]))
-        return kept[epoch]
+            kept[number, epoch] = random.permutation(len(self.stores[number])).astype(np.uint32)
+            while sum(order.nbytes for order in kept.values()) > MAX_GROUPING_BYTES and len(kept) > 2:
+                kept.popitem(last=False)
+        return kept[number, epoch]
 
     def _common_length(self) -> int:
         lengths = [

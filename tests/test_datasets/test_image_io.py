@@ -101,3 +101,20 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path):
     Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match="more than the 99"):
         read_picture(tmp_path / "small.png", max_pixels=99)
+
+
+def test_damaged_exif_leaves_the_pixels(tmp_path):
+    picture = np.random.RandomState(0).randint(0, 256, (8, 12, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x011A] = 72.0
+    Image.fromarray(picture).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    content = (tmp_path / "turned.jpg").read_bytes()
+    assert read_picture(tmp_path / "turned.jpg").shape == (12, 8, 3)
+    start, end = content.index(b"Exif"), content.index(b"\xff\xdb")
+    shapes = set()
+    for place in range(start, end):
+        for value in (0, 2, 7, 255):
+            damaged = content[:place] + bytes([value]) + content[place + 1 :]
+            shapes.add(read_picture("damaged.jpg", content=damaged).shape)
+    assert shapes <= {(12, 8, 3), (8, 12, 3)}

@@ -192,6 +192,7 @@ def test_a_scheme_that_leaves_a_task_without_data_is_refused(make_store):
     for arguments, message in [
         ({"scheme": "balance"}, "'mixture', 'resample', 'augment', got 'balance'"),
         ({"scheme": "mixture", "ratios": {"seg": 1}}, "ratios are for scheme 'resample'"),
+        ({"scheme": "resample", "ratios": {"seg": 1, "pose": 0.01}}, "'pose' none of 10 sentences"),
         ({"scheme": "resample", "ratios": {"seg": 1}}, r"each of the tasks \['seg', 'pose'\]"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -212,3 +214,43 @@ def test_verify_finds_changed_tokens_and_tokens_outside_the_codebook(tmp_path, c
     replace_shard(tmp_path / "s", np.full((4, 2, 4), 1000, np.uint16), checksum=True)
     with pytest.raises(ValueError, match="holds token 1000, but the codebook has 1000"):
         TokenStore(tmp_path / "s").verify()
+
+
+def test_a_store_of_more_shards_than_files_may_be_open_is_read(tmp_path):
+    writer = TokenStoreWriter(tmp_path / "s", **(SETTINGS | {"shard_clips": 1}))
+    writer.add(np.arange(80 * 8).reshape(80, 2, 4))
+    writer.finish()
+    # In a process of its own, for the hard limit cannot be raised again.
+    code = (
+        "import sys, resource, numpy as np\n"
+        "from delvm_mm.datasets import TokenStore\n"
+        "store = TokenStore(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, int(sys.argv[2])))\n"
+        "for _ in range(2):\n"
+        "    assert (store.read(range(80)) == np.arange(640)).all()\n"
+        "    assert all(store[clip][1, 3] == 8 * clip + 7 for clip in range(80))\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    for hard in (40, 4096):
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "s", str(hard)], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.split()[-1] == str(hard), done.stderr
+
+
+def test_a_store_whose_last_shards_are_missing_is_not_finished(tmp_path, clips):
+    writer = TokenStoreWriter(tmp_path / "s", **(SETTINGS | {"source_clips": 10}))
+    writer.add(clips[:8])
+    with pytest.raises(RuntimeError, match="has 8 of 10 clips: its last shards were not written"):
+        writer.finish()
+    assert not TokenStore(tmp_path / "s").complete
+
+
+def test_a_store_from_before_the_data_were_counted_is_continued(tmp_path, clips):
+    TokenStoreWriter(tmp_path / "s", **SETTINGS).add(clips[:4])
+    index = json.loads((tmp_path / "s" / "index.json").read_text())
+    for key in ("source_clips", "source_digest", "precision", "skipped"):
+        del index[key]
+    (tmp_path / "s" / "index.json").write_text(json.dumps(index))
+    writer = TokenStoreWriter(tmp_path / "s", **SETTINGS, source_clips=10, source_digest="ab")
+    writer.add(clips[4:])
+    writer.finish()
+    assert len(TokenStore(tmp_path / "s")) == 10

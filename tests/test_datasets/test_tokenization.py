@@ -72,7 +72,7 @@ def test_a_finished_store_is_left_alone(tmp_path, numbered_clips, tokenizer):
     before, tokenizer.batch_sizes = contents(tmp_path / "s"), []
     tokenize_clips(numbered_clips(5), tokenizer, tmp_path / "s")
     assert contents(tmp_path / "s") == before and tokenizer.batch_sizes == []
-    with pytest.raises(FileExistsError, match="holds 5 clips and is complete, but the dataset has 6"):
+    with pytest.raises(FileExistsError, match=r"source_clips is 5, now 6\. The data set has changed"):
         tokenize_clips(numbered_clips(6), tokenizer, tmp_path / "s")
     tokenizer.fingerprint = "changed"
     with pytest.raises(FileExistsError, match="tokenizer_fingerprint is 'grey-levels', now 'changed'"):
@@ -178,7 +178,7 @@ def test_the_tool_tokenizes_skips_what_is_finished_and_names_what_is_wrong(tool,
     assert (store[4] == tokens.numpy()).mean() > 0.98, "another batch may round a token to its neighbour, not more"
     before = contents(store.path)
     tool(["config.py"])
-    assert "finished before, skipped (5 clips)" in capsys.readouterr().out
+    assert "finished before, nothing to do (5 clips)" in capsys.readouterr().out
     assert "seed is 1, now 2" in error_of(tool, capsys, "config.py", "--cfg-options", "stores.0.dataset.seed=2")
     assert contents(store.path) == before
 

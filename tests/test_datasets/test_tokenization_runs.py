@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from delvm_mm.datasets import TokenStore, tokenize_clips
+from delvm_mm.datasets import ImageFolderDataset, TokenStore, tokenization, tokenize_clips
 from delvm_mm.models import VQGAN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ stores = [dict(
         pipeline=[dict(type="ResizeShortSide", size=32), dict(type="CenterCrop", size=32),
                   dict(type="PackClip", keys=("img", "gt_img"))]),
     out="whole", num_augmented_copies=2, shard_clips=3)]
-tokenization = dict(batch_clips=2, num_workers=0)
+tokenization = dict(batch_clips=2, num_workers=1)
 """
 
 
@@ -118,13 +118,52 @@ def test_every_copy_has_random_numbers_of_its_own(tmp_path, numbered_clips, toke
     assert [int(plain[i][0, 0]) for i in range(10)] == [0, 1, 2, 3, 4] * 2, "copies follow each other"
 
 
-def test_another_run_on_the_same_store_is_kept_out(tmp_path, numbered_clips, tokenizer):
-    tokenize_clips(numbered_clips(5), tokenizer, tmp_path / "s")
-    before = contents(tmp_path / "s")
-    with FileLock(tmp_path / "s" / ".lock"), pytest.raises(FileExistsError, match="another run is writing"):
+def test_another_run_on_the_same_store_is_kept_out(tmp_path, numbered_clips, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenization, "LOCK_SECONDS", 0.1)
+    with FileLock(tmp_path / ".s.lock"), pytest.raises(FileExistsError, match="another run is writing"):
         tokenize_clips(numbered_clips(5), tokenizer, tmp_path / "s")
-    (tmp_path / "s" / ".lock").unlink(missing_ok=True)
+    assert not (tmp_path / "s").exists()
+
+
+def test_data_that_changed_in_the_meantime_are_not_mixed(tmp_path, tokenizer):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pipeline = [dict(type="LoadPicture"), dict(type="PackClip", keys=("img",))]
+
+    def tokenize():
+        clips = ImageFolderDataset(folder, pipeline=pipeline)
+        return tokenize_clips(clips, tokenizer, tmp_path / "s", shard_clips=2, batch_clips=2)
+
+    for number in range(6):
+        Image.fromarray(np.full((8, 8, 3), 10 * number, np.uint8)).save(folder / f"{number}.png")
+    (folder / "4.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"4\.png"):
+        tokenize()
+    before = contents(tmp_path / "s")
+    (folder / "5.png").rename(folder / "00.png")
+    with pytest.raises(FileExistsError, match=r"source_digest .*\. The data set has changed"):
+        tokenize()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "5.png")
+    with pytest.raises(FileExistsError, match="source_clips is 6, now 7"):
+        tokenize()
     assert contents(tmp_path / "s") == before
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(24, "Too many open files")])
+def test_what_is_no_fault_of_the_data_is_not_skipped(tmp_path, numbered_clips, tokenizer, error):
+    clips = SomeBroken(numbered_clips(6), {4: error})
+    with pytest.raises(OSError, match=error.strerror):
+        tokenize_clips(clips, tokenizer, tmp_path / "s", on_error="skip")
+
+
+def test_a_clip_of_another_shape_is_not_skipped(tmp_path, numbered_clips, tokenizer):
+    class OneSmaller(numbered_clips):
+        def __getitem__(self, clip):
+            sample = super().__getitem__(clip)
+            return sample | {"inputs": sample["inputs"][..., :4]} if clip == 3 else sample
+
+    with pytest.raises(ValueError, match="clip 3 has pictures of shape"):
+        tokenize_clips(OneSmaller(6), tokenizer, tmp_path / "s", on_error="skip")
 
 
 def test_another_precision_is_another_store(tmp_path, numbered_clips, tokenizer):

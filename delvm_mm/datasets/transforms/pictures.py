@@ -73,6 +73,11 @@ class ResizeShortSide(BaseTransform):
         short = min(height, width)
         # The long side is rounded down, as torchvision does.
         new_height, new_width = int(self.size * height / short), int(self.size * width / short)
+        if new_height * new_width > MAX_PIXELS:
+            raise ValueError(
+                f"{sample_name(results)} has {width}x{height} pixels; with a short side of {self.size} it would have "
+                f"{new_width}x{new_height}, more than {MAX_PIXELS} in all: crop it first, or leave it out"
+            )
         resize(results, new_height, new_width)
         results["scale_factor"] = (new_width / width, new_height / height)
         return results
