@@ -1,7 +1,6 @@
 """Visual sentences: clips of one task from token stores, laid end to end to fill the context of the model."""
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -85,7 +84,7 @@ class VisualSentenceDataset(Dataset):
         ]
         # Store s has the sentences from bounds[s] up to, not including, bounds[s + 1].
         self._bounds = [0, *accumulate(self.sentences_per_store)]
-        self._groupings: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._groupings: dict[tuple[int, int], np.ndarray] = {}
 
     @property
     def metainfo(self) -> dict:
@@ -164,17 +163,21 @@ class VisualSentenceDataset(Dataset):
         """
         if self.assembly == "fixed":
             epoch = 0
-        kept = self._groupings
-        if (number, epoch) in kept:
-            kept.move_to_end((number, epoch))
-        else:
+        order = self._groupings.get((number, epoch))
+        if order is None:
             # RandomState, not Generator: numpy promises that its stream never changes between versions, so that
             # sentence i of a cached teacher stays what it was.
             random = np.random.RandomState([self.seed, number, epoch])
-            kept[number, epoch] = random.permutation(len(self.stores[number])).astype(np.uint32)
-            while sum(order.nbytes for order in kept.values()) > MAX_GROUPING_BYTES and len(kept) > 2:
-                kept.popitem(last=False)
-        return kept[number, epoch]
+            order = random.permutation(len(self.stores[number])).astype(np.uint32)
+            self._groupings[number, epoch] = order
+            self._forget_groupings()
+        return order
+
+    def _forget_groupings(self) -> None:
+        """Keep the youngest orders, two at least."""
+        size = sum(order.nbytes for order in self._groupings.values())
+        while size > MAX_GROUPING_BYTES and len(self._groupings) > 2:
+            size -= self._groupings.pop(next(iter(self._groupings))).nbytes
 
     def _common_length(self) -> int:
         lengths = [

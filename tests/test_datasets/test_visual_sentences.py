@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from delvm_mm.datasets import VisualSentenceDataset
+from delvm_mm.datasets import VisualSentenceDataset, visual_sentences
 from delvm_mm.registry import DATASETS
 
 
@@ -132,3 +132,11 @@ def test_a_batch_at_once_is_the_same_as_one_by_one(make_store):
         assert torch.equal(together["inputs"], alone["inputs"])
         assert together["data_samples"].metainfo == alone["data_samples"].metainfo
     assert len({together["data_samples"].task for together in dataset.__getitems__(indices)}) == 2
+
+
+def test_orders_of_clips_are_kept_up_to_a_number_of_bytes(make_store, monkeypatch):
+    monkeypatch.setattr(visual_sentences, "MAX_GROUPING_BYTES", 5 * 12 * 4)
+    dataset = VisualSentenceDataset([make_store(clips=12)], context=16)
+    fresh = [dataset[6 * epoch]["inputs"].tolist() for epoch in range(20)]
+    assert len(dataset._groupings) == 5
+    assert [dataset[6 * epoch]["inputs"].tolist() for epoch in range(20)] == fresh
