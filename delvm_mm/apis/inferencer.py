@@ -255,8 +255,7 @@ class DeLVMInferencer(BaseInferencer):
             captions = dict(query="last frame", prediction="predicted")
             return draw_panel([], given[-1].pixels, answer.picture, title=answer.name, captions=captions)
 
-        panels = self.visualize(given, answers, chosen.show, draw) if chosen.draws else [None] * n
-        return self.postprocess(answers, panels, chosen.return_datasamples, _writer(chosen))
+        return self._finish(given, answers, draw, chosen, _writer(chosen))
 
     def preprocess(
         self, inputs: list[PictureSource], batch_size: int = 8, on_error: str = "stop", skipped: list | None = None
@@ -333,14 +332,24 @@ class DeLVMInferencer(BaseInferencer):
         with Progress(*columns, disable=not self.show_progress or len(sources) == 1, transient=True) as bar:
             row, done = bar.add_task("", total=len(sources)), 0
             for batch in self.preprocess(sources, options.batch_size, options.on_error, skipped):
-                answers = self.forward(batch, write)
-                panels = self.visualize(batch, answers, options.show, draw) if options.draws else [None] * len(batch)
-                result = self.postprocess(answers, panels, options.return_datasamples, writer)
+                result = self._finish(batch, self.forward(batch, write), draw, options, writer)
                 done += len(batch)
                 bar.update(row, completed=done + len(skipped))
                 yield result
         if skipped:
             yield dict(predictions=[], visualization=[], skipped=skipped)
+
+    def _finish(
+        self,
+        batch: list[ModelPicture],
+        answers: list[Answer],
+        draw: Callable[[Answer], np.ndarray],
+        options: AnswerOptions,
+        writer: AnswerWriter | None,
+    ) -> Result:
+        panels = self.visualize(batch, answers, options.show, draw) if options.draws else [None] * len(answers)
+        result = self.postprocess(answers, panels, options.return_datasamples, writer)
+        return result if options.return_vis else result | dict(visualization=[])
 
     def _answers(
         self,

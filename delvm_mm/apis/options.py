@@ -26,7 +26,7 @@ class AnswerOptions:
         on_error: 'stop' at a damaged picture, or 'skip' it and list it under ``skipped``.
         out_dir: Write pictures, predictions and panels there; see :class:`AnswerWriter`.
         show: Show each panel in a window.
-        return_vis: Whether to draw panels that are neither shown nor written.
+        return_vis: Whether panels are returned; without, they are drawn only to be shown or written.
         return_datasamples: Predictions as ``BaseDataElement`` instead of dicts.
 
     Raises:
