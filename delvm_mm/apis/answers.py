@@ -87,7 +87,7 @@ class AnswerWriter:
     """Writes answers into a folder, file by file as they come.
 
     * ``pictures/<name>.png``: what the model wrote, at its size;
-    * ``predictions/<name>.json``: the structured prediction, where the picture was cut out, time; a mask is COCO's RLE;
+    * ``predictions/<name>.json``: the structured prediction, where the picture was cut out, time; masks are COCO's RLE;
     * ``masks/<name>.png``: a mask in black and white, for tasks that have one;
     * ``vis/<name>.png``: prompt | query | answer.
 
@@ -117,6 +117,9 @@ class AnswerWriter:
             mask = np.ascontiguousarray(content["mask"] != 0)
             self._picture("masks", name, mask.astype(np.uint8) * 255)
             content["mask"] = mask_to_rle(mask)
+        if "instance_map" in content:
+            instances = np.asarray(content.pop("instance_map"))
+            content["masks"] = [mask_to_rle(instances == number) for number in np.unique(instances[instances > 0])]
         if panel is not None:
             self._picture("vis", name, panel)
         text = json.dumps(content, default=_plain, indent=1)
@@ -154,7 +157,7 @@ def mask_to_rle(mask: np.ndarray) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Arrays and numpy's numbers as JSON knows them."""
     if isinstance(value, np.ndarray):
-        return value.round(3).tolist() if value.dtype.kind == "f" else value.tolist()
+        return value.astype(np.float64).round(3).tolist() if value.dtype.kind == "f" else value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

@@ -101,7 +101,7 @@ class DeLVMInferencer(BaseInferencer):
 
     @property
     def tasks(self) -> list[str]:
-        """Names that ``task`` may have: the config's tasks, and the three of the paper."""
+        """Names that ``task`` may have: the config's tasks, and those of the paper."""
         return list(self._codecs())
 
     def codec(self, task: str | dict | LabelCodec | None) -> LabelCodec | None:
@@ -329,7 +329,7 @@ class DeLVMInferencer(BaseInferencer):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, disable=not self.show_progress or len(sources) == 1, transient=True) as bar:
+        with Progress(*columns, disable=not self.show_progress or len(sources) == 1) as bar:
             row, done = bar.add_task("", total=len(sources)), 0
             for batch in self.preprocess(sources, options.batch_size, options.on_error, skipped):
                 result = self._finish(batch, self.forward(batch, write), draw, options, writer)
@@ -368,13 +368,14 @@ class DeLVMInferencer(BaseInferencer):
         ]
 
     def _codecs(self) -> dict[str, dict]:
-        """The config's, and the paper's three where it has none: skeletons as published, scaled to the pictures."""
+        """The config's, and those of the paper where it has none: skeletons as published, scaled to the pictures."""
         scale = self.size / DRAWN_AT
         codecs = {name: task["evaluator"]["codec"] for name, task in (self.cfg.get("tasks") or {}).items()}
         codecs.setdefault("seg", dict(type="ForegroundMaskCodec"))
         pose = dict(type="SkeletonCodec", radius=max(1.0, 8 * scale), thickness=max(0.5, 4 * scale))
         codecs.setdefault("pose", pose)
         codecs.setdefault("derain", dict(type="RestorationCodec"))
+        codecs.setdefault("masks", dict(type="RandomColorMaskCodec"))
         return codecs
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = "cpu") -> DeLVM:

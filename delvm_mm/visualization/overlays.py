@@ -8,7 +8,7 @@ import numpy as np
 from delvm_mm.codecs import LabelCodec, RestorationCodec
 
 MASK_COLOR = (255, 64, 96)
-OPACITY = 0.5  # of masks and drawings that fill areas
+OPACITY, DRAWING_OPACITY = 0.5, 0.8  # of a mask, of what a codec draws
 
 
 def draw_overlay(picture: np.ndarray, decoded: Any, codec: LabelCodec) -> np.ndarray | None:
@@ -34,10 +34,13 @@ def draw_overlay(picture: np.ndarray, decoded: Any, codec: LabelCodec) -> np.nda
     drawing = codec.encode(decoded)
     if drawing.shape != picture.shape:
         raise ValueError(f"the prediction is of a {drawing.shape} picture, the query is {picture.shape}: give its own")
-    overlay = picture.copy()
-    drawn = (drawing != np.array(codec.background, np.uint8)).any(-1)
-    overlay[drawn] = cv2.addWeighted(picture, 0.25, drawing, 0.75, 0)[drawn]
-    return overlay
+    # How far a pixel is from the background is how much of it is covered: edges are drawn smooth.
+    background = np.array(codec.background, np.float32)
+    difference = drawing.astype(np.float32) - background
+    coverage = np.abs(difference).max(-1, keepdims=True) / 255
+    color = background + difference / np.maximum(coverage, 1 / 255)
+    coverage *= DRAWING_OPACITY
+    return (picture * (1 - coverage) + color * coverage).round().clip(0, 255).astype(np.uint8)
 
 
 def _tint(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -21,7 +21,10 @@ def test_a_skeleton_is_laid_over_the_picture():
     points = np.random.default_rng(0).uniform(4, 28, (1, 17, 2))
     person = dict(keypoints=points, keypoints_visible=np.ones((1, 17)), img_shape=(32, 32))
     overlay = draw_overlay(GREY, person, codec)
-    np.testing.assert_array_equal((overlay != 100).any(-1), codec.encode(person).any(-1))
+    drawing = codec.encode(person)
+    np.testing.assert_array_equal(overlay[~drawing.any(-1)], 100)
+    full = drawing.max(-1) == 255  # 0.8 of the colour and 0.2 of the picture
+    np.testing.assert_allclose(overlay[full], 0.8 * drawing[full] + 20, atol=0.51)
 
 
 def test_many_masks_keep_their_colours():
