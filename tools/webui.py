@@ -69,8 +69,11 @@ def load_models(args: argparse.Namespace) -> dict[str, DeLVMInferencer]:
 def serve(args: argparse.Namespace, folder: Path) -> None:
     """Build the page and serve it until the process is asked to end."""
     # Read when Gradio is imported: where uploads go, and that nothing is reported to anybody.
+    uploads, work = folder / "uploads", folder / "work"
+    uploads.mkdir()
+    work.mkdir()
     os.environ |= dict(
-        GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1"
+        GRADIO_TEMP_DIR=str(uploads), GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1"
     )
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -79,9 +82,9 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     from delvm_mm.webui.page import CSS, THEME, Page
     from delvm_mm.webui.uploads import UploadLimits
 
-    limits = UploadLimits(folder, args.max_upload_mb * 2**20, int(args.max_megapixels * 1e6))
-    page = Page(load_models(args), limits, args.max_waiting)
-    middleware = [Middleware(Guard, folder=folder, max_bytes=limits.max_bytes)]
+    limits = UploadLimits(uploads, args.max_upload_mb * 2**20, int(args.max_megapixels * 1e6))
+    page = Page(load_models(args), limits, work, args.max_waiting)
+    middleware = [Middleware(Guard, folder=uploads, max_bytes=limits.max_bytes)]
     if args.host in LOOPBACK:
         # Other names that resolve to this machine are a way for foreign pages to talk to it.
         middleware.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"]))

@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["Guard"]
 
 MAX_BODY = 2**20  # bytes of a request that is no upload
+MAX_DISCARDED = 2**28  # bytes of an upload that is refused
 MULTIPART = 64 * 2**10  # bytes around the file in an upload
 HEADERS = {
     # Everything the page needs is served by itself; the toolkit sets styles and scripts inline.
@@ -27,7 +28,7 @@ class Guard:
     """ASGI middleware.
 
     * An upload that says it is larger than ``max_bytes``, or that finds ``max_folder_bytes`` in the folder, is refused
-      before it is read.
+      and kept nowhere.
     * In every other request, a file may only be named that lies in the folder: no path of the server, no address that
       the server would have to download.
     * Answers carry headers that keep the browser from loading anything from elsewhere and from showing the page in
@@ -60,6 +61,8 @@ class Guard:
         if scope["method"] == "POST":
             upload = scope["path"].rstrip("/").endswith("/upload")
             if (refused := self._refuse_size(scope, upload)) is not None:
+                # Read to the end, within reason: a client that is still sending does not see an answer.
+                await _discard(receive, MAX_DISCARDED)
                 return await _respond(send_with_headers, *refused)
             if not upload:
                 body = await _read_body(receive)
@@ -131,6 +134,14 @@ async def _read_body(receive: Any) -> bytes | None:
             return None
         if not message.get("more_body"):
             return body
+
+
+async def _discard(receive: Any, limit: int) -> None:
+    while limit > 0:
+        message = await receive()
+        limit -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
 
 
 def _replay(body: bytes, receive: Any) -> Any:

@@ -35,12 +35,13 @@ CSS = """
 #status .error {color: #b42318; font-weight: 600}
 .dark #status .error {color: #ff9c92}
 .upload img {width: 100% !important; height: 100% !important; object-fit: contain}
+#answer, #overlay {aspect-ratio: 1}
 #answer img, #overlay img {image-rendering: pixelated}
 @media (max-width: 640px) {.gradio-container, .gradio-container > main {padding: 6px !important}}
 """
 INTRO = """# Prompt a vision model
 
-Show it a few pictures with their answers, then a query: it draws the answer, token by token."""
+Show it a few pictures with their labels, then a query: it draws the query's label, token by token."""
 
 
 class Page:
@@ -49,15 +50,19 @@ class Page:
     Args:
         inferencers: Name -> inferencer; the first is chosen at the start.
         limits: Of uploads.
+        work_dir: For answers while they are packed; not the folder of the uploads.
         queue_size: Requests that may wait.
 
     Attributes:
         blocks: What to launch.
     """
 
-    def __init__(self, inferencers: dict[str, DeLVMInferencer], limits: UploadLimits, queue_size: int = 16) -> None:
+    def __init__(
+        self, inferencers: dict[str, DeLVMInferencer], limits: UploadLimits, work_dir: Path, queue_size: int = 16
+    ) -> None:
         self.inferencers = inferencers
         self.limits = limits
+        self.work_dir = work_dir
         self.default = next(iter(inferencers))
         self.examples = {name: render_examples(inferencer) for name, inferencer in inferencers.items()}
         self.slots = min(MAX_SLOTS, max(inferencer.generator.max_pairs for inferencer in inferencers.values()))
@@ -80,18 +85,19 @@ class Page:
                         gr.Button(example.title, size="sm", min_width=100, elem_id=f"example-{example.task}")
                         for example in self.examples[self.default]
                     ]
+                    self.clear = gr.Button("clear", size="sm", min_width=100, elem_id="clear")
                 self.used, self.pictures = [], []
                 with gr.Row():
                     for number in range(1, self.slots + 1):
                         with gr.Column(min_width=280), gr.Group():
                             self.used.append(gr.Checkbox(True, label=f"use pair {number}", elem_id=f"use-{number}"))
                             with gr.Row():
-                                for part in ("picture", "answer"):
+                                for part in ("picture", "label"):
                                     self.pictures.append(_upload(f"{part} {number}", f"{part}-{number}"))
                     with gr.Column(min_width=280):
                         self.query = _upload("query", "query", height=190)
             with gr.Column(scale=2, min_width=300):
-                self.task = gr.Radio(
+                self.task = gr.Dropdown(
                     self._tasks(self.default), value=NO_TASK, label="read the answer as", elem_id="task"
                 )
                 with gr.Row():
@@ -130,6 +136,12 @@ class Page:
                 [*self.pictures, self.query, self.task, self.status, *self.used, count],
                 **private,
             )
+        self.clear.click(
+            lambda: [None] * (2 * self.slots + 1) + [_status("Add pairs and a query.")],
+            None,
+            [*self.pictures, self.query, self.status],
+            **private,
+        )
         self.model.change(
             self._choose_model, self.model, [self.task, self.temperature, self.top_p, self.seed], **private
         )
@@ -195,14 +207,14 @@ class Page:
             if chosen and any(pair):
                 parts = [
                     read_upload(payload, f"The {part} of pair {number}", self.limits)
-                    for part, payload in zip(("picture", "answer"), pair, strict=True)
+                    for part, payload in zip(("picture", "label"), pair, strict=True)
                 ]
                 pairs.append(inferencer.pipeline.pair(*parts, f"pair {number}") and tuple(parts))
         if not pairs:
-            raise UploadError("There is no pair to learn from: add a picture and its answer, or start from an example.")
+            raise UploadError("There is no pair to learn from: add a picture and its label, or start from an example.")
         query = read_upload(query, "The query", self.limits)
         stop = self._running[session] = threading.Event()
-        folder = Path(tempfile.mkdtemp(prefix="answer-", dir=self.limits.folder))
+        folder = Path(tempfile.mkdtemp(dir=self.work_dir))
         try:
             yield [None, None, _status("Reading the prompt …"), gr.update(value=None, interactive=False)]
             with self._lock:
