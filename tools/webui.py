@@ -134,7 +134,7 @@ def free_port(host: str) -> int:
 def main() -> None:
     args = parse_args()
     if importlib.util.find_spec("gradio") is None:
-        raise ImportError("the page needs Gradio: pip install 'delvm_mm[webui]', or pip install 'gradio>=6,<7'")
+        raise ImportError("the page needs Gradio: pip install 'delvm_mm[webui]', or pip install 'gradio>=6.31,<7'")
     for name in ("max_upload_mb", "max_megapixels", "max_waiting"):
         if getattr(args, name) <= 0:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected more than 0")

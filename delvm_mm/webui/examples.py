@@ -9,7 +9,7 @@ from delvm_mm.datasets import ProceduralScenes
 
 __all__ = ["Example", "render_examples"]
 
-TASKS = {"seg": "objects → mask", "pose": "person → skeleton", "derain": "rain → clear"}
+TASKS = {"seg": "objects → mask", "pose": "person → skeleton", "derain": "rain → no rain"}
 # As in the configs: training does not see these.
 PROMPTS_FROM, QUERIES_FROM = 2_000_000, 3_000_000
 

@@ -85,7 +85,7 @@ class Page:
                         gr.Button(example.title, size="sm", min_width=100, elem_id=f"example-{example.task}")
                         for example in self.examples[self.default]
                     ]
-                    self.clear = gr.Button("clear", size="sm", min_width=100, elem_id="clear")
+                    self.clear = gr.Button("remove all", size="sm", min_width=100, elem_id="clear")
                 self.used, self.pictures = [], []
                 with gr.Row():
                     for number in range(1, self.slots + 1):
@@ -187,10 +187,10 @@ class Page:
         height, width = picture.shape[:2]
         return [gr.skip(), _status(f"Read a picture of {width}×{height} pixels.")]
 
-    def _answer(self, *values: Any, request: gr.Request = None) -> Iterator[list[Any]]:
+    def _answer(self, request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         """Read what is on the page and answer, row by row."""
         try:
-            yield from self._answer_or_raise(values, request.session_hash if request else "")
+            yield from self._answer_or_raise(values, request.session_hash)
         except Stopped:
             yield [gr.skip(), gr.skip(), _status("Stopped."), gr.skip()]
         except (UploadError, ValueError, TypeError, RuntimeError) as error:

@@ -73,7 +73,7 @@ class Server:
 def server(tiny_model, tmp_path_factory):
     place = tmp_path_factory.mktemp("tmp")
     config = Config.fromfile(tiny_model.config)
-    config.model.backbone.arch.num_layers = 16  # slow enough for rows to be seen one after another
+    config.model.backbone.arch.num_layers = 24  # slow enough for rows to be seen one after another
     config.dump(str(place / "deep.py"))
     command = [sys.executable, ROOT / "tools/webui.py", "--model", place / "deep.py", "--device", "cpu", "--port", "0"]
     command += ["--max-upload-mb", str(MAX_MB), "--max-waiting", str(QUEUE)]
@@ -211,6 +211,15 @@ def test_own_pictures_are_answered_and_the_answer_downloaded(page):
         page.click("#download")
     archive = zipfile.ZipFile(download.value.path())
     assert {name.split("/")[0] for name in archive.namelist()} >= {"pictures", "predictions", "vis"}
+
+
+def test_an_answer_can_be_stopped(page):
+    page.click("#example-seg")
+    status(page, "Example")
+    page.click("#run")
+    status(page, "Writing")
+    page.click("#stop")
+    status(page, "Stopped")
 
 
 @pytest.mark.parametrize(
