@@ -89,12 +89,12 @@ class Page:
                 self.used, self.pictures = [], []
                 with gr.Row():
                     for number in range(1, self.slots + 1):
-                        with gr.Column(min_width=280), gr.Group():
+                        with gr.Column(min_width=240), gr.Group():
                             self.used.append(gr.Checkbox(True, label=f"use pair {number}", elem_id=f"use-{number}"))
                             with gr.Row():
                                 for part in ("picture", "label"):
                                     self.pictures.append(_upload(f"{part} {number}", f"{part}-{number}"))
-                    with gr.Column(min_width=280):
+                    with gr.Column(min_width=240):
                         self.query = _upload("query", "query", height=190)
             with gr.Column(scale=2, min_width=300):
                 self.task = gr.Dropdown(
