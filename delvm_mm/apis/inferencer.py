@@ -21,7 +21,7 @@ from delvm_mm.visualization import draw_overlay, draw_panel
 
 from .answers import Answer, AnswerWriter
 from .generating import GREY, PictureGenerator
-from .model_loading import build_model, find_config
+from .model_loading import build_model, find_config, task_codecs
 from .options import AnswerOptions
 from .pictures import ModelPicture, PictureReader, PictureSource, check_pairs, list_sources
 
@@ -30,7 +30,6 @@ __all__ = ["DeLVMInferencer"]
 Pictures = PictureSource | Iterable[PictureSource]
 Prompt = Sequence[tuple[PictureSource, PictureSource]] | str | os.PathLike
 Result = dict[str, list]
-DRAWN_AT = 256  # pixels, the side at which the published skeletons have radius 8
 
 
 class DeLVMInferencer(BaseInferencer):
@@ -102,7 +101,7 @@ class DeLVMInferencer(BaseInferencer):
     @property
     def tasks(self) -> list[str]:
         """Names that ``task`` may have: the config's tasks, and those of the paper."""
-        return list(self._codecs())
+        return list(task_codecs(self.cfg, self.size))
 
     def codec(self, task: str | dict | LabelCodec | None) -> LabelCodec | None:
         """The codec that reads a task's answers.
@@ -113,7 +112,7 @@ class DeLVMInferencer(BaseInferencer):
         if task is None or isinstance(task, LabelCodec):
             return task
         if isinstance(task, str):
-            codecs = self._codecs()
+            codecs = task_codecs(self.cfg, self.size)
             if task not in codecs:
                 raise ValueError(f"there is no task '{task}'; expected one of {list(codecs)}, or a codec's config")
             task = codecs[task]
@@ -366,17 +365,6 @@ class DeLVMInferencer(BaseInferencer):
             Answer(source, picture, row, seconds, task, codec.decode(picture) if codec else None, dict(notes or {}))
             for source, picture, row in zip(sources, pictures, rows, strict=True)
         ]
-
-    def _codecs(self) -> dict[str, dict]:
-        """The config's, and those of the paper where it has none: skeletons as published, scaled to the pictures."""
-        scale = self.size / DRAWN_AT
-        codecs = {name: task["evaluator"]["codec"] for name, task in (self.cfg.get("tasks") or {}).items()}
-        codecs.setdefault("seg", dict(type="ForegroundMaskCodec"))
-        pose = dict(type="SkeletonCodec", radius=max(1.0, 8 * scale), thickness=max(0.5, 4 * scale))
-        codecs.setdefault("pose", pose)
-        codecs.setdefault("derain", dict(type="RestorationCodec"))
-        codecs.setdefault("masks", dict(type="RandomColorMaskCodec"))
-        return codecs
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = "cpu") -> DeLVM:
         if self._built is not None:

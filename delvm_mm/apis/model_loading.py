@@ -15,7 +15,7 @@ from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.registry import MODELS
 
-__all__ = ["QUICKSTART_MODELS", "build_model", "find_config"]
+__all__ = ["QUICKSTART_MODELS", "build_model", "find_config", "task_codecs"]
 
 QUICKSTART_MODELS = {
     "mini": ("mini", "quickstart", "make quickstart"),
@@ -23,6 +23,7 @@ QUICKSTART_MODELS = {
 }
 """Name -> folder in configs/, folder in work_dirs/, and the command that trains it."""
 
+DRAWN_AT = 256  # pixels, the side at which the published skeletons have radius 8
 PACKAGE = Path(delvm_mm.__file__).resolve().parent
 
 
@@ -115,6 +116,23 @@ def build_model(cfg: Config, weights: str | None, tokenizer: Any, device: str) -
     if model.tokenizer is None:
         raise ValueError("the config's model has no tokenizer and cannot read pictures; set model.tokenizer")
     return model.to(device).eval()
+
+
+def task_codecs(cfg: Config, size: int) -> dict[str, dict]:
+    """Configs of the codecs of a config's tasks, and of those of the paper that it does not have.
+
+    Args:
+        cfg: With ``tasks``, or without.
+        size: Side of the pictures in pixels; the paper's skeletons are scaled to it.
+    """
+    scale = size / DRAWN_AT
+    codecs = {name: task["evaluator"]["codec"] for name, task in (cfg.get("tasks") or {}).items()}
+    codecs.setdefault("seg", dict(type="ForegroundMaskCodec"))
+    pose = dict(type="SkeletonCodec", radius=max(1.0, 8 * scale), thickness=max(0.5, 4 * scale))
+    codecs.setdefault("pose", pose)
+    codecs.setdefault("derain", dict(type="RestorationCodec"))
+    codecs.setdefault("masks", dict(type="RandomColorMaskCodec"))
+    return codecs
 
 
 def _quickstart(name: str, weights: str | None, options: dict[str, Any] | None) -> tuple[Config, str]:
