@@ -66,6 +66,7 @@ setup(
         "openmmlab": ["mmengine>=0.10.4", "mmcv-lite>=2.1,<2.2", "mmpretrain>=1.2", "mmsegmentation>=1.2"],
         "safetensors": ["safetensors"],
         "lmdb": ["lmdb>=1.4"],
+        "webui": ["gradio>=6.31,<7"],
         "tests": [
             "pytest>=7",
             "transformers>=4.40,<5",  # mmpretrain.models cannot be imported beside 5

@@ -1,8 +1,14 @@
 """Fixtures of all tests."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+
+from delvm_mm.models import VQGAN
+from delvm_mm.registry import MODELS
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +18,41 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of golden vectors and samples at {folder}")
     return folder
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """Files of a random model of 32 px pictures, 8 x 8 tokens each, and a context of 8 pictures."""
+
+    config: str
+    weights: str
+    tokenizer: str
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> TinyModel:
+    folder = tmp_path_factory.mktemp("tiny_model")
+    torch.manual_seed(0)
+    VQGAN(
+        resolution=32, hidden_channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, z_channels=8, num_embeddings=32,
+        quantized_embed_dim=8, norm_num_groups=4,
+    ).save_pretrained(folder / "tokenizer")  # fmt: skip
+    model = dict(
+        type="DeLVM",
+        tokenizer=dict(type="VQGAN", pretrained=str(folder / "tokenizer")),
+        # Large deviations, so that what is written varies with what was read.
+        backbone=dict(
+            type="LLaMA", arch=dict(embed_dims=32, num_layers=2, num_heads=4), max_positions=512, init_std=0.5
+        ),
+        embedding=dict(type="CodebookEmbedding", init_std=1.0),
+        head=dict(type="NextTokenHead", init_std=0.5),
+    )
+    codecs = dict(
+        seg=dict(type="ForegroundMaskCodec"),
+        pose=dict(type="SkeletonCodec", radius=2, thickness=1),
+        derain=dict(type="RestorationCodec"),
+    )
+    tasks = {task: dict(evaluator=dict(type="VisionPromptEvaluator", codec=codec)) for task, codec in codecs.items()}
+    Config(dict(default_scope="delvm_mm", model=model, tasks=tasks)).dump(str(folder / "config.py"))
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), folder / "model.pth")
+    return TinyModel(*(str(folder / name) for name in ("config.py", "model.pth", "tokenizer")))

@@ -1,0 +1,163 @@
+"""What a model answered: the picture, what a codec read from it, and the files that keep both."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from .pictures import ModelPicture
+
+__all__ = ["Answer", "AnswerWriter"]
+
+
+@dataclass
+class Answer:
+    """One picture that a model wrote.
+
+    Attributes:
+        source: What was asked about.
+        picture: uint8, S x S x 3, RGB.
+        tokens: int64, the tokens of the picture.
+        seconds: Time it took; of a batch, its share.
+        task: Name of the task, None without one.
+        decoded: What the task's codec read from the picture.
+        notes: More to keep with it, plain values.
+        name: Of its files; the name of the source unless given.
+    """
+
+    source: ModelPicture
+    picture: np.ndarray
+    tokens: np.ndarray
+    seconds: float
+    task: str | None = None
+    decoded: Any = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.source.name
+
+    def fields(self) -> dict[str, Any]:
+        """The structured prediction: ``mask``, ``keypoints`` and so on, in pixels of the model's picture."""
+        decoded = self.decoded
+        if isinstance(decoded, dict):
+            fields = {key: value for key, value in decoded.items() if key != "img_shape"}
+            if "keypoints" in fields:
+                fields["keypoints_original"] = self.source.to_original(fields["keypoints"]).astype(np.float32)
+            return fields
+        if not isinstance(decoded, np.ndarray):
+            return {} if decoded is None else dict(decoded=decoded)
+        if decoded.ndim == 3:  # restoration: the picture is the prediction
+            return {}
+        return dict(mask=decoded) if decoded.dtype.kind in "bui" else dict(decoded=decoded)
+
+    def prediction(self) -> dict[str, Any]:
+        """Everything about the answer, arrays as arrays."""
+        return dict(
+            name=self.name,
+            path=self.source.path,
+            task=self.task,
+            picture=self.picture,
+            tokens=self.tokens,
+            **self.fields(),
+            crop=self.source.crop(),
+            seconds=self.seconds,
+            **self.notes,
+        )
+
+    def data_sample(self) -> BaseDataElement:
+        """The same as OpenMMLab passes it around: ``pred_picture``, ``pred_tokens`` and the structured fields."""
+        metainfo = dict(name=self.name, img_path=self.source.path, task=self.task, **self.source.crop(), **self.notes)
+        return BaseDataElement(
+            metainfo=metainfo,
+            pred_picture=self.picture,
+            pred_tokens=self.tokens,
+            query_picture=self.source.pixels,
+            **self.fields(),
+        )
+
+
+class AnswerWriter:
+    """Writes answers into a folder, file by file as they come.
+
+    * ``pictures/<name>.png``: what the model wrote, at its size;
+    * ``predictions/<name>.json``: the structured prediction, where the picture was cut out, time; masks are COCO's RLE;
+    * ``masks/<name>.png``: a mask in black and white, for tasks that have one;
+    * ``vis/<name>.png``: prompt | query | answer.
+
+    A file is there whole or not at all. Of queries with the same name the second is called ``<name>_2``, and so on;
+    files of an earlier run are replaced.
+
+    Args:
+        out_dir: The folder; made if it is missing.
+
+    Raises:
+        OSError: It cannot be written to.
+    """
+
+    def __init__(self, out_dir: str | os.PathLike) -> None:
+        self.out_dir = Path(out_dir)
+        if self.out_dir.exists() and not self.out_dir.is_dir():
+            raise NotADirectoryError(f"{self.out_dir} is a file; give a folder for the answers")
+        self._used: set[str] = set()
+
+    def write(self, answer: Answer, panel: np.ndarray | None) -> None:
+        """Write one answer and its panel (uint8 H x W x 3, or None)."""
+        name = self._free_name(answer.name)
+        self._picture("pictures", name, answer.picture)
+        content = {key: value for key, value in answer.prediction().items() if key != "tokens"}
+        content["picture"] = f"pictures/{name}.png"
+        if "mask" in content:
+            mask = np.ascontiguousarray(content["mask"] != 0)
+            self._picture("masks", name, mask.astype(np.uint8) * 255)
+            content["mask"] = mask_to_rle(mask)
+        if "instance_map" in content:
+            instances = np.asarray(content.pop("instance_map"))
+            content["masks"] = [mask_to_rle(instances == number) for number in np.unique(instances[instances > 0])]
+        if panel is not None:
+            self._picture("vis", name, panel)
+        text = json.dumps(content, default=_plain, indent=1)
+        self._whole(self.out_dir / "predictions" / f"{name}.json", lambda path: path.write_text(text + "\n"))
+
+    def _picture(self, folder: str, name: str, picture: np.ndarray) -> None:
+        image = Image.fromarray(picture)
+        self._whole(self.out_dir / folder / f"{name}.png", lambda path: image.save(path, format="PNG"))
+
+    def _free_name(self, name: str) -> str:
+        number, free = 1, name
+        while free in self._used:
+            number += 1
+            free = f"{name}_{number}"
+        self._used.add(free)
+        return free
+
+    @staticmethod
+    def _whole(path: Path, write: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            write(unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def mask_to_rle(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H x W, bool) as COCO's run lengths, with the counts as text; ``pycocotools.mask.decode`` reads it."""
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return dict(size=list(rle["size"]), counts=rle["counts"].decode())
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and numpy's numbers as JSON knows them."""
+    if isinstance(value, np.ndarray):
+        return value.astype(np.float64).round(3).tolist() if value.dtype.kind == "f" else value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

@@ -1,0 +1,403 @@
+"""``DeLVMInferencer``: prompt a model with a few pictures, from Python."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.infer import BaseInferencer
+from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
+from mmengine.visualization import Visualizer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from delvm_mm.codecs import LabelCodec
+from delvm_mm.models import DeLVM
+from delvm_mm.registry import TASK_UTILS
+from delvm_mm.visualization import draw_overlay, draw_panel
+
+from .answers import Answer, AnswerWriter
+from .generating import GREY, PictureGenerator
+from .model_loading import build_model, find_config, task_codecs
+from .options import AnswerOptions
+from .pictures import ModelPicture, PictureReader, PictureSource, check_pairs, list_sources
+
+__all__ = ["DeLVMInferencer"]
+
+Pictures = PictureSource | Iterable[PictureSource]
+Prompt = Sequence[tuple[PictureSource, PictureSource]] | str | os.PathLike
+Result = dict[str, list]
+
+
+class DeLVMInferencer(BaseInferencer):
+    """Prompt a :class:`DeLVM`: show it (picture, annotation) pairs and a query, and it draws the query's annotation.
+
+    Every picture is resized by its short side and cut out at the centre to the model's size (256 px, 64 px for 'mini').
+    What is outside is not seen; ``crop`` of each prediction says how to map back. Arrays are uint8 RGB.
+
+    All ways of asking take the options of :class:`AnswerOptions` by name (``temperature``, ``seed``, ``batch_size``,
+    ``out_dir``, ``show``, ``on_error``, ...) and return a dict of lists:
+
+    * ``predictions``: dicts of ``name``, ``path``, ``task``, ``picture`` (uint8, S x S x 3), ``tokens``, what the
+      task's codec read (``mask``, uint8 S x S; or ``keypoints`` 1 x 17 x 2 in COCO's order, ``keypoint_scores`` 1 x 17
+      and ``keypoints_original``, in pixels of the query's file; ...), ``crop`` (``original_size`` and ``box``, the part
+      of the picture that was seen; ``scale`` and ``offset``) and ``seconds``;
+    * ``visualization``: panels, uint8 H x W x 3;
+    * ``skipped``: dicts of ``name`` and ``reason``, with ``on_error='skip'``.
+
+    Args:
+        model: 'mini', the model that ``make quickstart`` trains (or 'mini_long'); the path of a config; a config; a
+            built :class:`DeLVM`; or None with a Hugging Face export as ``weights``.
+        weights: A checkpoint of that config, or a folder with a Hugging Face export. 'mini' has its own.
+        device: Such as 'cpu' or 'cuda:0'. Defaults to the best that there is.
+        tokenizer: The tokenizer's folder (or config, or module) in place of the config's; needed with an export.
+        size: Side of the model's pictures in pixels. Defaults to the config's ``size``, or the tokenizer's resolution.
+        cfg_options: Dotted keys and values that override the config's.
+        show_progress: Whether several pictures get a progress bar.
+
+    Raises:
+        FileNotFoundError: If a file is missing, or the quick start has not been run.
+        ValueError: If the weights do not fit, or ``size`` does not fit the tokenizer.
+
+    Example:
+        >>> inferencer = DeLVMInferencer(model="mini")
+        >>> result = inferencer("photo.jpg", prompt=[("a.png", "a_mask.png"), ("b.png", "b_mask.png")], task="seg")
+        >>> result["predictions"][0]["mask"].shape
+        (64, 64)
+    """
+
+    preprocess_kwargs = {"on_error", "skipped"}  # noqa: RUF012 - as the base class has them
+    forward_kwargs = {"write"}  # noqa: RUF012
+    visualize_kwargs = {"draw", "show"}  # noqa: RUF012
+    postprocess_kwargs = {"writer"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: str | os.PathLike | dict | Config | DeLVM | None = None,
+        weights: str | os.PathLike | None = None,
+        device: str | None = None,
+        tokenizer: Any = None,
+        size: int | None = None,
+        cfg_options: dict[str, Any] | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        init_default_scope("delvm_mm")
+        self._built = model if isinstance(model, DeLVM) else None
+        self._tokenizer = tokenizer
+        cfg, weights = (Config(), None) if self._built is not None else find_config(model, weights, cfg_options)
+        super().__init__(model=cfg, weights=weights, device=device, scope="delvm_mm", show_progress=show_progress)
+        size = size or cfg.get("size") or self.model.tokenizer.config["resolution"]
+        self.generator = PictureGenerator(self.model, size)
+        self.pipeline = PictureReader(size)
+
+    @property
+    def size(self) -> int:
+        """Side S of the model's pictures in pixels."""
+        return self.generator.size
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names that ``task`` may have: the config's tasks, and those of the paper."""
+        return list(task_codecs(self.cfg, self.size))
+
+    def codec(self, task: str | dict | LabelCodec | None) -> LabelCodec | None:
+        """The codec that reads a task's answers.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        if task is None or isinstance(task, LabelCodec):
+            return task
+        if isinstance(task, str):
+            codecs = task_codecs(self.cfg, self.size)
+            if task not in codecs:
+                raise ValueError(f"there is no task '{task}'; expected one of {list(codecs)}, or a codec's config")
+            task = codecs[task]
+        return TASK_UTILS.build(task)
+
+    def __call__(
+        self, query: Pictures, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
+    ) -> Result:
+        """Answer queries, all with the same prompt.
+
+        Args:
+            query: A picture (path, array, PIL), a list of them, or a folder of picture files.
+            prompt: (picture, annotation) pairs, or a folder with ``<name>_img.png`` and ``<name>_label.png``.
+            task: Read the answers as masks, keypoints, ...: a name in :attr:`tasks`, a codec, or its config (a
+                drawing is to be read with the sizes it was drawn with).
+            **options: See :class:`AnswerOptions`.
+
+        Returns:
+            dict[str, list]: See the class; panels are prompt | query | answer | what was read, over the query.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a picture is damaged, the prompt is empty or does not fit the context, or an option is out
+                of range.
+        """
+        return _merge(self.iterate(query, prompt, task, **options))
+
+    def iterate(
+        self, query: Pictures, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
+    ) -> Iterator[Result]:
+        """Like calling the inferencer, a batch at a time: for folders whose answers would not fit into memory.
+
+        Args:
+            query: See :meth:`__call__`.
+            prompt: See :meth:`__call__`.
+            task: See :meth:`__call__`.
+            **options: See :class:`AnswerOptions`.
+
+        Yields:
+            dict[str, list]: What :meth:`__call__` returns, of one batch.
+        """
+        chosen = AnswerOptions.of(options)
+        pairs = [self.pipeline.pair(*pair, f"pair {n}") for n, pair in enumerate(check_pairs(prompt), start=1)]
+        shown = [picture.pixels for pair in pairs for picture in pair]
+        codec = self.codec(task)
+        name = task if isinstance(task, str) or task is None else type(codec).__name__
+        prompt_tokens = self.generator.encode(shown)
+        sampler = chosen.sampler(self.model.sampler)
+
+        def write(batch: list[ModelPicture]) -> list[Answer]:
+            begin = time.perf_counter()
+            queries = self.generator.encode([picture.pixels for picture in batch])
+            tokens = self.generator.answer(prompt_tokens, queries, sampler, chosen.on_token)
+            return self._answers(batch, tokens, begin, task=name, codec=codec)
+
+        def draw(answer: Answer) -> np.ndarray:
+            query = answer.source.pixels
+            overlay = None if codec is None else draw_overlay(query, answer.decoded, codec)
+            captions = dict(prediction="answer", truth=f"read as {name}")
+            return draw_panel(shown, query, answer.picture, overlay, captions=captions)
+
+        yield from self._batches(list_sources(query), write, draw, chosen)
+
+    def complete(self, image: Pictures, keep: float = 0.5, **options: Any) -> Result:
+        """Finish pictures from their first rows of tokens.
+
+        Args:
+            image: A picture, a list of them, or a folder.
+            keep: Part of the rows to keep, between 0 and 1, rounded to whole rows of tokens: at least one and not all.
+                It is shown as the tokenizer keeps it.
+            **options: See :class:`AnswerOptions`.
+
+        Returns:
+            dict[str, list]: See the class; predictions also have ``kept_rows``, the pixel rows that were given.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If ``keep`` leaves nothing to keep or to write, or a picture is damaged.
+        """
+        chosen = AnswerOptions.of(options)
+        rows = self.generator.rows_to_keep(keep)
+        pixels = rows * self.size // self.generator.grid[0]
+        sampler = chosen.sampler(self.model.sampler)
+
+        def write(batch: list[ModelPicture]) -> list[Answer]:
+            begin = time.perf_counter()
+            tokens = self.generator.encode([picture.pixels for picture in batch])
+            tokens = self.generator.complete(tokens, rows, sampler, chosen.on_token)
+            return self._answers(batch, tokens, begin, notes=dict(kept_rows=pixels))
+
+        def draw(answer: Answer) -> np.ndarray:
+            given = answer.source.pixels.copy()
+            given[pixels:] = GREY
+            captions = dict(query="given", prediction="completed", truth="original")
+            return draw_panel([], given, answer.picture, answer.source.pixels, captions=captions)
+
+        return _merge(self._batches(list_sources(image, "image"), write, draw, chosen))
+
+    def continue_frames(self, frames: Pictures, n: int = 1, **options: Any) -> Result:
+        """Predict the next frames of a video.
+
+        Frames are written into the context until it is full; from then on each new one sees the last ones that fit
+        (7 of 8). How many of the given ones none will see is logged.
+
+        Args:
+            frames: Pictures in order, all of one size, or a folder of them (in the order of the numbers in names).
+            n: How many frames to write, at least 1.
+            **options: See :class:`AnswerOptions`; ``on_token`` counts over all frames. Files are called
+                ``frame_<number>``, counted on from the given ones.
+
+        Returns:
+            dict[str, list]: See the class, one prediction a frame, with ``frames_seen`` and ``frames_dropped``: how
+            many earlier frames (given or written) it saw, and how many were too long ago.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If ``n`` is not at least 1, frames differ in size, or one is damaged.
+        """
+        chosen = AnswerOptions.of(options)
+        if n < 1:
+            raise ValueError(f"n is {n}; expected at least one frame to predict")
+        given = [self.pipeline(frame, f"frame {k}") for k, frame in enumerate(list_sources(frames, "frames"), start=1)]
+        _check_one_size(given)
+        limit = self.generator.max_pictures - 1
+        if len(given) > limit:
+            unseen = f"the first {len(given) - limit} of {len(given)} frames are not seen"
+            print_log(f"the context holds {limit} frames and the next one: {unseen}", "current", 30)
+        begin = time.perf_counter()
+        tokens = self.generator.encode([frame.pixels for frame in given[-limit:]])
+        sampler = chosen.sampler(self.model.sampler)
+        tokens, seen = self.generator.continue_frames(tokens, n, sampler, chosen.on_token)
+        answers = self._answers(given[-1:] * n, tokens, begin)
+        for before, answer in enumerate(answers, start=len(given)):
+            shown = seen[before - len(given)]
+            answer.name = f"frame_{before + 1:04d}"
+            answer.notes = dict(frames_seen=shown, frames_dropped=before - shown)
+
+        def draw(answer: Answer) -> np.ndarray:
+            captions = dict(query="last frame", prediction="predicted")
+            return draw_panel([], given[-1].pixels, answer.picture, title=answer.name, captions=captions)
+
+        return self._finish(given, answers, draw, chosen, _writer(chosen))
+
+    def preprocess(
+        self, inputs: list[PictureSource], batch_size: int = 8, on_error: str = "stop", skipped: list | None = None
+    ) -> Iterator[list[ModelPicture]]:
+        """Read pictures, a batch at a time; damaged ones stop the run, or are left out and noted in ``skipped``."""
+        batch: list[ModelPicture] = []
+        for number, source in enumerate(inputs, start=1):
+            name = f"query_{number:04d}"
+            try:
+                batch.append(self.pipeline(source, name))
+            except (ValueError, TypeError, OSError) as error:
+                if on_error == "stop":
+                    raise
+                print_log(f"skipped: {error}", "current", 30)
+                named = os.fspath(source) if isinstance(source, str | os.PathLike) else name
+                skipped.append(dict(name=named, reason=str(error)))
+            if len(batch) == batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def forward(self, inputs: list[ModelPicture], write: Callable[[list[ModelPicture]], list[Answer]]) -> list[Answer]:
+        """Answer one batch."""
+        return write(inputs)
+
+    def visualize(
+        self,
+        inputs: list[ModelPicture],
+        preds: list[Answer],
+        show: bool = False,
+        draw: Callable[[Answer], np.ndarray] | None = None,
+    ) -> list[np.ndarray]:
+        """Draw a panel of each answer, and show it if asked to."""
+        panels = [draw(answer) for answer in preds]
+        if show:
+            self.visualizer = self.visualizer or Visualizer()
+            for panel, answer in zip(panels, preds, strict=True):
+                self.visualizer.show(panel, win_name=answer.name)
+        return panels
+
+    def postprocess(
+        self,
+        preds: list[Answer],
+        visualization: Sequence[np.ndarray | None],
+        return_datasample: bool = False,
+        writer: AnswerWriter | None = None,
+    ) -> Result:
+        """Write answers out, and lay them out as they are returned."""
+        if writer is not None:
+            for answer, panel in zip(preds, visualization, strict=True):
+                writer.write(answer, panel)
+        return dict(
+            predictions=[answer.data_sample() if return_datasample else answer.prediction() for answer in preds],
+            visualization=[panel for panel in visualization if panel is not None],
+            skipped=[],
+        )
+
+    def _batches(
+        self,
+        sources: list[PictureSource],
+        write: Callable[[list[ModelPicture]], list[Answer]],
+        draw: Callable[[Answer], np.ndarray],
+        options: AnswerOptions,
+    ) -> Iterator[Result]:
+        writer, skipped = _writer(options), []
+        columns = (
+            TextColumn("pictures"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, disable=not self.show_progress or len(sources) == 1) as bar:
+            row, done = bar.add_task("", total=len(sources)), 0
+            for batch in self.preprocess(sources, options.batch_size, options.on_error, skipped):
+                result = self._finish(batch, self.forward(batch, write), draw, options, writer)
+                done += len(batch)
+                bar.update(row, completed=done + len(skipped))
+                yield result
+        if skipped:
+            yield dict(predictions=[], visualization=[], skipped=skipped)
+
+    def _finish(
+        self,
+        batch: list[ModelPicture],
+        answers: list[Answer],
+        draw: Callable[[Answer], np.ndarray],
+        options: AnswerOptions,
+        writer: AnswerWriter | None,
+    ) -> Result:
+        panels = self.visualize(batch, answers, options.show, draw) if options.draws else [None] * len(answers)
+        result = self.postprocess(answers, panels, options.return_datasamples, writer)
+        return result if options.return_vis else result | dict(visualization=[])
+
+    def _answers(
+        self,
+        sources: Sequence[ModelPicture],
+        tokens: Tensor,
+        begin: float,
+        task: str | None = None,
+        codec: LabelCodec | None = None,
+        notes: dict[str, Any] | None = None,
+    ) -> list[Answer]:
+        pictures, rows = self.generator.decode(tokens), tokens.cpu().numpy()
+        seconds = (time.perf_counter() - begin) / len(rows)
+        return [
+            Answer(source, picture, row, seconds, task, codec.decode(picture) if codec else None, dict(notes or {}))
+            for source, picture, row in zip(sources, pictures, rows, strict=True)
+        ]
+
+    def _init_model(self, cfg: Config, weights: str | None, device: str = "cpu") -> DeLVM:
+        if self._built is not None:
+            return self._built.to(device).eval()
+        return build_model(cfg, weights, self._tokenizer, device)
+
+    def _init_pipeline(self, cfg: Config) -> None:
+        return None  # it needs the size, see __init__
+
+    def _init_collate(self, cfg: Config) -> Callable:
+        return list
+
+    def _init_visualizer(self, cfg: Config) -> None:
+        return None  # a training's writes into its work_dir
+
+
+def _check_one_size(frames: list[ModelPicture]) -> None:
+    for frame in frames[1:]:
+        if frame.original_size != frames[0].original_size:
+            (width, height), (first_width, first_height) = frame.original_size, frames[0].original_size
+            raise ValueError(
+                f"{frame.path or frame.name} is {width}x{height}, {frames[0].path or frames[0].name} "
+                f"{first_width}x{first_height}; frames of a video have one size"
+            )
+
+
+def _writer(options: AnswerOptions) -> AnswerWriter | None:
+    return None if options.out_dir is None else AnswerWriter(options.out_dir)
+
+
+def _merge(results: Iterable[Result]) -> Result:
+    merged: Result = dict(predictions=[], visualization=[], skipped=[])
+    for result in results:
+        for key in merged:
+            merged[key] += result[key]
+    return merged

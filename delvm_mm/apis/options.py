@@ -1,0 +1,77 @@
+"""The options that all ways of asking a model share."""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["AnswerOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions:
+    """How tokens are chosen, and what becomes of the answers.
+
+    Attributes:
+        temperature: 0 chooses the most probable token. The model's setting unless given, as for the next three.
+        top_k: Draw among the k most probable tokens.
+        top_p: Draw among the most probable tokens that reach this probability together, in (0, 1].
+        seed: Of the draws; every batch starts from it.
+        batch_size: Pictures that are written together. Drawn answers depend on it, greedy ones do not.
+        on_token: Called with (index, tokens B) after each token; ``PictureGenerator.unfinished_picture`` shows them.
+        on_error: 'stop' at a damaged picture, or 'skip' it and list it under ``skipped``.
+        out_dir: Write pictures, predictions and panels there; see :class:`AnswerWriter`.
+        show: Show each panel in a window.
+        return_vis: Whether panels are returned; without, they are drawn only to be shown or written.
+        return_datasamples: Predictions as ``BaseDataElement`` instead of dicts.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    batch_size: int = 8
+    on_token: Callable[[int, Tensor], None] | None = None
+    on_error: str = "stop"
+    out_dir: str | os.PathLike | None = None
+    show: bool = False
+    return_vis: bool = True
+    return_datasamples: bool = False
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("stop", "skip"):
+            raise ValueError(f"on_error is {self.on_error!r}, expected 'stop' or 'skip'")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}, expected at least 1")
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> "AnswerOptions":
+        """Options by name.
+
+        Raises:
+            TypeError: If there is none of a name.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in options:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}"
+                raise TypeError(f"there is no option '{name}': {advice}")
+        return cls(**options)
+
+    def sampler(self, of_model: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a :class:`TokenSampler`: the model's own, and over them what is given."""
+        given = dict(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed)
+        return dict(of_model) | {key: value for key, value in given.items() if value is not None}
+
+    @property
+    def draws(self) -> bool:
+        """Whether anybody looks at panels."""
+        return self.return_vis or self.show or self.out_dir is not None

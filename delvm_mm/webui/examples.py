@@ -1,0 +1,51 @@
+"""Examples to start from: built-in scenes, rendered when the page starts, so that nothing has to be downloaded."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.datasets import ProceduralScenes
+
+__all__ = ["Example", "render_examples"]
+
+TASKS = {"seg": "objects → mask", "pose": "person → skeleton", "derain": "rain → no rain"}
+# As in the configs: training does not see these.
+PROMPTS_FROM, QUERIES_FROM = 2_000_000, 3_000_000
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with several queries.
+
+    Attributes:
+        task: Name of the task.
+        title: What is shown and asked for.
+        pairs: Picture and label, uint8, S x S x 3.
+        queries: uint8, S x S x 3.
+    """
+
+    task: str
+    title: str
+    pairs: list[tuple[np.ndarray, np.ndarray]]
+    queries: list[np.ndarray]
+
+
+def render_examples(inferencer: DeLVMInferencer, num_queries: int = 4) -> list[Example]:
+    """Render scenes of each built-in task at a model's size, labels drawn by its codecs.
+
+    Args:
+        inferencer: Whose size, codecs and number of pairs.
+        num_queries: Of each task.
+    """
+    examples = []
+    for task, title in TASKS.items():
+        codec = inferencer.codec(task)
+        scenes = ProceduralScenes(task=task, size=inferencer.size)
+        pairs = []
+        for number in range(inferencer.generator.max_pairs):
+            scene = scenes.scene(PROMPTS_FROM + number)
+            pairs.append((scene["img"], codec.encode(codec.annotation_of(scene))))
+        queries = [scenes.scene(QUERIES_FROM + number)["img"] for number in range(num_queries)]
+        examples.append(Example(task, title, pairs, queries))
+    return examples

@@ -1,0 +1,309 @@
+"""``DeLVMInferencer``: what it takes, what it returns and writes, and errors a user can read."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.codecs import ForegroundMaskCodec
+from delvm_mm.datasets import ProceduralScenes
+from delvm_mm.models import delvm_from_huggingface
+
+
+@pytest.fixture(scope="module")
+def inferencer(tiny_model):
+    return DeLVMInferencer(tiny_model.config, tiny_model.weights, device="cpu", show_progress=False)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Twelve pictures of 48 x 40 pixels (width x height), uint8."""
+    source = ProceduralScenes(task="derain", size=48, length=12)
+    return [np.ascontiguousarray(source[index]["img"][:40]) for index in range(12)]
+
+
+@pytest.fixture(scope="module")
+def prompt(scenes):
+    return [(scenes[0], scenes[1]), (scenes[2], scenes[3])]
+
+
+def cut(picture):
+    """The centre of a 48 x 40 picture at 32 px, by Pillow alone: 38 x 32 after resizing, 3 columns cut on the left."""
+    return np.asarray(Image.fromarray(picture).resize((38, 32), Image.Resampling.BILINEAR))[:, 3:35]
+
+
+def tokens_of(inferencer, pictures):
+    pixels = torch.from_numpy(np.stack([cut(picture) for picture in pictures])).permute(0, 3, 1, 2).float() / 255
+    return inferencer.model.tokenizer.encode(pixels)
+
+
+def test_the_answer_is_what_the_model_writes_after_the_pairs_and_the_query(inferencer, scenes, prompt):
+    result = inferencer(scenes[4], prompt)
+    sentence = tokens_of(inferencer, scenes[:5]).view(1, -1)
+    expected = inferencer.model.generate(sentence, 64)[0].numpy()
+    (prediction,) = result["predictions"]
+    np.testing.assert_array_equal(prediction["tokens"], expected)
+    assert prediction["picture"].shape == (32, 32, 3) and prediction["picture"].dtype == np.uint8
+    assert prediction["task"] is None and prediction["path"] is None and prediction["seconds"] > 0
+
+
+def test_arrays_files_and_pil_pictures_give_the_same_answer(inferencer, scenes, prompt, tmp_path):
+    path = tmp_path / "query.png"
+    Image.fromarray(scenes[4]).save(path)
+    queries = [scenes[4], str(path), path, Image.fromarray(scenes[4])]
+    result = inferencer(queries, prompt, return_vis=False)
+    assert all((one["picture"] == result["predictions"][0]["picture"]).all() for one in result["predictions"])
+    assert result["predictions"][1]["path"] == str(path) and result["visualization"] == []
+
+
+def test_batches_of_any_size_give_the_same_greedy_answers_in_order(inferencer, scenes, prompt):
+    alone = [inferencer(scene, prompt)["predictions"][0]["tokens"] for scene in scenes[4:9]]
+    together = inferencer(scenes[4:9], prompt, batch_size=3)["predictions"]
+    np.testing.assert_array_equal([one["tokens"] for one in together], alone)
+
+
+def test_each_task_reads_its_structure(inferencer, scenes, prompt):
+    (mask,) = inferencer(scenes[4], prompt, task="seg")["predictions"]
+    np.testing.assert_array_equal(mask["mask"], ForegroundMaskCodec().decode(mask["picture"]))
+    (pose,) = inferencer(scenes[4], prompt, task="pose")["predictions"]
+    assert pose["keypoints"].shape == (1, 17, 2) and pose["keypoint_scores"].shape == (1, 17)
+    (derain,) = inferencer(scenes[4], prompt, task="derain")["predictions"]
+    assert not {"mask", "keypoints", "decoded"} & set(derain)
+    (own,) = inferencer(scenes[4], prompt, task=dict(type="ForegroundMaskCodec", threshold=0.1))["predictions"]
+    assert own["mask"].sum() >= mask["mask"].sum() and own["task"] == "ForegroundMaskCodec"
+
+
+def test_the_crop_maps_the_answer_back_into_the_users_picture(inferencer, scenes, prompt):
+    (pose,) = inferencer(scenes[4], prompt, task="pose")["predictions"]
+    crop = pose["crop"]
+    # 48 x 40 becomes 38 x 32: 0.8 down, 38/48 across; three columns are cut off on the left.
+    assert crop["original_size"] == [48, 40] and crop["offset"] == [3, 0]
+    np.testing.assert_allclose(crop["scale"], [38 / 48, 0.8])
+    np.testing.assert_allclose(crop["box"], [3 * 48 / 38, 0, 35 * 48 / 38, 40], atol=1e-3)
+    expected = (pose["keypoints"] + [3.5, 0.5]) / crop["scale"] - 0.5
+    np.testing.assert_allclose(pose["keypoints_original"], expected, atol=1e-4)
+
+
+def test_a_seed_repeats_a_draw_and_temperature_0_is_greedy(inferencer, scenes, prompt):
+    def answer(**options):
+        return inferencer(scenes[4], prompt, **options)["predictions"][0]["tokens"].tolist()
+
+    assert answer(temperature=1.0, seed=3) == answer(temperature=1.0, seed=3)
+    assert answer(temperature=1.0, seed=3) != answer(temperature=1.0, seed=4)
+    assert answer(temperature=0.0, seed=3) == answer() == answer(temperature=1.0, top_k=1)
+
+
+def test_every_token_is_reported_and_rows_show_while_they_are_written(inferencer, scenes, prompt):
+    seen = []
+    result = inferencer(scenes[4], prompt, on_token=lambda index, tokens: seen.append((index, tokens.item())))
+    tokens = result["predictions"][0]["tokens"].tolist()
+    assert seen == list(enumerate(tokens))
+    half = inferencer.generator.unfinished_picture(torch.tensor(tokens[:35]))  # four rows of eight, and three tokens
+    assert (half[16:] == 128).all() and not (half[:16] == 128).all()
+
+
+def test_files_are_written_and_read_back(inferencer, scenes, prompt, tmp_path):
+    result = inferencer([scenes[4], scenes[5]], prompt, task="seg", out_dir=tmp_path / "out")
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    names = ("query_0001", "query_0002")
+    kinds = (("masks", "png"), ("pictures", "png"), ("predictions", "json"), ("vis", "png"))
+    assert files == [f"{folder}/{name}.{suffix}" for folder, suffix in kinds for name in names]
+    for name, prediction, panel in zip(names, result["predictions"], result["visualization"], strict=True):
+        content = json.loads((tmp_path / f"out/predictions/{name}.json").read_text())
+        picture = np.asarray(Image.open(tmp_path / "out" / content["picture"]))
+        np.testing.assert_array_equal(picture, prediction["picture"])
+        np.testing.assert_array_equal(coco_mask.decode(content["mask"]), prediction["mask"])
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"out/vis/{name}.png")), panel)
+        assert content["crop"] == prediction["crop"] and content["task"] == "seg"
+
+
+def test_queries_of_one_name_do_not_overwrite_each_other(inferencer, scenes, prompt, tmp_path):
+    for folder, scene in zip("ab", scenes[4:], strict=False):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(scene).save(tmp_path / folder / "1.png")
+    inferencer([tmp_path / "a", tmp_path / "b"], prompt, task="pose", out_dir=tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out" / "predictions").iterdir()) == ["1.json", "1_2.json"]
+    keypoints = json.loads((tmp_path / "out/predictions/1_2.json").read_text())["keypoints"]
+    assert np.shape(keypoints) == (1, 17, 2)
+
+
+def test_data_samples_hold_the_same(inferencer, scenes, prompt):
+    (sample,) = inferencer(scenes[4], prompt, task="seg", return_datasamples=True)["predictions"]
+    (plain,) = inferencer(scenes[4], prompt, task="seg")["predictions"]
+    np.testing.assert_array_equal(sample.pred_picture, plain["picture"])
+    np.testing.assert_array_equal(sample.mask, plain["mask"])
+    assert sample.metainfo["task"] == "seg" and sample.metainfo["box"] == plain["crop"]["box"]
+
+
+def test_a_picture_is_finished_from_its_first_rows(inferencer, scenes):
+    (prediction,) = inferencer.complete(scenes[4], keep=0.3)["predictions"]  # 2.4 of 8 rows: two
+    kept = tokens_of(inferencer, [scenes[4]])[:, :16]
+    expected = torch.cat([kept, inferencer.model.generate(kept, 48)], 1)[0].numpy()
+    np.testing.assert_array_equal(prediction["tokens"], expected)
+    assert prediction["kept_rows"] == 8
+
+
+@pytest.mark.parametrize("keep", [0, 1, 0.01, 0.99, -1, float("nan")])
+def test_keeping_nothing_or_everything_is_refused(inferencer, scenes, keep):
+    with pytest.raises(ValueError, match=r"expected 0\.125 to 0\.875"):
+        inferencer.complete(scenes[4], keep=keep)
+
+
+def test_frames_are_written_into_the_context_and_then_slide(inferencer, scenes):
+    predictions = inferencer.continue_frames(scenes[:6], n=4)["predictions"]
+    history = list(tokens_of(inferencer, scenes[:6]))
+    for number, prediction in enumerate(predictions):  # each by itself, from the last seven frames
+        expected = inferencer.model.generate(torch.cat(history[-7:])[None], 64)[0]
+        np.testing.assert_array_equal(prediction["tokens"], expected.numpy())
+        assert prediction["name"] == f"frame_{7 + number:04d}"
+        history.append(expected)
+    assert [one["frames_seen"] for one in predictions] == [6, 7, 7, 7]
+    assert [one["frames_dropped"] for one in predictions] == [0, 0, 1, 2]
+
+
+def test_a_seed_draws_other_numbers_for_each_frame(inferencer, scenes):
+    options = dict(temperature=5.0, seed=0)
+    predictions = inferencer.continue_frames([scenes[0]] * 12, n=2, **options)["predictions"]
+    assert (predictions[0]["tokens"] != predictions[1]["tokens"]).any()
+
+
+def test_frames_of_a_folder_come_in_the_order_of_their_numbers(inferencer, scenes, tmp_path):
+    for number in (1, 2, 10):
+        Image.fromarray(scenes[number]).save(tmp_path / f"frame{number}.png")
+    (of_folder,) = inferencer.continue_frames(tmp_path)["predictions"]
+    (of_list,) = inferencer.continue_frames([scenes[1], scenes[2], scenes[10]])["predictions"]
+    np.testing.assert_array_equal(of_folder["tokens"], of_list["tokens"])
+
+
+def test_damaged_queries_stop_or_are_skipped_by_name(inferencer, scenes, prompt, tmp_path):
+    Image.fromarray(scenes[4]).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"bad\.png is not a picture"):
+        inferencer(tmp_path, prompt)
+    result = inferencer(tmp_path, prompt, on_error="skip")
+    assert [one["name"] for one in result["predictions"]] == ["good"]
+    assert [one["name"] for one in result["skipped"]] == [str(tmp_path / "bad.png")]
+
+
+def test_iterating_gives_the_same_batch_by_batch(inferencer, scenes, prompt):
+    whole = inferencer(scenes[4:9], prompt)["predictions"]
+    parts = list(inferencer.iterate(scenes[4:9], prompt, batch_size=2))
+    assert [len(part["predictions"]) for part in parts] == [2, 2, 1]
+    flat = [one["tokens"].tolist() for part in parts for one in part["predictions"]]
+    assert flat == [one["tokens"].tolist() for one in whole]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(prompt=[]), ValueError, "prompt is empty"),
+        (dict(prompt=[np.zeros((4, 4, 3), np.uint8)]), TypeError, "pair 1 of the prompt is a ndarray"),
+        (dict(prompt="nowhere"), FileNotFoundError, "no folder of prompt pairs at nowhere"),
+        (dict(task="depth"), ValueError, "there is no task 'depth'; expected one of"),
+        (dict(query="gone.png"), FileNotFoundError, r"gone\.png"),
+        (dict(query=[]), ValueError, "query is empty"),
+        (dict(query=3), TypeError, "query is a int"),
+        (dict(query=np.zeros((4, 4, 3))), TypeError, "float64, expected uint8"),
+        (dict(query=np.zeros((1, 4000, 3), np.uint8)), ValueError, "more than 100 times its"),
+        (dict(batch_size=0), ValueError, "batch_size is 0"),
+        (dict(on_error="ignore"), ValueError, "'stop' or 'skip'"),
+        (dict(temprature=1.0), TypeError, "did you mean 'temperature'"),
+        (dict(temperature=-1.0), ValueError, "temperature is -1"),
+        (dict(top_p=2.0), ValueError, r"top_p is 2\.0"),
+    ],
+)
+def test_bad_input_is_named(inferencer, scenes, prompt, change, error, message):
+    arguments = dict(query=scenes[4], prompt=prompt) | change
+    with pytest.raises(error, match=message):
+        inferencer(**arguments)
+
+
+def test_too_many_pairs_are_refused_with_the_number_that_fits(inferencer, scenes, prompt):
+    with pytest.raises(ValueError, match="give at most 3 pairs"):
+        inferencer(scenes[4], prompt * 2)
+
+
+def test_a_label_of_other_proportions_is_refused(inferencer, scenes):
+    with pytest.raises(ValueError, match=r"is 48x40, its label .* 48x20"):
+        inferencer(scenes[4], [(scenes[0], scenes[1][:20])])
+
+
+def test_frames_of_different_sizes_are_refused(inferencer, scenes):
+    with pytest.raises(ValueError, match="frame 2 is 48x20, frame 1 48x40"):
+        inferencer.continue_frames([scenes[0], scenes[1][:20]])
+
+
+def test_a_hugging_face_export_is_prompted_with_its_tokenizer(tiny_model, scenes, prompt, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=32, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=512, tie_word_embeddings=False,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="give its tokenizer's folder"):
+        DeLVMInferencer(weights=tmp_path)
+    published = DeLVMInferencer(weights=tmp_path, tokenizer=tiny_model.tokenizer, device="cpu")
+    assert published.size == 32 and published.generator.max_pairs == 3
+    assert published.codec("pose").radius == 1.0  # radius 8 at 256 px
+    (prediction,) = published(scenes[4], prompt, task="seg")["predictions"]
+    sentence = tokens_of(published, scenes[:5]).view(1, -1)
+    np.testing.assert_array_equal(prediction["tokens"], published.model.generate(sentence, 64)[0].numpy())
+    built = DeLVMInferencer(delvm_from_huggingface(tmp_path, dict(pretrained=tiny_model.tokenizer)), device="cpu")
+    np.testing.assert_array_equal(built(scenes[4], prompt)["predictions"][0]["tokens"], prediction["tokens"])
+
+
+def test_mini_is_found_where_the_quick_start_put_it(tiny_model, scenes, prompt, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
+    (tmp_path / "configs" / "mini").mkdir(parents=True)
+    config = Config.fromfile(tiny_model.config)
+    config.model.tokenizer.pretrained = "work_dirs/quickstart/tokenizer/pretrained"
+    config.dump(str(tmp_path / "configs" / "mini" / "student_kd.py"))
+    with pytest.raises(FileNotFoundError, match=r"'mini' is not trained yet.*make quickstart"):
+        DeLVMInferencer("mini")
+    work = tmp_path / "work_dirs" / "quickstart"
+    (work / "tokenizer").mkdir(parents=True)
+    (work / "student_kd").mkdir()
+    (work / "tokenizer" / "pretrained").symlink_to(tiny_model.tokenizer)
+    (work / "student_kd" / "iter_500.pth").symlink_to(tiny_model.weights)
+    (work / "student_kd" / "last_checkpoint").write_text("/elsewhere/student_kd/iter_500.pth")
+    monkeypatch.chdir("/")
+    assert len(DeLVMInferencer("mini", device="cpu")(scenes[4], prompt)["predictions"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (dict(), ValueError, "neither model nor weights"),
+        (dict(model="maxi"), FileNotFoundError, "no model 'maxi': expected one of"),
+        (dict(model=3), TypeError, "model is a int"),
+        (dict(weights="weights.pth"), ValueError, "without a model"),
+    ],
+)
+def test_a_model_that_is_none_is_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        DeLVMInferencer(**arguments)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(tiny_model, tmp_path):
+    torch.save(dict(state_dict={"a": torch.zeros(1)}), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth do not fit DeLVM"):
+        DeLVMInferencer(tiny_model.config, tmp_path / "other.pth")
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth"):
+        DeLVMInferencer(tiny_model.config, tmp_path / "gone.pth")
+    with pytest.raises(ValueError, match="multiples of 4"):
+        DeLVMInferencer(tiny_model.config, tiny_model.weights, size=30)
+
+
+def test_published_prompts_are_taken_as_they_are(inferencer, shared):
+    samples = shared / "samples"
+    for task in ("seg", "pose", "derain"):
+        query = samples / "queries" / f"{task}_1.png"
+        (prediction,) = inferencer(query, samples / f"{task}_prompt", task=task)["predictions"]
+        assert prediction["crop"]["original_size"] == list(Image.open(query).size)

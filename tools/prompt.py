@@ -1,0 +1,118 @@
+"""Prompt a model from the shell: show it pairs of picture and label, and let it label other pictures.
+
+    prompt.py --prompt DIR --query PATH [PATH ...] --out DIR     answer queries
+    prompt.py complete PATH [PATH ...] --keep 0.5 --out DIR      finish pictures from their first rows
+    prompt.py frames PATH [PATH ...] --num 4 --out DIR           predict the next frames of a video
+
+DIR of --prompt holds pairs <name>_img.png and <name>_label.png. A PATH is a picture or a folder of pictures. The output
+folder gets pictures/, predictions/ (JSON), vis/ (panels) and, where the task has them, masks/.
+"""
+
+import sys
+
+try:
+    import delvm_mm  # noqa: F401
+except ImportError as error:  # MMEngine or mmcv is missing or unusable; the message says what to install
+    sys.exit(f"error: {error}")
+
+
+import argparse
+import os
+import time
+from typing import Any
+
+from mmengine.config import DictAction
+
+from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.engine.launch import user_errors
+
+COMMANDS = ("complete", "frames")
+
+
+def parse_args(arguments: list[str]) -> argparse.Namespace:
+    command = arguments[0] if arguments and arguments[0] in COMMANDS else "prompt"
+    parser = argparse.ArgumentParser(
+        prog="prompt.py" + (f" {command}" if command in COMMANDS else ""),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if command == "prompt":
+        parser.add_argument("--prompt", required=True, metavar="DIR", help="folder with the pairs")
+        parser.add_argument("--query", required=True, nargs="+", metavar="PATH", help="pictures or folders to answer")
+        parser.add_argument("--task", help="read the answers as this task: seg, pose, derain, or another of the config")
+    else:
+        what = dict(complete="pictures or folders to finish", frames="frames in order, or their folder")
+        parser.add_argument("paths", nargs="+", metavar="PATH", help=what[command])
+    if command == "complete":
+        parser.add_argument("--keep", type=float, default=0.5, help="part of the rows to keep (0.5)")
+    if command == "frames":
+        parser.add_argument("--num", type=int, default=1, help="how many frames to predict (1)")
+    add_common_arguments(parser, several=command != "frames")
+    args = parser.parse_args(arguments[1:] if command in COMMANDS else arguments)
+    args.command = command
+    return args
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None:
+    """Arguments of all commands; ``several`` are those of commands that go through pictures one by one."""
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the answers")
+    parser.add_argument("--model", help="'mini' (the quick start's, by default), 'mini_long', or a config")
+    parser.add_argument("--weights", help="checkpoint of the config, or folder of a Hugging Face export")
+    parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the config's")
+    parser.add_argument("--size", type=int, help="side of the model's pictures in pixels")
+    parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU if there is one")
+    parser.add_argument("--temperature", type=float, help="0: always the most probable token; by default the model's")
+    parser.add_argument("--top-k", type=int, help="draw among the k most probable tokens")
+    parser.add_argument("--top-p", type=float, help="draw among the tokens that reach this probability together")
+    parser.add_argument("--seed", type=int, help="of the draws")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings that override the config's")
+    parser.add_argument("--show", action="store_true", help="show each panel in a window")
+    if several:
+        parser.add_argument("--batch-size", type=int, default=8, help="pictures that are written together (8)")
+        parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a damaged picture")
+
+
+def answer(args: argparse.Namespace, inferencer: DeLVMInferencer) -> tuple[int, list[dict[str, str]]]:
+    """Run the command; returns how many pictures were written and which were skipped."""
+    names = ("temperature", "top_k", "top_p", "seed", "show", "batch_size", "on_error")
+    options: dict[str, Any] = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    options |= dict(out_dir=args.out, return_vis=False)
+    if args.command == "complete":
+        results = [inferencer.complete(args.paths, keep=args.keep, **options)]
+    elif args.command == "frames":
+        frames = args.paths[0] if len(args.paths) == 1 else args.paths
+        results = [inferencer.continue_frames(frames, n=args.num, **options)]
+    else:
+        results = inferencer.iterate(args.query, args.prompt, args.task, **options)
+    written, skipped = 0, []
+    for result in results:
+        written += len(result["predictions"])
+        skipped += result["skipped"]
+    return written, skipped
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_args(sys.argv[1:] if arguments is None else arguments)
+    exported = args.weights is not None and os.path.isdir(args.weights)
+    inferencer = DeLVMInferencer(
+        args.model or (None if exported else "mini"),
+        args.weights,
+        device=args.device,
+        tokenizer=args.tokenizer,
+        size=args.size,
+        cfg_options=args.cfg_options,
+    )
+    begin = time.perf_counter()
+    written, skipped = answer(args, inferencer)
+    seconds = time.perf_counter() - begin
+    for one in skipped:
+        print(f"skipped {one['name']}: {one['reason']}")
+    if not written:
+        raise ValueError(f"none of {len(skipped)} pictures could be read")
+    skips = f", {len(skipped)} skipped" if skipped else ""
+    print(f"{written} pictures in {args.out}{skips} ({seconds:.1f} s, {written / seconds:.2f} pictures/s)")
+
+
+if __name__ == "__main__":
+    main()
