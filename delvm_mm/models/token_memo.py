@@ -33,7 +33,9 @@ class TokenMemo:
             self._tokens.clear()
             self._fingerprint = tokenizer.fingerprint
         keys = [self._key(picture) for picture in pictures]
-        first = {key: index for index, key in reversed(list(enumerate(keys)))}
+        first: dict[tuple, int] = {}
+        for index, key in enumerate(keys):
+            first.setdefault(key, index)
         new = [key for key in first if key not in self._tokens]
         if new:
             encoded = tokenizer.encode(pictures[[first[key] for key in new]])

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from delvm_mm.generation import TokenSampler, engine
+from delvm_mm.generation import Decoder, TokenSampler, engine
 from delvm_mm.models import VQGAN, DeLVM, delvm_from_huggingface
 
 transformers = pytest.importorskip("transformers")
@@ -179,6 +179,23 @@ def test_a_sequence_larger_than_the_bound_is_refused_with_both_numbers(model):
     assert model.generate(batch(0, 1), 4, max_cache_bytes=needed).shape == (2, 4)
     with pytest.raises(ValueError, match=f"take {needed} bytes and max_cache_bytes is {needed - 1}"):
         model.generate(batch(0, 1), 4, max_cache_bytes=needed - 1)
+
+
+def test_keys_and_values_stay_within_the_bound(model, monkeypatch):
+    most, new_cache = [], Decoder.new_cache
+
+    def spy(decoder, batch_size, max_length):
+        cache = new_cache(decoder, batch_size, max_length)
+        most.append(model._engine.prompts.nbytes + cache.nbytes)
+        return cache
+
+    monkeypatch.setattr(Decoder, "new_cache", spy)
+    own = QUERY + 9
+    bound = (2 * PROMPT + 3 * own) * ROW_BYTES
+    for prompts in ([0, 1, 2, 0, 1, 2, 0], [3, 4, 3, 4, 5, 5]):
+        model.generate(batch(*prompts), 10, prompt_length=PROMPT, max_cache_bytes=bound)
+        assert model._engine.prompts.nbytes <= bound / 4
+    assert max(most) == bound
 
 
 def test_every_token_is_reported_in_the_order_of_the_rows(model):
