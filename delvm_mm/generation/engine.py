@@ -1,5 +1,6 @@
 """Generation: prompts shared between rows, batches that fit into memory, and the loop over tokens."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,8 @@ OnToken = Callable[[int, Tensor], None]
 
 # The share of the bound on keys and values that prompts may keep between two calls.
 KEPT_SHARE = 1 / 4
+# A compiled step always looks at the whole cache; fast kernels want its length to be a multiple of a power of two.
+ALIGNMENT = 64
 
 
 class GenerationEngine:
@@ -80,13 +83,16 @@ class GenerationEngine:
             keys = self._prompt_keys(tokens, prompt_length)
             prompt_length = prompt_length if keys[0] is not None else 0
             prompt_bytes = decoder.cache_bytes(prompt_length)
-            row_bytes = decoder.cache_bytes(tokens.shape[1] - prompt_length + num_tokens - 1)
+            length = tokens.shape[1] - prompt_length + num_tokens - 1
+            if compile:
+                length = math.ceil(length / ALIGNMENT) * ALIGNMENT
+            row_bytes = decoder.cache_bytes(length)
             for part in split_batch(keys, row_bytes, prompt_bytes, bound, one_prompt=compile):
                 used = [key for key, _ in part.prompts]
                 self.prompts.shrink(bound - len(part.rows) * row_bytes - len(used) * prompt_bytes, keep=used)
                 prompts = self._shared_prompts(decoder, part, tokens[part.rows, :prompt_length])
-                self._run(decoder, part.rows, tokens[:, prompt_length:], prompts, sampler, on_token, written)
-                self.prompts.shrink(int(bound * KEPT_SHARE))
+                self._run(decoder, part.rows, tokens[:, prompt_length:], length, prompts, sampler, on_token, written)
+            self.prompts.shrink(int(bound * KEPT_SHARE))
         return written
 
     def _run(
@@ -94,6 +100,7 @@ class GenerationEngine:
         decoder: Decoder,
         rows: list[int],
         tokens: Tensor,
+        cache_length: int,
         prompts: list[SharedPrompt],
         sampler: Sampler,
         on_token: OnToken | None,
@@ -106,7 +113,7 @@ class GenerationEngine:
         in_cache = in_order.argsort()
         length, num_tokens = tokens.shape[1], written.shape[1]
         answer = tokens.new_empty(len(rows), num_tokens)
-        step, cache, prompts = self._step_for(decoder, len(rows), length + num_tokens - 1, prompts)
+        step, cache, prompts = self._step_for(decoder, len(rows), cache_length, prompts)
         places = torch.arange(length + num_tokens, device=tokens.device)
         logits = prefill(decoder, tokens[rows], cache, prompts)
         for index in range(num_tokens):

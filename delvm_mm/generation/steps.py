@@ -39,7 +39,8 @@ class CapturedStep:
                 run()
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads, such as a data loader that pins memory, may use the device meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logits = run()
 
     def fits(self, batch: int, length: int, prompts: list[SharedPrompt]) -> bool:

@@ -133,6 +133,10 @@ def test_a_prompt_is_read_once_for_rows_and_calls(model, monkeypatch):
     for prompts in ([0, 0, 1], [1, 0], [0]):
         model.generate(batch(*prompts), 2, prompt_length=PROMPT)
     assert read == [(1, PROMPT)] * 2
+    # Parts of two rows; of a quarter of such a bound nothing is kept, but one call reads the prompt once.
+    model.generate(batch(2, 2, 2, 2), 2, prompt_length=PROMPT, max_cache_bytes=(PROMPT + 2 * (QUERY + 1)) * ROW_BYTES)
+    assert read == [(1, PROMPT)] * 3
+    assert model._engine.prompts.nbytes == 0
 
 
 def step_of_an_optimizer(model):

@@ -61,14 +61,18 @@ def main() -> None:
         models.append(ours)
         methods |= methods_of(name, theirs, ours, tokens, prompt_length, answer, args)
 
+    # Progress goes to stderr: on a busy machine a round takes long.
+    log = Console(stderr=True)
     answers, seconds, memory = {}, {name: [] for name in methods}, {}
     for name, method in methods.items():
         for model in models:
             model.train().eval()  # gives packed weights and prompts back
-        answers[name], _, memory[name] = measure(method, args.device)
+        answers[name], first, memory[name] = measure(method, args.device)
+        log.print(f"{name}: {first:.2f} s (first run)")
     for _ in range(args.rounds):
         for name, method in methods.items():
             seconds[name].append(measure(method, args.device)[1])
+            log.print(f"{name}: {seconds[name][-1]:.2f} s")
     print_table(answers, seconds, memory, args)
     if args.device.startswith("cuda"):
         print_bound(methods, args, prompt_length, answer)
