@@ -1,5 +1,15 @@
 from .cache import KVCache
-from .decoding import decode_tokens
+from .decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
+from .engine import GenerationEngine
 from .samplers import TokenSampler
 
-__all__ = ["KVCache", "TokenSampler", "decode_tokens"]
+__all__ = [
+    "Decoder",
+    "GenerationEngine",
+    "KVCache",
+    "SharedPrompt",
+    "TokenSampler",
+    "decode_one_token",
+    "pack_decoder",
+    "prefill",
+]

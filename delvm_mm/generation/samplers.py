@@ -60,8 +60,11 @@ class TokenSampler:
         """
         if self.temperature == 0:
             return logits.argmax(dim=-1)
-        logits = self.filter(logits.float() / self.temperature)
-        return torch.multinomial(logits.softmax(dim=-1), 1, generator=self._generator_on(logits.device)).squeeze(-1)
+        probability = self.filter(logits.float() / self.temperature).softmax(dim=-1)
+        # Of exponential waiting times with these rates the first to end is token k with probability k. The host waits
+        # for nothing, as it does in torch.multinomial, which looks at the values first.
+        race = torch.empty_like(probability).exponential_(generator=self._generator_on(logits.device))
+        return (probability / race).argmax(dim=-1)
 
     def filter(self, logits: Tensor) -> Tensor:
         """Set the logits of the tokens that top-k and top-p leave out to minus infinity (B x K)."""

@@ -10,9 +10,10 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from delvm_mm.generation import KVCache, TokenSampler, decode_tokens
+from delvm_mm.generation import GenerationEngine, TokenSampler
 from delvm_mm.registry import MODELS, TASK_UTILS
 
+from .token_memo import TokenMemo
 from .tokenizers import load_tokenizer
 
 ExtraLoss = Callable[[Tensor, Tensor], dict[str, Tensor]]
@@ -35,6 +36,8 @@ class DeLVM(BaseModel):
         head (dict | nn.Module): :class:`NextTokenHead`; filled in likewise.
         data_preprocessor (dict | nn.Module, optional): Defaults to :class:`VisualSentencePreprocessor`.
         sampler (dict, optional): How ``predict`` chooses tokens, a :class:`TokenSampler`. Defaults to greedy.
+        generation (dict, optional): Defaults of :meth:`generate` for ``dtype``, ``compile`` and ``max_cache_bytes``,
+            such as ``dict(dtype='bfloat16')``.
         save_tokenizer (bool): Whether checkpoints carry the frozen tokenizer. Defaults to False: they carry its
             fingerprint and refuse to be loaded beside another one.
         init_cfg (dict, optional): MMEngine's initialisation config.
@@ -51,6 +54,7 @@ class DeLVM(BaseModel):
         head: dict | nn.Module,
         data_preprocessor: dict | nn.Module | None = None,
         sampler: dict | None = None,
+        generation: dict | None = None,
         save_tokenizer: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
@@ -64,6 +68,10 @@ class DeLVM(BaseModel):
         self.head = _build(head, **sizes)
         self._check_vocabulary()
         self.sampler = dict(sampler or {})
+        self.generation = dict(generation or {})
+        if unknown := set(self.generation) - {"dtype", "compile", "max_cache_bytes"}:
+            raise ValueError(f"generation has {sorted(unknown)}, expected 'dtype', 'compile' or 'max_cache_bytes'")
+        self._engine, self._memo = GenerationEngine(), TokenMemo()
         self.save_tokenizer = save_tokenizer
         self.extra_losses: list[ExtraLoss] = []
         self.register_buffer("tokenizer_digest", self._digest())
@@ -80,8 +88,10 @@ class DeLVM(BaseModel):
         return self.backbone.max_positions
 
     def train(self, mode: bool = True) -> "DeLVM":
-        """Set training mode for everything but the frozen tokenizer."""
+        """Set training mode for everything but the frozen tokenizer; training takes the memory of generation back."""
         super().train(mode)
+        if mode:
+            self._engine.clear()
         if self.tokenizer is not None:
             self.tokenizer.eval()
         return self
@@ -137,6 +147,9 @@ class DeLVM(BaseModel):
     def predict(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> list[BaseDataElement]:
         """Answer prompts with a picture each, or score sentences token by token.
 
+        A picture that comes again, such as those of a fixed prompt, is encoded once; prompts that rows have in common,
+        or that came before, are read once.
+
         Args:
             inputs (Tensor): Prompts, float B x (2P + 1) x 3 x H x W in [0, 1], or sentences, int64 B x L.
             data_samples (list[BaseDataElement], optional): Filled and returned.
@@ -156,8 +169,9 @@ class DeLVM(BaseModel):
             )
         pictures = self._need_tokenizer()
         batch, num_pictures, _, height, width = inputs.shape
-        tokens = pictures.encode(inputs.flatten(0, 1)).view(batch, num_pictures, -1)
-        answer = self.generate(tokens.flatten(1), tokens.shape[-1])
+        tokens = self._memo.encode(pictures, inputs.flatten(0, 1)).view(batch, num_pictures, -1)
+        num_tokens = tokens.shape[-1]
+        answer = self.generate(tokens.flatten(1), num_tokens, prompt_length=(num_pictures - 1) * num_tokens)
         grid = (height // pictures.downsample_factor, width // pictures.downsample_factor)
         for sample, row, picture in zip(samples, answer, to_uint8(pictures.decode(answer, grid)), strict=True):
             sample.set_data(dict(pred_tokens=row.cpu(), pred_picture=picture))
@@ -175,21 +189,38 @@ class DeLVM(BaseModel):
         num_tokens: int,
         sampler: dict | Callable[[Tensor], Tensor] | None = None,
         on_token: Callable[[int, Tensor], None] | None = None,
+        prompt_length: int = 0,
+        dtype: torch.dtype | str | None = None,
+        compile: bool | None = None,
+        max_cache_bytes: int | None = None,
     ) -> Tensor:
         """Continue token sequences with a key/value cache.
+
+        The first call after a change of weights packs a copy of them, of the size of the weights in ``dtype``, which
+        stays until training goes on.
 
         Args:
             tokens (Tensor): int64, B x L, L >= 1.
             num_tokens (int): How many tokens to write.
             sampler (dict | Callable, optional): A :class:`TokenSampler`, its arguments, or any ``logits B x K ->
                 tokens B``. Defaults to the model's own, which is greedy unless configured.
-            on_token (Callable, optional): Called with (index, tokens B) after each token.
+            on_token (Callable, optional): Called with (index, tokens B) after each token. A batch that does not fit
+                into ``max_cache_bytes`` is written in parts, one after another, each with its own B.
+            prompt_length (int): How many of the L tokens are a prompt that other rows or later calls may share. It is
+                read once for all of them, and its keys and values are kept for a while. Defaults to 0.
+            dtype (torch.dtype | str, optional): Type of the weights while generating, such as 'bfloat16'. Defaults to
+                the model's ``generation``, then to autocast's type where it is on, then to that of the weights.
+            compile (bool, optional): Compile the step of one token, and on CUDA capture it in a graph. The first call
+                then takes a minute or more. Defaults to the model's ``generation``, then to False.
+            max_cache_bytes (int, optional): Bound on all keys and values, those of kept prompts included. Defaults to
+                the model's ``generation``, then to a quarter of the memory, on CUDA half of the free memory.
 
         Returns:
             Tensor: int64, B x num_tokens.
 
         Raises:
-            ValueError: If prompt and answer together pass the context, or a token is outside the codebook.
+            ValueError: If prompt and answer together pass the context, a token is outside the codebook, the prompt
+                takes all tokens, or one sequence does not fit into ``max_cache_bytes``.
         """
         total = tokens.shape[1] + num_tokens
         if total > self.max_positions:
@@ -198,18 +229,19 @@ class DeLVM(BaseModel):
                 f"{self.max_positions}; use fewer prompt pairs or smaller pictures"
             )
         self._check_tokens(tokens)
+        if not 0 <= prompt_length < tokens.shape[1]:
+            raise ValueError(
+                f"prompt_length is {prompt_length}, expected 0 to {tokens.shape[1] - 1}: at least one token of a row "
+                "is its own"
+            )
         if not callable(sampler):
             sampler = TASK_UTILS.build(dict(type=TokenSampler) | (self.sampler if sampler is None else dict(sampler)))
-        cache = self.backbone.new_cache(tokens.shape[0], total)
-        was_training = self.training
-        self.eval()
-        try:
-            return decode_tokens(self._next_logits, tokens, num_tokens, sampler, cache, on_token)
-        finally:
-            self.train(was_training)
-
-    def _next_logits(self, tokens: Tensor, cache: KVCache) -> Tensor:
-        return self.head(self.backbone(self.embedding(tokens), cache=cache)[:, -1])
+        given = dict(dtype=dtype, compile=compile, max_cache_bytes=max_cache_bytes)
+        options = self.generation | {name: value for name, value in given.items() if value is not None}
+        if isinstance(options.get("dtype"), str):
+            options["dtype"] = _dtype(options["dtype"])
+        parts = (self.embedding, self.backbone, self.head)
+        return self._engine.generate(parts, tokens, num_tokens, sampler, on_token, prompt_length, **options)
 
     def _logits(self, tokens: Tensor) -> Tensor:
         self._check_tokens(tokens)
@@ -280,6 +312,13 @@ class DeLVM(BaseModel):
 def to_uint8(pictures: Tensor) -> list:
     """Float pictures N x 3 x H x W in [0, 1] as a list of uint8 arrays, H x W x 3."""
     return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype is '{name}', expected 'float32', 'bfloat16' or 'float16'")
+    return dtype
 
 
 def _build(part: dict | nn.Module | None, **defaults: Any) -> nn.Module | None:

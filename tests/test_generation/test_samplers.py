@@ -29,6 +29,18 @@ def test_draws_follow_the_tempered_distribution():
     torch.testing.assert_close(drawn, (logits[0] / 2).softmax(-1), atol=0.02, rtol=0)
 
 
+def test_draws_behind_filters_pass_a_chi_square_test():
+    torch.manual_seed(0)
+    logits = torch.randn(12)
+    sampler = TokenSampler(temperature=0.8, top_k=8, top_p=0.9, seed=0)
+    expected = sampler.filter(logits[None] / 0.8)[0].softmax(-1) * 50000
+    drawn = sampler(logits.expand(50000, 12)).bincount(minlength=12)
+    kept = expected > 0
+    assert 2 < kept.sum() < 12 and drawn[~kept].sum() == 0
+    chi_square = ((drawn - expected)[kept].square() / expected[kept]).sum()
+    assert chi_square < 27.9  # exceeded once in 1000 with 9 degrees of freedom; there are fewer
+
+
 def test_the_same_seed_gives_the_same_tokens_and_another_seed_others():
     logits = torch.zeros(4, 1000)
     first, again, other = (TokenSampler(temperature=1.0, seed=seed)(logits) for seed in (1, 1, 2))

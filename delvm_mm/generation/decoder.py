@@ -1,0 +1,238 @@
+"""The decoder for inference: its weights, and two plain functions, prefill and one-token decoding.
+
+They compute what ``LLaMA`` computes, with fewer and larger multiplications: one for query, key and value, one for
+gate and up, and a table in place of the embedding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import SharedKeys, decode_attention, flash_attention, has_flash_with_lse, prefill_attention
+from .cache import KVCache
+from .linear import PackedLinear
+
+# Rows of a batch are prefilled a few at a time, so that what lies between two layers stays small: no more rows at once
+# than attend to this many tokens.
+PREFILL_TOKENS = 8192
+
+
+@dataclass
+class LayerWeights:
+    """One decoder layer."""
+
+    attention_norm: Tensor
+    qkv: PackedLinear
+    out: PackedLinear
+    mlp_norm: Tensor
+    gate_up: PackedLinear
+    down: PackedLinear
+
+
+@dataclass
+class Decoder:
+    """Embedding table (K x C), layers, head and rotary tables (max_positions x head_dim) in one type.
+
+    ``flash`` says which attention is used, see :mod:`attention`.
+    ``sin`` has its first half negated, so that a rotation is ``x * cos + roll(x, head_dim / 2) * sin``.
+    """
+
+    table: Tensor
+    layers: list[LayerWeights]
+    norm: Tensor
+    head: PackedLinear
+    cos: Tensor
+    sin: Tensor
+    num_heads: int
+    norm_eps: float
+    flash: bool
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.cos.shape[1]
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """Type of keys and values: on a CPU float32, where flash attention in bfloat16 takes three times as long."""
+        return self.cos.dtype
+
+    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache for ``batch_size`` sequences of up to ``max_length`` tokens."""
+        shape = (len(self.layers), batch_size, self.num_heads, max_length, self.head_dim)
+        return KVCache(*shape, dtype=self.cache_dtype, device=self.table.device)
+
+    def cache_bytes(self, max_length: int) -> int:
+        """Bytes of keys and values of one sequence of ``max_length`` tokens."""
+        return 2 * len(self.layers) * self.num_heads * self.head_dim * self.cache_dtype.itemsize * max_length
+
+
+@dataclass(frozen=True)
+class SharedPrompt:
+    """Rows ``start`` to ``stop`` of a batch continue the same prompt, whose keys and values are ``cache`` (batch 1)."""
+
+    start: int
+    stop: int
+    cache: KVCache
+
+    def layer(self, index: int) -> SharedKeys:
+        """Its keys and values in one layer."""
+        return SharedKeys(self.start, self.stop, self.cache.keys[index], self.cache.values[index])
+
+
+@torch.no_grad()
+def pack_decoder(
+    embedding: nn.Module, backbone: nn.Module, head: nn.Module, dtype: torch.dtype, static: bool = False
+) -> Decoder:
+    """Copy the weights of a DeLVM's three parts into a :class:`Decoder`.
+
+    Args:
+        embedding (nn.Module): Tokens B x L -> B x L x C.
+        backbone (nn.Module): A ``LLaMA``.
+        head (nn.Module): With a linear ``projection``, C -> K.
+        dtype (torch.dtype): Type of the copy.
+        static (bool): Whether decoding is to be compiled or captured. Defaults to False.
+    """
+    device = backbone.norm.weight.device
+    flash = has_flash_with_lse(device) and not static
+    rope_dtype = torch.float32 if flash else dtype
+    cos, sin = (table.to(device=device, dtype=rope_dtype) for table in (backbone._rope_cos, backbone._rope_sin))
+    first, second = sin.chunk(2, dim=-1)
+
+    def linear(*layers: nn.Linear) -> PackedLinear:
+        return PackedLinear(*layers, dtype=dtype, blocks=not static)
+
+    layers = []
+    for layer in backbone.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        layers.append(
+            LayerWeights(
+                attention_norm=layer.input_layernorm.weight.detach().to(dtype),
+                qkv=linear(attention.q_proj, attention.k_proj, attention.v_proj),
+                out=linear(attention.o_proj),
+                mlp_norm=layer.post_attention_layernorm.weight.detach().to(dtype),
+                gate_up=linear(mlp.gate_proj, mlp.up_proj),
+                down=linear(mlp.down_proj),
+            )
+        )
+    return Decoder(
+        table=embedding(torch.arange(head.num_embeddings, device=device)[None])[0].to(dtype),
+        layers=layers,
+        norm=backbone.norm.weight.detach().to(dtype),
+        head=linear(head.projection),
+        cos=cos,
+        sin=torch.cat((-first, second), dim=-1),
+        num_heads=backbone.num_heads,
+        norm_eps=backbone.norm.eps,
+        flash=flash,
+    )
+
+
+def prefill(decoder: Decoder, tokens: Tensor, cache: KVCache, prompts: Sequence[SharedPrompt] = ()) -> Tensor:
+    """Read the first tokens of every row and fill the cache from its first place on.
+
+    Args:
+        decoder (Decoder): The weights.
+        tokens (Tensor): int64, B x L; without the shared prompts.
+        cache (KVCache): For B rows of at least L tokens.
+        prompts (Sequence[SharedPrompt]): What stands before ``tokens``, for all rows or for none.
+
+    Returns:
+        Tensor: B x K, logits of the token that follows.
+    """
+    logits = []
+    for prompt in prompts or (SharedPrompt(0, len(tokens), None),):
+        before = prompt.cache.length if prompt.cache else 0
+        rows = max(1, PREFILL_TOKENS // (before + tokens.shape[1]))
+        for start in range(prompt.start, prompt.stop, rows):
+            stop = min(start + rows, prompt.stop)
+            logits.append(_prefill_rows(decoder, tokens[start:stop], cache, start, prompt.cache))
+    cache.length = tokens.shape[1]
+    return torch.cat(logits)
+
+
+def _prefill_rows(decoder: Decoder, tokens: Tensor, cache: KVCache, row: int, prompt: KVCache | None) -> Tensor:
+    batch, length = tokens.shape
+    before = prompt.length if prompt is not None else 0
+    attention = flash_attention if decoder.flash else prefill_attention
+    rope = tuple(table[before : before + length] for table in (decoder.cos, decoder.sin))
+    hidden = decoder.table[tokens]
+    for index, layer in enumerate(decoder.layers):
+        query, key, value = _project(decoder, layer, hidden, rope)
+        cache.keys[index, row : row + batch, :, :length] = key
+        cache.values[index, row : row + batch, :, :length] = value
+        shared = [SharedPrompt(0, batch, prompt).layer(index)] if before else []
+        hidden = _finish(decoder, layer, hidden, attention(query, key, value, shared))
+    return _logits(decoder, hidden[:, -1])
+
+
+def decode_one_token(
+    decoder: Decoder, tokens: Tensor, place: Tensor, visible: int, cache: KVCache, prompts: Sequence[SharedPrompt] = ()
+) -> Tensor:
+    """Read one more token in every row.
+
+    Args:
+        decoder (Decoder): The weights.
+        tokens (Tensor): int64, B.
+        place (Tensor): int64, 1: where in the cache the token belongs. It is a tensor, so that a compiled step or a
+            CUDA graph serves every place.
+        visible (int): How many places of the cache to look at: ``place + 1``, or with static shapes all of them.
+        cache (KVCache): Filled before ``place``.
+        prompts (Sequence[SharedPrompt]): As for :func:`prefill`.
+
+    Returns:
+        Tensor: B x K, logits of the token that follows.
+    """
+    position = place + prompts[0].cache.length if prompts else place
+    rope = decoder.cos[position], decoder.sin[position]
+    if not decoder.flash:
+        unseen = torch.arange(visible, device=place.device) > place
+        mask = torch.zeros(visible, dtype=cache.keys.dtype, device=place.device).masked_fill(unseen, float("-inf"))
+    hidden = decoder.table[tokens]
+    for index, layer in enumerate(decoder.layers):
+        query, key, value = _project(decoder, layer, hidden[:, None], rope)
+        keys, values = cache.keys[index], cache.values[index]
+        keys.index_copy_(2, place, key)
+        values.index_copy_(2, place, value)
+        keys, values = keys[:, :, :visible], values[:, :, :visible]
+        shared = [prompt.layer(index) for prompt in prompts]
+        if decoder.flash:
+            out = flash_attention(query, keys, values, shared)
+        else:
+            out = decode_attention(query, keys, values, mask, shared)
+        hidden = _finish(decoder, layer, hidden[:, None], out)[:, 0]
+    return _logits(decoder, hidden)
+
+
+def _project(
+    decoder: Decoder, layer: LayerWeights, hidden: Tensor, rope: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    # B x L x C to query, key and value of B x H x L x D in the cache's type; query and key are rotated in one go.
+    heads, dims = decoder.num_heads, decoder.head_dim
+    cos, sin = rope
+    qkv = layer.qkv(_rms_norm(hidden, layer.attention_norm, decoder.norm_eps)).unflatten(-1, (3 * heads, dims))
+    qkv = qkv.to(decoder.cache_dtype).transpose(1, 2)
+    query_key, value = qkv.split((2 * heads, heads), dim=1)
+    rotated = torch.addcmul(query_key * cos, query_key.roll(dims // 2, dims=-1), sin)
+    query, key = rotated.split(heads, dim=1)
+    return query, key, value
+
+
+def _finish(decoder: Decoder, layer: LayerWeights, hidden: Tensor, attended: Tensor) -> Tensor:
+    # B x L x C and the attention's B x H x L x D to the layer's output, B x L x C.
+    hidden = hidden + layer.out(attended.transpose(1, 2).flatten(2).to(hidden.dtype))
+    gate, up = layer.gate_up(_rms_norm(hidden, layer.mlp_norm, decoder.norm_eps)).chunk(2, dim=-1)
+    return hidden + layer.down(F.silu(gate) * up)
+
+
+def _logits(decoder: Decoder, hidden: Tensor) -> Tensor:
+    return decoder.head(_rms_norm(hidden, decoder.norm, decoder.norm_eps))
+
+
+def _rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+    # In float32 whatever the type, as in training; torch.nn.functional.rms_norm needs torch 2.4.
+    wide = hidden.float()
+    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(hidden.dtype)

@@ -1,0 +1,200 @@
+"""Generation: prompts shared between rows, batches that fit into memory, and the loop over tokens."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .cache import KVCache
+from .decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
+from .prompts import Part, PromptStore, split_batch
+from .steps import CapturedStep
+
+Sampler = Callable[[Tensor], Tensor]
+OnToken = Callable[[int, Tensor], None]
+
+# The share of the bound on keys and values that prompts may keep between two calls.
+KEPT_SHARE = 1 / 4
+# A compiled step always looks at the whole cache; fast kernels want its length to be a multiple of a power of two.
+ALIGNMENT = 64
+
+
+class GenerationEngine:
+    """Continues token sequences; keeps a packed copy of the weights and the keys and values of recent prompts.
+
+    Both belong to the weights as they were: they are made anew as soon as a weight has changed, which every call looks
+    for. Copies and pickles of an engine are empty.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def __reduce__(self) -> tuple:
+        return GenerationEngine, ()
+
+    def clear(self) -> None:
+        """Give all memory back."""
+        self.decoder: Decoder | None = None
+        self.prompts = PromptStore()
+        self._made_for: tuple | None = None
+        self._compiled: Callable | None = None
+        self._captured: CapturedStep | None = None
+
+    def generate(
+        self,
+        parts: Sequence[nn.Module],
+        tokens: Tensor,
+        num_tokens: int,
+        sampler: Sampler,
+        on_token: OnToken | None = None,
+        prompt_length: int = 0,
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
+        max_cache_bytes: int | None = None,
+    ) -> Tensor:
+        """Continue every row of ``tokens``.
+
+        Args:
+            parts (Sequence[nn.Module]): Embedding, backbone and head.
+            tokens (Tensor): int64, B x L, L >= 1.
+            num_tokens (int): How many tokens to write.
+            sampler (Callable): ``logits B x K -> tokens B``.
+            on_token (Callable, optional): Called with (index, tokens B) after each token, part by part if the batch
+                is split.
+            prompt_length (int): How many of the L tokens rows may share; less than L. Defaults to 0.
+            dtype (torch.dtype, optional): Of the weights; by default autocast's, if on, or their own.
+            compile (bool): Whether to compile the step, and on CUDA to capture it. Defaults to False.
+            max_cache_bytes (int, optional): Bound on keys and values, by default :func:`default_cache_bytes`. On CUDA,
+                a captured step keeps a copy of its prompt beyond it.
+
+        Returns:
+            Tensor: int64, B x num_tokens.
+        """
+        written = tokens.new_empty(len(tokens), num_tokens)
+        if not written.numel():
+            return written
+        dtype = dtype or _autocast_dtype(tokens.device.type) or parts[1].norm.weight.dtype
+        # Outside of autocast, whose casts would be repeated for every token: its type becomes that of the weights.
+        with torch.inference_mode(), torch.autocast(tokens.device.type, enabled=False):
+            decoder = self._decoder_for(parts, dtype, compile)
+            bound = default_cache_bytes(tokens.device) if max_cache_bytes is None else max_cache_bytes
+            keys = self._prompt_keys(tokens, prompt_length)
+            prompt_length = prompt_length if keys[0] is not None else 0
+            prompt_bytes = decoder.cache_bytes(prompt_length)
+            length = tokens.shape[1] - prompt_length + num_tokens - 1
+            if compile:
+                length = math.ceil(length / ALIGNMENT) * ALIGNMENT
+            row_bytes = decoder.cache_bytes(length)
+            for part in split_batch(keys, row_bytes, prompt_bytes, bound, one_prompt=compile):
+                used = [key for key, _ in part.prompts]
+                self.prompts.shrink(bound - len(part.rows) * row_bytes - len(used) * prompt_bytes, keep=used)
+                prompts = self._shared_prompts(decoder, part, tokens[part.rows, :prompt_length])
+                self._run(decoder, part.rows, tokens[:, prompt_length:], length, prompts, sampler, on_token, written)
+            self.prompts.shrink(int(bound * KEPT_SHARE))
+        return written
+
+    def _run(
+        self,
+        decoder: Decoder,
+        rows: list[int],
+        tokens: Tensor,
+        cache_length: int,
+        prompts: list[SharedPrompt],
+        sampler: Sampler,
+        on_token: OnToken | None,
+        written: Tensor,
+    ) -> None:
+        # Rows of one prompt lie side by side in the cache; samplers and callers see them in the batch's order.
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        permuted = order != list(range(len(rows)))
+        in_order = torch.tensor(order, device=tokens.device)
+        in_cache = in_order.argsort()
+        length, num_tokens = tokens.shape[1], written.shape[1]
+        answer = tokens.new_empty(len(rows), num_tokens)
+        step, cache, prompts = self._step_for(decoder, len(rows), cache_length, prompts)
+        places = torch.arange(length + num_tokens, device=tokens.device)
+        logits = prefill(decoder, tokens[rows], cache, prompts)
+        for index in range(num_tokens):
+            chosen = sampler(logits[in_order] if permuted else logits)
+            answer[:, index] = chosen
+            if on_token is not None:
+                on_token(index, chosen)
+            place = length + index
+            if index + 1 < num_tokens:
+                logits = step(chosen[in_cache] if permuted else chosen, places[place : place + 1], place + 1)
+        written[sorted(rows)] = answer
+
+    def _step_for(
+        self, decoder: Decoder, batch: int, length: int, prompts: list[SharedPrompt]
+    ) -> tuple[Callable[[Tensor, Tensor, int], Tensor], KVCache, list[SharedPrompt]]:
+        # The step ``(tokens B, place 1, places seen) -> logits`` and the cache and prompts that it reads.
+        if self._compiled is None:
+            cache = decoder.new_cache(batch, length)
+            return lambda *where: decode_one_token(decoder, *where, cache, prompts), cache, prompts
+        if decoder.table.device.type == "cuda":
+            if self._captured is None or not self._captured.fits(batch, length, prompts):
+                self._captured = None  # give its memory back first
+                self._captured = CapturedStep(self._compiled, decoder, batch, length, prompts)
+            return self._captured, self._captured.cache, self._captured.load(prompts)
+        cache = decoder.new_cache(batch, length)
+        compiled = self._compiled
+        return lambda token, place, _: compiled(decoder, token, place, length, cache, prompts), cache, prompts
+
+    def _prompt_keys(self, tokens: Tensor, prompt_length: int) -> list[bytes | None]:
+        # What is compared are the tokens themselves. Prompts that nobody shares and nobody has seen are not worth
+        # splitting from their queries, unless a single row may come again with another query.
+        if not prompt_length:
+            return [None] * len(tokens)
+        keys = [row.tobytes() for row in tokens[:, :prompt_length].cpu().numpy()]
+        alone = len(keys) > 1 and len(set(keys)) == len(keys) and not any(key in self.prompts for key in keys)
+        return [None] * len(keys) if alone else keys
+
+    def _shared_prompts(self, decoder: Decoder, part: Part, tokens: Tensor) -> list[SharedPrompt]:
+        shared, start = [], 0
+        for key, count in part.prompts:
+            if key is not None:
+                prompt = tokens[start : start + 1]
+                cache = self.prompts.get(key, lambda prompt=prompt: _read_prompt(decoder, prompt))
+                shared.append(SharedPrompt(start, start + count, cache))
+            start += count
+        return shared
+
+    def _decoder_for(self, parts: Sequence[nn.Module], dtype: torch.dtype, compile: bool) -> Decoder:
+        weights = [weight for part in parts for weight in (*part.parameters(), *part.buffers())]
+        made_for = (dtype, compile, _versions(weights))
+        if self._made_for != made_for:
+            self.clear()
+            self.decoder = pack_decoder(*parts, dtype=dtype, static=compile)
+            self._compiled = torch.compile(decode_one_token) if compile else None
+            self._made_for = made_for
+        return self.decoder
+
+
+def default_cache_bytes(device: torch.device) -> int:
+    """The bound on keys and values: half of a GPU's free memory, or a quarter of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
+
+def _autocast_dtype(device: str) -> torch.dtype | None:
+    if not hasattr(torch, "get_autocast_dtype"):  # torch 2.3 and before
+        on_gpu = torch.is_autocast_enabled() and device == "cuda"
+        return torch.get_autocast_gpu_dtype() if on_gpu else None
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def _read_prompt(decoder: Decoder, tokens: Tensor) -> KVCache:
+    cache = decoder.new_cache(1, tokens.shape[1])
+    prefill(decoder, tokens, cache)
+    return cache
+
+
+def _versions(weights: list[Tensor]) -> tuple:
+    # Addresses and version counters see what optimizers and load_state_dict do. What is written through ``.data``, as
+    # by an exponential moving average, they do not see: so the sums, which cost no more than one token.
+    counters = tuple((weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights)
+    sums = torch.stack([weight.detach().sum(dtype=torch.float32) for weight in weights])
+    return counters, sums.cpu().numpy().tobytes()
