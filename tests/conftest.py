@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from delvm_mm.models import VQGAN
 from delvm_mm.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """As in every config here; a runner of an earlier test leaves its own scope behind."""
+    init_default_scope("delvm_mm")
 
 
 @pytest.fixture(scope="session")

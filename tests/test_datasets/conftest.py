@@ -5,18 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
 from delvm_mm.datasets import TokenStore, TokenStoreWriter
-
-
-@pytest.fixture(autouse=True)
-def default_scope():
-    """As in every config here; a runner of an earlier test leaves its own scope behind."""
-    init_default_scope("delvm_mm")
 
 
 class GreyLevelTokenizer(nn.Module):
