@@ -51,7 +51,8 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
         tasks (list[str]): Names of the tasks to score.
 
     Returns:
-        dict[str, dict[str, float]]: Task -> metrics, and ``images_per_s`` of everything (loading, generation, scoring).
+        dict[str, dict[str, float]]: Task -> metrics, ``images_per_s`` of everything (loading, generation, scoring),
+        and ``prompt``: how prompts were chosen.
     """
     cfg = cfg.copy()
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
@@ -75,7 +76,9 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
         runner._test_loop = dict()
         start = time.perf_counter()
         metrics = dict(runner.test())
-        metrics[f"{task}/images_per_s"] = len(runner.test_dataloader.dataset) / (time.perf_counter() - start)
+        dataset = runner.test_dataloader.dataset
+        metrics[f"{task}/images_per_s"] = len(dataset) / (time.perf_counter() - start)
+        metrics["prompt"] = getattr(dataset, "choice", None)
         results[task] = metrics
     return results
 
@@ -87,7 +90,7 @@ def print_table(results: dict[str, dict[str, float]]) -> None:
         rate = f"{metrics[f'{task}/images_per_s']:.2f}"
         for key, score in metrics.items():
             name = key.removeprefix(f"{task}/")
-            if name == "images_per_s" or name.startswith("ceiling/"):
+            if name in ("images_per_s", "prompt") or name.startswith("ceiling/"):
                 continue
             ceiling = metrics.get(f"{task}/ceiling/{name}")
             table.add_row(task, name, _number(score), _number(ceiling), rate)

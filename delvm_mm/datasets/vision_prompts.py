@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
+from torch import nn
 from torch.utils.data import Dataset
 
 from delvm_mm.registry import DATASETS
 
+from .codebook_histograms import CodebookHistograms
+
 __all__ = ["VisionPromptDataset"]
 
-SELECTIONS = ("fixed", "random", "class")
+SELECTIONS = ("fixed", "random", "class", "nearest")
 META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
 
 
@@ -34,10 +37,15 @@ class VisionPromptDataset(Dataset):
         num_pairs: Pairs K in a prompt.
         selection: 'fixed' shows all queries the same pairs; 'random' draws pairs for each query, by seed and query;
             'class' draws them so among those of the query's class. For 'class' both datasets have ``class_ids``: the
-            class of every sample, negative where it is not known, as :class:`Pascal5iDataset` has.
+            class of every sample, negative where it is not known, as :class:`Pascal5iDataset` has. 'nearest' shows
+            the pairs whose pictures are most like the query by the codes that they are made of, the most alike last,
+            beside the query; all pictures of ``support`` are encoded first.
         seed: Seed of the choice.
         prompt_indices: With 'fixed', the positions in ``support`` of the K pairs, in the order shown; drawn by seed
             if not given.
+        tokenizer: With 'nearest', as for :func:`delvm_mm.models.load_tokenizer`.
+        device: With 'nearest', where to encode; by default a GPU if there is one. With worker processes it has to be
+            the CPU.
 
     Raises:
         ValueError: More pairs are asked for than there are (of each class, with 'class'), or ``prompt_indices`` does
@@ -52,9 +60,13 @@ class VisionPromptDataset(Dataset):
         selection: str = "fixed",
         seed: int = 0,
         prompt_indices: Sequence[int] | None = None,
+        tokenizer: str | dict | nn.Module | None = None,
+        device: str | None = None,
     ) -> None:
         if selection not in SELECTIONS:
-            raise ValueError(f"selection must be 'fixed' or 'random' or 'class', got {selection!r}")
+            raise ValueError(f"selection must be {' or '.join(map(repr, SELECTIONS))}, got {selection!r}")
+        if (tokenizer is None) == (selection == "nearest"):
+            raise ValueError(f"tokenizer is for selection='nearest' and needed there; selection is {selection!r}")
         if num_pairs < 1:
             raise ValueError(f"num_pairs must be at least 1, got {num_pairs}")
         if not 0 <= seed < 2**32:
@@ -79,6 +91,8 @@ class VisionPromptDataset(Dataset):
             self.query_indices = np.setdiff1d(self.query_indices, self._shown_queries())
         if selection == "class":
             self._query_classes, self._of_class = self._classes()
+        if selection == "nearest":
+            self._histograms = CodebookHistograms(_PicturesOf(self.support), tokenizer, device)
         if len(self.query_indices) == 0:
             raise ValueError("the query dataset is empty: nothing to predict")
         self._fixed_pairs: list[dict] | None = None
@@ -87,6 +101,12 @@ class VisionPromptDataset(Dataset):
     def metainfo(self) -> dict:
         """That of the query dataset, which evaluation reads."""
         return dict(getattr(self.query, "metainfo", {}))
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """How prompts are chosen, to be noted with results."""
+        indices = None if self.prompt_indices is None else list(self.prompt_indices)
+        return dict(selection=self.selection, num_pairs=self.num_pairs, seed=self.seed, prompt_indices=indices)
 
     def __len__(self) -> int:
         """Number of queries."""
@@ -183,8 +203,12 @@ class VisionPromptDataset(Dataset):
             )
         return query, positions
 
-    def _candidates(self, query: int | None) -> Iterator[int]:
+    def _candidates(self, query: int | None, picture: np.ndarray | None = None) -> Iterator[int]:
         """Positions that may be shown to one query, or to all (None), in the order of the draw, each once."""
+        if self.selection == "nearest":
+            nearest = self._histograms.by_likeness(picture).tolist()
+            yield from (candidate for candidate in nearest if not (self._same and candidate == query))
+            return
         # RandomState: its stream is promised not to change between numpy versions.
         random = np.random.RandomState([self.seed] if query is None else [self.seed, query])
         pool: Sequence[int] = range(len(self.support))
@@ -201,13 +225,14 @@ class VisionPromptDataset(Dataset):
     def _draw(self, position: int, query: dict) -> tuple[tuple[int, ...], list[dict]]:
         """K different pairs for one query, and their positions; none shows the query's picture."""
         prompt, pairs = [], []
-        for candidate in self._candidates(position):
+        for candidate in self._candidates(position, query["img"]):
             pair = self._pair(candidate)
             if not _same_picture(pair, query):
                 prompt.append(candidate)
                 pairs.append(pair)
             if len(pairs) == self.num_pairs:
-                return tuple(prompt), pairs
+                order = -1 if self.selection == "nearest" else 1
+                return tuple(prompt[::order]), pairs[::order]
         raise ValueError(
             f"query {position} ({query.get('img_path')}"
             + (f", class {query.get('class_name', self._query_classes[position])}" if self.selection == "class" else "")
@@ -224,6 +249,21 @@ class VisionPromptDataset(Dataset):
         pair = self.support[number]
         _check_sample(pair, "support", number)
         return pair
+
+
+class _PicturesOf:
+    """The pictures of a dataset of pairs."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        pair = self.dataset[number]
+        _check_sample(pair, "support", number)
+        return pair["img"]
 
 
 def _build(dataset: dict | Dataset) -> Any:

@@ -267,3 +267,46 @@ def test_a_fold_of_pascal_makes_prompts_of_the_querys_class(tmp_path):
         assert element.class_id == number % 5 + 1
         assert {dataset.support.class_ids[index] for index in element.prompt} == {element.class_id}
         assert sample["inputs"].shape == (7, 3, 32, 32)
+
+
+class Stripes:
+    """Clips of 8x8 pictures of given grey levels, one a 4x4 patch: the tokens of GreyLevelTokenizer."""
+
+    def __init__(self, *levels):
+        self.levels = levels
+
+    def __len__(self):
+        return len(self.levels)
+
+    def __getitem__(self, number):
+        grey = np.kron(np.array(self.levels[number]).reshape(2, 2), np.ones((4, 4)))
+        picture = np.repeat((grey * 17).astype(np.uint8)[..., None], 3, -1)
+        return dict(img=picture, label=picture, annotation=number, task="seg", img_path=f"{self.levels[number]}")
+
+
+def test_nearest_shows_the_pairs_with_most_codes_of_the_query_the_nearest_last(tokenizer):
+    support = Stripes((0, 0, 0, 0), (1, 2, 9, 9), (1, 2, 3, 9), (4, 3, 2, 1), (1, 1, 1, 1))
+    query = Stripes((1, 2, 3, 4), (0, 0, 0, 1))
+    dataset = VisionPromptDataset(support, query, num_pairs=3, selection="nearest", tokenizer=tokenizer)
+    # Codes in common with (1, 2, 3, 4): 0, 2, 3, 4, 1; with (0, 0, 0, 1): 3, 1, 1, 1, 1.
+    assert [dataset[index]["data_samples"].prompt for index in range(2)] == [(1, 2, 3), (2, 1, 0)]
+    assert dataset.choice == dict(selection="nearest", num_pairs=3, seed=0, prompt_indices=None)
+
+
+def test_nearest_never_shows_the_query_itself(tokenizer):
+    clips = Stripes((1, 2, 3, 4), (1, 2, 3, 5), (9, 9, 9, 9))
+    dataset = VisionPromptDataset(clips, clips, num_pairs=2, selection="nearest", tokenizer=tokenizer)
+    assert [dataset[index]["data_samples"].prompt for index in range(3)] == [(2, 1), (2, 0), (1, 0)]
+
+
+def test_nearest_and_a_tokenizer_go_together(tokenizer):
+    clips = Stripes((1, 2, 3, 4), (1, 2, 3, 5))
+    for arguments in ({"selection": "nearest"}, {"selection": "random", "tokenizer": tokenizer}):
+        with pytest.raises(ValueError, match="tokenizer is for selection='nearest'"):
+            VisionPromptDataset(clips, clips, num_pairs=1, **arguments)
+
+
+def test_the_choice_of_a_fixed_prompt_names_its_pairs():
+    clips = Stripes((1, 2, 3, 4), (1, 2, 3, 5), (9, 9, 9, 9))
+    dataset = VisionPromptDataset(clips, clips, num_pairs=1, prompt_indices=[2])
+    assert dataset.choice == dict(selection="fixed", num_pairs=1, seed=0, prompt_indices=[2])
