@@ -83,7 +83,9 @@ class PictureGenerator:
                 f"{self.max_pictures} pictures; give at most {self.max_pairs} pairs"
             )
         tokens = torch.cat([prompt.flatten().expand(len(queries), -1), queries], 1)
-        return self.model.generate(tokens, self.tokens_per_picture, sampler=sampler, on_token=on_token)
+        return self.model.generate(
+            tokens, self.tokens_per_picture, sampler=sampler, on_token=on_token, prompt_length=prompt.numel()
+        )
 
     def rows_to_keep(self, keep: float) -> int:
         """Rows of tokens in a part of a picture, rounded.
