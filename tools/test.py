@@ -61,7 +61,8 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
     cfg.auto_scale_lr = None
     cfg.load_from, cfg.resume = None, False
     # Hooks of training have nothing to do here, and may want data that is not there.
-    cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] == "PanelHook"]
+    panels = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] == "PanelHook"]
+    cfg.custom_hooks = [dict(type="delvm_mm.ThroughputHook"), *panels]
     cfg.test_cfg = dict()
     cfg.test_dataloader = cfg.tasks[tasks[0]].dataloader
     cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator

@@ -1,6 +1,7 @@
-"""Tokens a second in the training log."""
+"""Tokens a second in the log of training, pictures a second in that of testing."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -16,7 +17,7 @@ class ThroughputHook(Hook):
     """Log tokens a second of all processes, and the number of trainable parameters once before training.
 
     The rate is the mean over the last ``interval`` steps, everything included (loading, step, hooks); validation and
-    saving are left out.
+    saving are left out. In testing, pictures a second of all processes since the beginning.
 
     Args:
         interval (int): Steps between two values. Defaults to 10.
@@ -30,6 +31,7 @@ class ThroughputHook(Hook):
         self._tokens = 0
         self._seconds = 0.0
         self._since: float | None = None
+        self._pictures = 0
 
     def before_train(self, runner: Runner) -> None:
         """Print the number of trainable parameters."""
@@ -49,6 +51,18 @@ class ThroughputHook(Hook):
         if self._seconds and self.every_n_train_iters(runner, self.interval):
             runner.message_hub.update_scalar("train/tokens_per_s", self._tokens / self._seconds)
             self._tokens, self._seconds = 0, 0.0
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._since, self._pictures = time.perf_counter(), 0
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Count the answers of the batch."""
+        self._pictures += len(outputs) * get_world_size()
+        rate = self._pictures / (time.perf_counter() - self._since)
+        runner.message_hub.update_scalar("test/pictures_per_s", rate)
 
     def before_val(self, runner: Runner) -> None:
         """Stop the clock."""
