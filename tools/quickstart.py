@@ -134,7 +134,7 @@ def summarize(work: Path, seconds: float) -> None:
     for task in TASKS:
         for key, value in student[task].items():
             name = key.removeprefix(f"{task}/")
-            if not name.startswith("ceiling/") and name != "images_per_s":
+            if not name.startswith("ceiling/") and name not in ("images_per_s", "prompt"):
                 ceiling = student[task][f"{task}/ceiling/{name}"]
                 table.add_row(task, name, f"{untrained[task][key]:.3f}", f"{value:.3f}", f"{ceiling:.3f}")
     tokens = validation(work / "student_kd")

@@ -92,6 +92,8 @@ def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, m
     assert set(results) == {"seg", "pose", "derain"}
     for task, metric in (("seg", "mIoU"), ("pose", "PCK"), ("derain", "restoration/PSNR")):
         assert {f"{task}/{metric}", f"{task}/ceiling/{metric}", f"{task}/images_per_s"} <= set(results[task])
+        prompt = results[task]["prompt"]
+        assert prompt["selection"] in ("fixed", "random") and prompt["num_pairs"] >= 1 and "seed" in prompt
     table = capsys.readouterr().out
     assert all(word in table for word in ("mIoU", "PCK", "PSNR", "ceiling", "images/s"))
     panels = sorted(Path("panels").glob("*.png"))
