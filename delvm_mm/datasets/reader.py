@@ -155,10 +155,15 @@ def list_pictures(folder: str | Path) -> list[Path]:
         ValueError: It holds no picture.
     """
     folder = require_folder(folder, "pictures")
-    pictures = sorted_entries(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = pictures_in(folder)
     if not pictures:
         raise ValueError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
     return pictures
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Picture files of a folder that is there (by suffix), sorted by path; maybe none."""
+    return sorted_entries(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES)
 
 
 def sorted_entries(entries: Iterable[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 from delvm_mm.registry import DATASETS
 
 from .lmdb_pictures import LmdbPictures
-from .reader import PICTURE_SUFFIXES, ReaderDataset, require_folder, sorted_entries
+from .reader import PICTURE_SUFFIXES, ReaderDataset, pictures_in, require_folder, sorted_entries
 
 __all__ = ["GoProDataset", "PairedFolderDataset", "RainDataset"]
 
@@ -217,9 +217,7 @@ def _pair_folders(folders: Sequence[tuple[Path, Path]]) -> list[dict]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted_entries(entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES)
+    return pictures_in(folder) if folder.is_dir() else []
 
 
 def _pair_pictures(input_dir: Path, inputs: list[Path], target_dir: Path, targets: list[Path]) -> list[dict]:
