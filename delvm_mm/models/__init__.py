@@ -1,3 +1,4 @@
+from .cached_kl import CachedTeacherTerm
 from .data_preprocessor import VisualSentencePreprocessor
 from .delvm import DeLVM
 from .embeddings import CodebookEmbedding, TokenEmbedding
@@ -11,6 +12,7 @@ from .vqgan_trainer import VQGANTrainer
 
 __all__ = [
     "VQGAN",
+    "CachedTeacherTerm",
     "CodebookEmbedding",
     "DeLVM",
     "LLaMA",

@@ -73,6 +73,7 @@ class LLaMA(BaseModule):
         self.num_heads = shape["num_heads"]
         self.head_dim = self.embed_dims // self.num_heads
         self.max_positions = max_positions
+        self.rope_base = rope_base
         self.init_std = init_std
         self.with_cp = with_cp
         self.layers = nn.ModuleList(
