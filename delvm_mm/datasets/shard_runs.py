@@ -56,8 +56,8 @@ def make_shards(
     open_writer: Callable[[], Writer],
     total: int,
     make: Callable[[Writer, list[int], ShardProgress], None],
-    progress: Callable[[int, int], None] | None = None,
-    lock_seconds: float = LOCK_SECONDS,
+    progress: Callable[[int, int], None] | None,
+    lock_seconds: float,
 ) -> None:
     """Make the shards of a folder that are not there yet, shared by the processes of ``torch.distributed``.
 

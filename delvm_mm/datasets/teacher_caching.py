@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .shard_folder_writer import ShardFolderWriter
-from .shard_runs import ShardProgress, make_shards
+from .shard_runs import LOCK_SECONDS, ShardProgress, make_shards
 from .teacher_cache import TEACHER_CACHE, TeacherCache, record_dtype, store_digest
 from .visual_sentences import VisualSentenceDataset
 
@@ -92,7 +92,7 @@ def cache_teacher(
             writer.write_shard(number, _records(dataset, sentences, teacher, settings, batch, device, report))
             report.shard_is_finished()
 
-    make_shards(out, lambda: _TeacherCacheWriter(out, settings), len(dataset), make, progress)
+    make_shards(out, lambda: _TeacherCacheWriter(out, settings), len(dataset), make, progress, LOCK_SECONDS)
     return TeacherCache(out)
 
 

@@ -1,4 +1,4 @@
-"""The loss from a teacher's top codes, against the formula written down plainly, autograd and the loss of full logits."""
+"""The loss from a teacher's top codes, against its formula written plainly, autograd and the loss of full logits."""
 
 import math
 
