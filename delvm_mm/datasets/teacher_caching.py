@@ -19,7 +19,8 @@ __all__ = ["cache_teacher", "teacher_fingerprint", "top_log_probs"]
 
 DTYPES = ("float16", "float32")
 PRECISIONS = ("float32", "bfloat16")
-CHUNK_VALUES = 2**23  # of logits that are there at a time: 32 MiB in float32, twice that with what is made of them
+CHUNK_VALUES = {"cpu": 2**19, "cuda": 2**25}
+"""Of logits that are there at a time: 2 MiB in float32, which a core's cache holds, and 128 MiB."""
 
 
 def cache_teacher(
@@ -152,7 +153,7 @@ def _records(
 def _predictions(teacher: nn.Module, tokens: Tensor, top_k: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, log-probabilities and log of the rest for all tokens but the first, B*(L-1) rows; logits in chunks."""
     features = teacher.backbone(teacher.embedding(tokens))[:, :-1].flatten(0, 1)
-    rows = max(CHUNK_VALUES // teacher.num_embeddings, 1)
+    rows = max(CHUNK_VALUES.get(tokens.device.type, 2**23) // teacher.num_embeddings, 1)
     parts = [top_log_probs(teacher.head(part).float(), top_k, temperature) for part in features.split(rows)]
     codes, log_probs, log_rest = (torch.cat(part) for part in zip(*parts, strict=True))
     return codes, log_probs, log_rest

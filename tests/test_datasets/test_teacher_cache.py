@@ -152,7 +152,7 @@ def test_half_precision_is_near_and_said_in_the_index(tmp_path, sentences, teach
 
 
 def test_logits_are_there_in_chunks_only(tmp_path, sentences, teacher, monkeypatch):
-    monkeypatch.setattr(teacher_caching, "CHUNK_VALUES", 4 * CODES)
+    monkeypatch.setitem(teacher_caching.CHUNK_VALUES, "cpu", 4 * CODES)
     rows, forward = [], teacher.head.forward
     monkeypatch.setattr(teacher.head, "forward", lambda features: rows.append(len(features)) or forward(features))
     make(sentences, teacher, tmp_path / "chunks")
