@@ -6,10 +6,11 @@ student shares out the mass of the rest as it likes.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from .losses import LogitsKLLoss
 
 __all__ = ["CachedTeacherTerm"]
 
@@ -26,18 +27,21 @@ class CachedTeacherTerm:
     than 1e-38, the smallest of float32, counts as that where k < K, so that the inverse divergence is finite.
 
     Args:
-        loss (LogitsKLLoss): Or anything with its ``temperature`` (that of the cache), ``inverse`` and ``loss_weight``.
+        loss (LogitsKLLoss): Its ``temperature`` has to be that of the probabilities.
         codes (Tensor): int64, N x k, no code twice in a row; on the device of the logits.
         log_probs (Tensor): float, N x k.
         log_rest (Tensor): float, N; not used where k = K.
+        factor (float): Multiplies the loss, for a schedule. Defaults to 1.
     """
 
     name = "loss_kd"
 
-    def __init__(self, loss: Any, codes: Tensor, log_probs: Tensor, log_rest: Tensor) -> None:
+    def __init__(
+        self, loss: LogitsKLLoss, codes: Tensor, log_probs: Tensor, log_rest: Tensor, factor: float = 1.0
+    ) -> None:
         self.temperature = loss.temperature
         self.inverse = loss.inverse
-        self.loss_weight = loss.loss_weight
+        self.loss_weight = factor * loss.loss_weight
         self.codes = codes
         self.log_probs = log_probs
         self.log_rest = log_rest

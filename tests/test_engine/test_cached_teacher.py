@@ -10,8 +10,9 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from delvm_mm.datasets import VisualSentenceDataset, cache_teacher
+from delvm_mm.engine.distillation import OnlineTeacher
 from delvm_mm.engine.hooks.cached_teacher import CachedTeacher
-from delvm_mm.models import LogitsKLLoss
+from delvm_mm.models import LogitsKLLoss, SimilarityLoss
 from delvm_mm.registry import MODELS
 
 NUMBERS = itertools.count()
@@ -56,13 +57,36 @@ def test_the_loss_of_a_batch_is_that_of_the_teacher_online(cache, teacher, colla
         logits = student(tokens)[:, :-1]
         expected = loss(logits, teacher(tokens)[:, :-1])
         (gradient,) = torch.autograd.grad(expected, logits)
-        (term,) = cached.terms(tokens, samples)
+        cached.prepare(tokens, samples)
+        (term,) = cached.terms()
         assert term.name == "loss_kd"
         count = tokens[:, 1:].numel()
         value, of_logits = term(logits.detach().flatten(0, 1), slice(0, count))
         assert value.item() / count == pytest.approx(expected.item(), abs=1e-5)
         torch.testing.assert_close(of_logits / count, gradient.flatten(0, 1), rtol=1e-4, atol=1e-7)
     assert len(epochs) > 1, "sentences of later epochs are those of the first"
+
+
+def test_the_student_learns_the_same_from_the_cache_as_from_the_teacher(cache, teacher):
+    """Loss and gradients of all parameters, with the weight of a schedule half way."""
+    runner = runner_of()
+    student = runner.model
+    loss = LogitsKLLoss(temperature=2.0)
+    batch = student.data_preprocessor(next(iter(runner.train_dataloader)), training=True)
+    found = []
+    for extra_loss in (OnlineTeacher(teacher, loss), CachedTeacher(cache, loss)):
+        extra_loss.factor = 0.5
+        student.extra_losses[:] = [extra_loss]
+        student.zero_grad()
+        losses = student(**batch, mode="loss")
+        sum(losses.values()).backward()
+        gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
+        found.append(({name: value.item() for name, value in losses.items()}, gradients))
+    (online, of_online), (offline, of_offline) = found
+    assert online == pytest.approx(offline, abs=1e-5) and online["loss_kd"] > 0.01
+    assert of_online.keys() == of_offline.keys()
+    for name, expected in of_online.items():
+        torch.testing.assert_close(of_offline[name], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_what_does_not_fit_stops_the_run_before_its_first_step(cache):
@@ -75,6 +99,8 @@ def test_what_does_not_fit_stops_the_run_before_its_first_step(cache):
         CachedTeacher(cache, LogitsKLLoss())
     with pytest.raises(FileNotFoundError, match="no teacher cache at gone"):
         CachedTeacher("gone", loss)
+    with pytest.raises(ValueError, match=r"for a LogitsKLLoss; DistillationHook\.loss is a SimilarityLoss"):
+        CachedTeacher(cache, SimilarityLoss())
 
 
 def test_a_student_with_another_vocabulary_or_tokenizer_is_refused(cache):
@@ -95,14 +121,19 @@ def test_sentences_are_found_in_whatever_was_collated(cache):
     cached = CachedTeacher(cache, LogitsKLLoss(temperature=2.0))
     tokens = torch.zeros(2, 64, dtype=torch.int64)
     elements = [BaseDataElement(metainfo=dict(sentence=number)) for number in (3, 1)]
-    expected = cached.terms(tokens, elements)[0].codes
+
+    def codes_of(samples):
+        cached.prepare(tokens, samples)
+        return cached.terms()[0].codes
+
+    expected = codes_of(elements)
     assert expected.shape == (2 * 63, 24)
     for samples in (
         [dict(sentence=3), dict(sentence=1)],
         dict(sentence=torch.tensor([3, 1]), task=["seg", "seg"]),
         tuple(elements),
     ):
-        assert torch.equal(cached.terms(tokens, samples)[0].codes, expected)
+        assert torch.equal(codes_of(samples), expected)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +142,6 @@ def test_sentences_are_found_in_whatever_was_collated(cache):
 def test_samples_that_do_not_say_their_sentence_are_an_error(cache, samples):
     cached = CachedTeacher(cache, LogitsKLLoss(temperature=2.0))
     with pytest.raises(ValueError, match="data_samples with 'sentence'"):
-        cached.terms(torch.zeros(2, 64, dtype=torch.int64), samples)
+        cached.prepare(torch.zeros(2, 64, dtype=torch.int64), samples)
     with pytest.raises(ValueError, match="sentences of 63 tokens, teacher cache cache is of 64"):
-        cached.terms(torch.zeros(1, 63, dtype=torch.int64), [dict(sentence=1)])
+        cached.prepare(torch.zeros(1, 63, dtype=torch.int64), [dict(sentence=1)])

@@ -11,24 +11,34 @@ from torch.utils.data import Dataset
 
 from delvm_mm.datasets import TeacherCache
 from delvm_mm.engine.unwrap import unwrap_model
-from delvm_mm.models import CachedTeacherTerm
+from delvm_mm.models import CachedTeacherTerm, ExtraLoss, LogitsKLLoss
 
 
-class CachedTeacher:
+class CachedTeacher(ExtraLoss):
     """Looks up what the teacher said of the sentences of a batch, for a loss term.
 
     Args:
         path (str | Path): A finished teacher cache; ``tools/cache_teacher.py`` makes it.
-        loss (LogitsKLLoss): Its temperature has to be that of the cache. Its weight is read at every step.
+        loss (LogitsKLLoss): Its temperature has to be that of the cache.
+
+    Attributes:
+        factor (float): Multiplies the loss; a schedule changes it.
 
     Raises:
         FileNotFoundError: The cache, its index or a shard is missing.
-        ValueError: The cache is damaged, or was made with another temperature.
+        ValueError: The cache is damaged or was made with another temperature, or the loss is of another kind.
     """
 
-    def __init__(self, path: str | Path, loss: Any) -> None:
+    def __init__(self, path: str | Path, loss: LogitsKLLoss) -> None:
+        if not isinstance(loss, LogitsKLLoss):
+            raise ValueError(
+                f"a teacher cache holds probabilities, for a LogitsKLLoss; DistillationHook.loss is a "
+                f"{type(loss).__name__}, which needs a teacher online"
+            )
         self.cache = TeacherCache(path)
         self.loss = loss
+        self.factor = 1.0
+        self._terms: list[CachedTeacherTerm] = []
         if loss.temperature != self.cache.temperature:
             raise ValueError(
                 f"teacher cache {self.cache.path} was made with temperature {self.cache.temperature}, the loss has "
@@ -53,15 +63,12 @@ class CachedTeacher:
             tokenizer_fingerprint=None if tokenizer is None else tokenizer.fingerprint,
         )
 
-    def terms(self, tokens: Tensor, data_samples: Sequence[BaseDataElement] | None) -> list[CachedTeacherTerm]:
-        """The loss terms of one batch.
+    def prepare(self, tokens: Tensor, data_samples: Sequence[BaseDataElement] | None) -> None:
+        """Read what the cache has of a batch.
 
         Args:
             tokens (Tensor): int64, B x L, what the student reads.
             data_samples (Sequence[BaseDataElement]): B samples of :class:`VisualSentenceDataset`, with ``sentence``.
-
-        Returns:
-            list[CachedTeacherTerm]: One term, over the B*(L-1) tokens in order.
 
         Raises:
             ValueError: The samples do not say which sentences these are, or the tokens are not L of the cache.
@@ -73,7 +80,15 @@ class CachedTeacher:
                 f"{self.cache.sentence_length}: the tokens must reach the model as the data set gives them"
             )
         codes, log_probs, log_rest = (part.flatten(0, 1).to(tokens.device) for part in self.cache.read(sentences))
-        return [CachedTeacherTerm(self.loss, codes, log_probs, log_rest)]
+        self._terms = [CachedTeacherTerm(self.loss, codes, log_probs, log_rest, self.factor)]
+
+    def terms(self) -> list[CachedTeacherTerm]:
+        """One term, over the B*(L-1) tokens of the batch in order."""
+        terms, self._terms = self._terms, []
+        return terms
+
+    def close(self) -> None:
+        """Nothing, as there is no teacher: what a hook calls in the end."""
 
 
 def _sentences_of(data_samples: Any, batch: int) -> list[int]:
