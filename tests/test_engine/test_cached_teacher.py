@@ -1,6 +1,7 @@
 """The offline teacher of a training run: checked before the first step, and the same loss as the online one."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from delvm_mm.datasets import VisualSentenceDataset, cache_teacher
+from delvm_mm.engine import DistillationHook
 from delvm_mm.engine.distillation import OnlineTeacher
 from delvm_mm.engine.hooks.cached_teacher import CachedTeacher
 from delvm_mm.models import LogitsKLLoss, SimilarityLoss
@@ -145,3 +147,41 @@ def test_samples_that_do_not_say_their_sentence_are_an_error(cache, samples):
         cached.prepare(torch.zeros(2, 64, dtype=torch.int64), samples)
     with pytest.raises(ValueError, match="sentences of 63 tokens, teacher cache cache is of 64"):
         cached.prepare(torch.zeros(1, 63, dtype=torch.int64), [dict(sentence=1)])
+
+
+def losses_of(name, teacher, **changes):
+    hook = dict(type="DistillationHook", teacher=teacher, loss=dict(type="LogitsKLLoss", temperature=2.0))
+    runner = runner_of(**{"custom_hooks": [hook], "train_cfg.max_iters": 8, "work_dir": name} | changes)
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    return [list(scalars[f"train/{key}"]._log_history) for key in ("loss_ce", "loss_kd")]
+
+
+def test_a_run_from_the_cache_is_that_with_the_teacher(cache):
+    online = losses_of("online", dict(cfg="teacher.py", checkpoint="teacher.pth"))
+    for file in ("teacher.py", "teacher.pth"):
+        Path(file).unlink()
+    offline = losses_of("offline", dict(cache=str(cache)))
+    for expected, found in zip(online, offline, strict=True):
+        assert len(found) == 8 and found == pytest.approx(expected, abs=1e-4)
+    assert online[1][0] != pytest.approx(online[1][-1], abs=1e-3), "it has to move"
+
+
+def test_half_the_codes_bring_the_student_to_the_teacher_too(run_folder, teacher):
+    sentences = VisualSentenceDataset(["stores/seg", "stores/pose"], context=64, assembly="fixed")
+    cache_teacher(sentences, teacher, "half", top_k=12, temperature=2.0, device="cpu")
+    _, kd = losses_of("half_run", dict(cache="half"), **{"train_cfg.max_iters": 40})
+    assert kd[-1] < 0.8 * kd[0]
+
+
+def test_what_the_hook_cannot_do_with_a_cache_is_said():
+    with pytest.raises(ValueError, match="or 'cache' alone"):
+        DistillationHook(teacher=dict(cache="cache", checkpoint="teacher.pth"))
+    with pytest.raises(ValueError, match="layers needs a teacher online"):
+        DistillationHook(teacher=dict(cache="cache"), layers=dict(pairs=[(0, 0)]))
+
+
+def test_the_hook_refuses_random_sentences_before_the_first_step(cache):
+    with pytest.raises(ValueError, match="assembly is 'random'"):
+        losses_of("random", dict(cache=str(cache)), **{"train_dataloader.dataset.assembly": "random"})
+    assert not list(Path("random").glob("*.pth"))
