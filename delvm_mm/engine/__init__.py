@@ -7,10 +7,14 @@ from .hooks import (
     TokenizerCheckHook,
     ValidationPanelHook,
 )
+from .loops import AccumulatingTrainLoop
+from .optim_constructor import GroupedOptimWrapperConstructor
 
 __all__ = [
+    "AccumulatingTrainLoop",
     "AutocastOptimWrapper",
     "DistillationHook",
+    "GroupedOptimWrapperConstructor",
     "PanelHook",
     "SaveTokenizerHook",
     "ThroughputHook",
