@@ -35,7 +35,5 @@ HOOKS = _child("hook", MMENGINE_HOOKS, "engine.hooks")
 LOOPS = _child("loop", MMENGINE_LOOPS, "engine")
 MODEL_WRAPPERS = _child("model wrapper", MMENGINE_MODEL_WRAPPERS, "engine")
 OPTIM_WRAPPERS = _child("optimizer wrapper", MMENGINE_OPTIM_WRAPPERS, "engine")
-OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    "optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "engine"
-)
+OPTIM_WRAPPER_CONSTRUCTORS = _child("optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "engine")
 VISUALIZERS = _child("visualizer", MMENGINE_VISUALIZERS, "visualization")

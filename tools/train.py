@@ -13,6 +13,7 @@ import argparse
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from delvm_mm.engine.launch import (
+    check_precision,
     check_weights_fit,
     load_config,
     parse_arguments,
@@ -50,6 +51,7 @@ def main() -> None:
         if wrapper != "OptimWrapper":
             raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper}; leave --amp out")
         cfg.optim_wrapper.type = "AutocastOptimWrapper"
+    check_precision(cfg)
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")

@@ -1,8 +1,11 @@
 from .autocast_optim_wrapper import AutocastOptimWrapper
+from .fully_sharded import FullyShardedDeLVM
 from .hooks import (
+    CompileHook,
     DistillationHook,
     PanelHook,
     SaveTokenizerHook,
+    ShardedCheckpointHook,
     ThroughputHook,
     TokenizerCheckHook,
     ValidationPanelHook,
@@ -13,10 +16,13 @@ from .optim_constructor import GroupedOptimWrapperConstructor
 __all__ = [
     "AccumulatingTrainLoop",
     "AutocastOptimWrapper",
+    "CompileHook",
     "DistillationHook",
+    "FullyShardedDeLVM",
     "GroupedOptimWrapperConstructor",
     "PanelHook",
     "SaveTokenizerHook",
+    "ShardedCheckpointHook",
     "ThroughputHook",
     "TokenizerCheckHook",
     "ValidationPanelHook",

@@ -93,9 +93,7 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
         merged = merge_batches(data_batch)
         self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=merged)
         # The wrapper scales each loss, synchronises gradients at the last batch only, then clips and steps.
-        outputs = [
-            self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper) for batch in data_batch
-        ]
+        outputs = [self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper) for batch in data_batch]
         self.runner.call_hook(
             "after_train_iter", batch_idx=self._iter, data_batch=merged, outputs=_mean_values(outputs)
         )

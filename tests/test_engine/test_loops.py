@@ -97,7 +97,15 @@ def test_two_processes_with_small_batches_make_the_steps_of_one_with_a_large_one
     changes = {"train_cfg.global_batch_tokens": 256, "log_level": "INFO", "experiment_name": None}
     config("two", 1, **DESCENT, **changes).dump("two.py")
     trained("one", 4, **DESCENT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(TRAIN), "two.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(TRAIN),
+        "two.py",
+    ]
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     done = subprocess.run(
         [*command, "--launcher", "pytorch"], capture_output=True, text=True, env=environment, timeout=300
