@@ -21,7 +21,7 @@ from delvm_mm.models.checkpoint_io import check_fits, load_checkpoint, load_into
 from delvm_mm.models.sharded_checkpoint import is_sharded, model_shapes
 
 # What these tools read besides the arguments of MMEngine's Runner.
-OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg")
+OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg", "runner_type", "strategy")
 TRACEBACK_VARIABLE = "DELVM_MM_TRACEBACK"
 
 

@@ -37,6 +37,7 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
     Raises:
         ValueError: If the tokens of a step cannot be shared out evenly, ``optim_wrapper.accumulative_counts`` asks for
             another number of batches, or the data set has no ``sentence_length``.
+        TypeError: If the runner is MMEngine's ``FlexibleRunner``, whose strategies accumulate by themselves.
 
     Examples:
         >>> train_cfg = dict(type='AccumulatingTrainLoop', max_iters=40000, val_interval=2000,
@@ -51,6 +52,11 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
         global_batch_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(runner, Runner):
+            raise TypeError(
+                f"AccumulatingTrainLoop is for MMEngine's Runner, this is a {type(runner).__name__}; use "
+                "train_cfg=dict(type='IterBasedTrainLoop', ...) and let the strategy accumulate"
+            )
         super().__init__(runner, dataloader, max_iters, **kwargs)
         world_size, batch_size = get_world_size(), self.dataloader.batch_size
         wanted = _accumulative_counts(runner.optim_wrapper)

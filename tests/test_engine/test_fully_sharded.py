@@ -32,7 +32,7 @@ PLANS = {
     "file": ["model_wrapper_cfg.type=FullyShardedDeLVM"],
     "folder": ["model_wrapper_cfg.type=delvm_mm.FullyShardedDeLVM", "custom_hooks.3.sharded=True"],
     "bfloat16": ["model_wrapper_cfg.type=FullyShardedDeLVM", "model_wrapper_cfg.param_dtype=bfloat16"],
-    "file_from_folder": ["model_wrapper_cfg.type=FullyShardedDeLVM"],
+    "file_from_folder": ["model_wrapper_cfg.type=FullyShardedDeLVM", "model.backbone.with_cp=True"],
     "folder_from_ddp_file": [
         "model_wrapper_cfg.type=FullyShardedDeLVM",
         "model_wrapper_cfg.sync_every_batch=False",

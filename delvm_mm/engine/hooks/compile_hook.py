@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -54,8 +55,15 @@ class CompileHook(Hook):
         teachers = [hook.teacher for hook in runner.hooks if isinstance(getattr(hook, "teacher", None), DeLVM)]
         for each in [model, *teachers] if self.teacher else [model]:
             for module in self._modules(each):
-                module.compile(**self.options)
+                self._compile(module)
         runner.logger.info(f"CompileHook: the {self.parts} are compiled at the first step, which takes longer")
+
+    def _compile(self, module: nn.Module) -> None:
+        if hasattr(module, "unshard"):
+            # What puts a sharded layer together are its hooks, which are to stay outside of the graph.
+            module.forward = torch.compile(module.forward, **self.options)
+        else:
+            module.compile(**self.options)
 
     def _modules(self, model: DeLVM) -> Iterator[nn.Module]:
         if self.parts == "backbone":
