@@ -4,5 +4,5 @@ model = dict(
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=4096, num_layers=32, num_heads=32, feedforward_channels=11008),
         with_cp=True))
-train_dataloader = dict(batch_size=4)
+train_dataloader = dict(batch_size=2)
 val_dataloader = dict(batch_size=4)

@@ -30,13 +30,12 @@ CONSOLIDATE = Path(__file__).resolve().parents[2] / "tools" / "consolidate_check
 PLANS = {
     "ddp": [],
     "file": ["model_wrapper_cfg.type=FullyShardedDeLVM"],
-    "folder": ["model_wrapper_cfg.type=delvm_mm.FullyShardedDeLVM", "custom_hooks.3.sharded=True"],
+    "folder": ["model_wrapper_cfg.type=delvm_mm.FullyShardedDeLVM"],
     "bfloat16": ["model_wrapper_cfg.type=FullyShardedDeLVM", "model_wrapper_cfg.param_dtype=bfloat16"],
     "file_from_folder": ["model_wrapper_cfg.type=FullyShardedDeLVM", "model.backbone.with_cp=True"],
     "folder_from_ddp_file": [
         "model_wrapper_cfg.type=FullyShardedDeLVM",
         "model_wrapper_cfg.sync_every_batch=False",
-        "custom_hooks.3.sharded=True",
     ],
 }
 RESUMED = {"folder_from_ddp_file": "ddp/iter_3.pth", "file_from_folder": "folder/iter_3.pth"}
@@ -58,8 +57,9 @@ def write_config():
             "param_scheduler": [dict(type="CosineAnnealingLR", by_epoch=False, end=6)],
         }
     )
-    cfg.custom_hooks.append(dict(type="ShardedCheckpointHook"))
-    cfg.dump("sharded.py")
+    cfg.dump("files.py")
+    cfg.custom_hooks.append(dict(type="ShardedCheckpointHook", sharded=True))
+    cfg.dump("folders.py")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,8 @@ def runs(tmp_path_factory):
         plans = []
         for name, options in PLANS.items():
             resume = ["--resume", RESUMED[name]] if name in RESUMED else []
-            plans.append(["sharded.py", name, [*resume, "--cfg-options", f"experiment_name={name}", *options]])
+            config = "folders.py" if name.startswith("folder") else "files.py"
+            plans.append([config, name, [*resume, "--cfg-options", f"experiment_name={name}", *options]])
         Path("runs.json").write_text(json.dumps(plans))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
         environment = dict(os.environ, OMP_NUM_THREADS="1", DELVM_MM_TRACEBACK="1")
@@ -163,7 +164,7 @@ def test_a_file_of_ddp_is_resumed_in_shards(runs):
 def test_one_process_goes_on_from_what_two_have_saved(runs, monkeypatch, checkpoint):
     monkeypatch.chdir(runs)
     use_safe_checkpoints()
-    cfg = Config.fromfile("sharded.py")
+    cfg = Config.fromfile("files.py")
     name = f"one_{next(NUMBERS)}"
     cfg.merge_from_dict(dict(work_dir=name, experiment_name=name, resume=True, load_from=checkpoint, log_level="ERROR"))
     runner = Runner.from_cfg(cfg)
