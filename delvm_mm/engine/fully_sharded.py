@@ -76,11 +76,11 @@ class FullyShardedDeLVM(nn.Module):
             mesh=torch.distributed.init_device_mesh(device.type, (get_world_size(),)),
             mp_policy=MixedPrecisionPolicy(self.param_dtype, _dtype("reduce_dtype", reduce_dtype)),
             offload_policy=CPUOffloadPolicy() if cpu_offload else OffloadPolicy(),
-            reshard_after_forward=reshard_after_forward,
         )
         for layer in module.backbone.layers:
-            fully_shard(layer, **options)
-        fully_shard(module, ignored_params=frozen, **options)
+            fully_shard(layer, reshard_after_forward=reshard_after_forward, **options)
+        # The rest, embedding and head, is small, and needed first when the backward pass begins.
+        fully_shard(module, reshard_after_forward=False, ignored_params=frozen, **options)
         self.module = module
         self._device_type = device.type
         self._leave_out_shards = False

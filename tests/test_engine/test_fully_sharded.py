@@ -46,7 +46,7 @@ def write_config():
     cfg = Config.fromfile("student.py")
     cfg.merge_from_dict(
         {
-            "train_cfg": dict(type="AccumulatingTrainLoop", max_iters=6, global_batch_tokens=512),
+            "train_cfg": dict(type="AccumulatingTrainLoop", max_iters=6, val_interval=3, global_batch_tokens=512),
             "train_dataloader.batch_size": 2,
             # A large epsilon: Adam would turn the rounding of tiny gradients into steps.
             "optim_wrapper.optimizer": dict(type="AdamW", lr=1e-2, eps=1e-3, weight_decay=0.1, fused=True),
@@ -54,8 +54,13 @@ def write_config():
             "optim_wrapper.paramwise_cfg": dict(bias_decay_mult=0.0),
             "optim_wrapper.clip_grad.max_norm": 0.5,
             "default_hooks.checkpoint.interval": 3,
+            "default_hooks.logger.log_metric_by_epoch": False,
             "param_scheduler": [dict(type="CosineAnnealingLR", by_epoch=False, end=6)],
         }
+    )
+    loader = dict(cfg.train_dataloader, sampler=dict(type="DefaultSampler", shuffle=False))
+    cfg.merge_from_dict(
+        dict(val_cfg=dict(type="ValLoop"), val_dataloader=loader, val_evaluator=dict(type="TokenMetric"))
     )
     cfg.dump("files.py")
     cfg.custom_hooks.append(dict(type="ShardedCheckpointHook", sharded=True))
@@ -85,11 +90,11 @@ def runs(tmp_path_factory):
     return folder
 
 
-def logged(folder):
-    """Step -> (loss, norm of the gradient)."""
+def logged(folder, *names):
+    """Step -> values of these names, where they were logged."""
     (path,) = folder.glob("*/vis_data/scalars.json")
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    return {record["step"]: (record["loss"], record["grad_norm"]) for record in records}
+    return {record["step"]: [record[name] for name in names] for record in records if names[0] in record}
 
 
 def assert_close(ours, theirs, **tolerances):
@@ -100,7 +105,7 @@ def assert_close(ours, theirs, **tolerances):
 
 @torch_has_it
 def test_losses_and_gradient_norms_are_those_of_ddp(runs):
-    ddp, sharded = logged(runs / "ddp"), logged(runs / "file")
+    ddp, sharded = (logged(runs / name, "loss", "grad_norm") for name in ("ddp", "file"))
     assert len(ddp) == 6 and ddp.keys() == sharded.keys()
     for step, expected in ddp.items():
         assert sharded[step] == pytest.approx(expected, abs=1e-5)
@@ -114,9 +119,18 @@ def test_losses_and_gradient_norms_are_those_of_ddp(runs):
 
 
 @torch_has_it
+def test_validation_scores_are_those_of_ddp(runs):
+    ddp, sharded, rounded = (logged(runs / name, "token/perplexity") for name in ("ddp", "file", "bfloat16"))
+    assert ddp.keys() == sharded.keys() == {3, 6}
+    for step, (expected,) in ddp.items():
+        assert sharded[step] == pytest.approx([expected], rel=1e-4)
+        assert rounded[step] == pytest.approx([expected], rel=0.05)
+
+
+@torch_has_it
 def test_in_bfloat16_losses_are_near(runs):
-    exact, rounded = logged(runs / "file"), logged(runs / "bfloat16")
-    differences = [abs(rounded[step][0] - loss) for step, (loss, _) in exact.items()]
+    exact, rounded = (logged(runs / name, "loss") for name in ("file", "bfloat16"))
+    differences = [abs(rounded[step][0] - loss) for step, (loss,) in exact.items()]
     assert 0 < max(differences) < 0.05
     weights = load_checkpoint(runs / "bfloat16" / "iter_6.pth")["state_dict"]
     assert {value.dtype for value in weights.values()} == {torch.float32, torch.uint8}
@@ -147,14 +161,14 @@ def test_a_folder_of_shards_is_read_by_one_process_as_the_file_that_ddp_writes(r
 
 @torch_has_it
 def test_a_folder_is_resumed_bit_for_bit(runs):
-    assert min(logged(runs / "file_from_folder")) == 4
+    assert min(logged(runs / "file_from_folder", "loss")) == 4
     resumed, unbroken = (load_checkpoint(runs / name / "iter_6.pth") for name in ("file_from_folder", "file"))
     assert_close(resumed["state_dict"], unbroken["state_dict"], atol=0, rtol=0)
 
 
 @torch_has_it
 def test_a_file_of_ddp_is_resumed_in_shards(runs):
-    assert min(logged(runs / "folder_from_ddp_file")) == 4
+    assert min(logged(runs / "folder_from_ddp_file", "loss")) == 4
     resumed, unbroken = (load_checkpoint(runs / name / "iter_6.pth") for name in ("folder_from_ddp_file", "ddp"))
     assert_close(resumed["state_dict"], unbroken["state_dict"], atol=1e-5, rtol=1e-4)
 
