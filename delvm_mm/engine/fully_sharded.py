@@ -15,7 +15,7 @@ from delvm_mm.models import DeLVM
 from delvm_mm.registry import MODEL_WRAPPERS
 
 try:
-    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     from torch.distributed.tensor import DTensor, distribute_tensor
 except ImportError:  # before torch 2.6
     fully_shard, DTensor = None, ()
@@ -39,7 +39,6 @@ class FullyShardedDeLVM(nn.Module):
             costs sending it twice. Defaults to True.
         sync_every_batch (bool): Whether gradients are reduced to shards after each batch of an accumulated step. False
             sends less and keeps a whole gradient on every device. Defaults to True.
-        cpu_offload (bool): Whether shards wait in the memory of the host. Defaults to False.
 
     Raises:
         ValueError: If the model is another one, or torch is older than 2.7.
@@ -56,7 +55,6 @@ class FullyShardedDeLVM(nn.Module):
         reduce_dtype: str = "float32",
         reshard_after_forward: bool = True,
         sync_every_batch: bool = True,
-        cpu_offload: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(module, DeLVM):
@@ -75,7 +73,6 @@ class FullyShardedDeLVM(nn.Module):
         options = dict(
             mesh=torch.distributed.init_device_mesh(device.type, (get_world_size(),)),
             mp_policy=MixedPrecisionPolicy(self.param_dtype, _dtype("reduce_dtype", reduce_dtype)),
-            offload_policy=CPUOffloadPolicy() if cpu_offload else OffloadPolicy(),
         )
         for layer in module.backbone.layers:
             fully_shard(layer, reshard_after_forward=reshard_after_forward, **options)

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from delvm_mm.engine import FullyShardedDeLVM
-from delvm_mm.engine.launch import use_safe_checkpoints
+from delvm_mm.engine.launch import check_weights_fit, load_weights, use_safe_checkpoints
 from delvm_mm.models.checkpoint_io import load_checkpoint
 from delvm_mm.registry import MODELS
 
@@ -187,6 +187,18 @@ def test_one_process_goes_on_from_what_two_have_saved(runs, monkeypatch, checkpo
     unbroken = load_checkpoint("file/iter_6.pth")["state_dict"]
     resumed = runner.model.state_dict()
     assert_close(resumed, unbroken, atol=1e-5, rtol=1e-4)
+
+
+@torch_has_it
+def test_tools_load_the_weights_in_a_folder(runs, monkeypatch):
+    monkeypatch.chdir(runs)
+    model = MODELS.build(Config.fromfile("files.py").model)
+    load_weights(model, "folder/iter_6.pth")
+    file = load_checkpoint("file/iter_6.pth")
+    assert_close(model.state_dict(), file["state_dict"], atol=0, rtol=0)
+    teacher = MODELS.build(Config.fromfile("teacher.py").model)
+    with pytest.raises(ValueError, match=r"folder/iter_6.pth do not fit DeLVM"):
+        check_weights_fit(teacher, "folder/iter_6.pth")
 
 
 def consolidate(monkeypatch, *arguments):
