@@ -107,6 +107,7 @@ def _number(value: Any) -> str:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, needed=("model",))
+    cfg.pop("model_wrapper_cfg", None)  # each process answers its own prompts, with the whole model
     set_up_distributed(cfg, args.launcher)
     if args.work_dir:
         cfg.work_dir = args.work_dir

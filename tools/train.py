@@ -10,9 +10,12 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 import argparse
 
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
+from torch import nn
 
 from delvm_mm.engine.launch import (
+    check_precision,
     check_weights_fit,
     load_config,
     parse_arguments,
@@ -50,6 +53,7 @@ def main() -> None:
         if wrapper != "OptimWrapper":
             raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper}; leave --amp out")
         cfg.optim_wrapper.type = "AutocastOptimWrapper"
+    check_precision(cfg)
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")
@@ -61,9 +65,9 @@ def main() -> None:
         cfg.load_from = None if args.resume == "auto" else args.resume
 
     use_safe_checkpoints()
-    runner = Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if cfg.get("runner_type") else Runner.from_cfg(cfg)
     checkpoint = cfg.get("load_from") or (find_latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
-    if checkpoint:
+    if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
         model = unwrap_model(runner.model)
         check_weights_fit(model, checkpoint)
     runner.train()

@@ -24,7 +24,7 @@ val_dataloader = dict(
     persistent_workers=False,
     dataset=dict(stores=[f'{_base_.root}/tokens/val/{task}' for task in _base_.codecs], context=512))
 max_iters = 500
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters, global_batch_tokens=None)
 optim_wrapper = dict(type='AutocastOptimWrapper', optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),

@@ -13,6 +13,7 @@ from torch import nn
 import delvm_mm
 from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
+from delvm_mm.models.sharded_checkpoint import is_sharded
 from delvm_mm.registry import MODELS
 
 __all__ = ["QUICKSTART_MODELS", "build_model", "find_config", "task_codecs"]
@@ -77,7 +78,7 @@ def find_config(
 
 def is_huggingface(weights: str | None) -> bool:
     """Whether weights are an export folder rather than a checkpoint."""
-    return weights is not None and os.path.isdir(weights)
+    return weights is not None and os.path.isdir(weights) and not is_sharded(weights)
 
 
 def build_model(cfg: Config, weights: str | None, tokenizer: Any, device: str) -> DeLVM:

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
+from mmengine.device import get_device
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
-from delvm_mm.models.checkpoint_io import load_checkpoint, load_into, load_state_dict
+from delvm_mm.models.checkpoint_io import check_fits, load_checkpoint, load_into, load_state_dict
+from delvm_mm.models.sharded_checkpoint import is_sharded, model_shapes
 
 # What these tools read besides the arguments of MMEngine's Runner.
-OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg")
+OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg", "runner_type", "strategy")
 TRACEBACK_VARIABLE = "DELVM_MM_TRACEBACK"
 
 
@@ -84,6 +86,26 @@ def set_up_distributed(cfg: Config, launcher: str) -> None:
             "model_wrapper_cfg",
             dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False),
         )
+    wrapper = cfg.get("model_wrapper_cfg") or {}
+    if str(wrapper.get("type")).removeprefix("delvm_mm.") == "FullyShardedDeLVM":
+        # MMEngine's runner looks wrappers up without regard to the default scope, and saves what the first process has.
+        wrapper["type"] = "delvm_mm.FullyShardedDeLVM"
+        hooks = cfg.get("custom_hooks") or []
+        if all(hook["type"] != "ShardedCheckpointHook" for hook in hooks):
+            cfg.custom_hooks = [*hooks, dict(type="ShardedCheckpointHook")]
+
+
+def check_precision(cfg: Config) -> None:
+    """Refuse MMEngine's ``AmpOptimWrapper`` where it cannot run.
+
+    Raises:
+        ValueError: If there is no accelerator.
+    """
+    if cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
+        raise ValueError(
+            "optim_wrapper.type is 'AmpOptimWrapper', which needs a GPU, and there is none here; use "
+            "'AutocastOptimWrapper', which computes in bfloat16 on CPUs too (--amp does so)"
+        )
 
 
 def use_safe_checkpoints() -> None:
@@ -113,13 +135,13 @@ def check_weights_fit(model: nn.Module, path: str) -> None:
         FileNotFoundError: If there is no such file.
         ValueError: If it does not fit, is damaged or wants to run code.
     """
-    weights = load_state_dict(path)
+    weights = model_shapes(path) if is_sharded(path) else load_state_dict(path)
     if not set(weights) & set(model.state_dict()):
         raise ValueError(
             f"{path} holds no weight of a {type(model).__name__}: its first keys are {list(weights)[:3]}, the model's "
             f"are {list(model.state_dict())[:3]}; give a checkpoint of this config"
         )
-    load_into(model, weights, source=path, strict=False)
+    check_fits(model, weights, source=path, strict=False)
 
 
 def load_weights(model: nn.Module, path: str) -> None:

@@ -63,7 +63,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     ``mmengine.runner.Runner`` saves.
 
     Args:
-        path: A ``.safetensors`` file, or any name for what ``torch.save`` wrote.
+        path: A ``.safetensors`` file, any name for what ``torch.save`` wrote, or a folder of shards that
+            ``ShardedCheckpointHook`` wrote.
 
     Returns:
         The dict in the file, tensors on the CPU.
@@ -74,6 +75,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
+        from .sharded_checkpoint import REST, is_sharded, read_whole  # takes a moment to import, and is rarely needed
+
+        if is_sharded(path):
+            return read_whole(path, load_checkpoint(path / REST))
         raise ValueError(f"{path} is a folder; give the weight file in it, for example pytorch_model.bin.")
     if not path.is_file():
         raise FileNotFoundError(f"No weight file at {path}. Check the path, or download the file first.")
@@ -96,6 +101,16 @@ def load_into(module: nn.Module, state_dict: dict[str, Tensor], source: str | Pa
     Raises:
         ValueError: The weights do not fit; the message has the first names of each kind, counts and shapes.
     """
+    check_fits(module, state_dict, source, strict)
+    module.load_state_dict(state_dict, strict=False)
+
+
+def check_fits(module: nn.Module, state_dict: dict[str, Tensor], source: str | Path, strict: bool = True) -> None:
+    """Refuse weights that :func:`load_into` would refuse, copying none; only their names and shapes are read.
+
+    Raises:
+        ValueError: As :func:`load_into`.
+    """
     own = module.state_dict()
     shapes = [
         f"{name}: {tuple(state_dict[name].shape)} in the file, {tuple(value.shape)} in the model"
@@ -117,7 +132,6 @@ def load_into(module: nn.Module, state_dict: dict[str, Tensor], source: str | Pa
             f"The weights in {source} do not fit {type(module).__name__} ({len(own)} names in the model, "
             f"{len(state_dict)} in the file): " + "; ".join(problems) + ". Check that the config belongs to the file."
         )
-    module.load_state_dict(state_dict, strict=False)
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

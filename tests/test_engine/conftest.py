@@ -55,11 +55,17 @@ def write_store(folder, fingerprint, task="seg", clips=24, codes=24):
 def run_folder(tmp_path, monkeypatch):
     """A folder with ``student.py``, ``teacher.py``, ``teacher.pth``, a tokenizer and stores; the working directory."""
     monkeypatch.chdir(tmp_path)
+    make_run_folder(tmp_path)
+    return tmp_path
+
+
+def make_run_folder(folder):
+    """Fill the working directory as ``run_folder`` says."""
     torch.manual_seed(0)
     tokenizer = MODELS.build(TOKENIZER)
     tokenizer.save_pretrained("tokenizer")
     for task in ("seg", "pose"):
-        write_store(tmp_path / "stores" / task, tokenizer.fingerprint, task)
+        write_store(folder / "stores" / task, tokenizer.fingerprint, task)
     teacher = MODELS.build(model_config(48))
     with torch.no_grad():  # opinions strong enough that a student has something to learn
         teacher.head.projection.weight.mul_(100)
@@ -93,4 +99,3 @@ def run_folder(tmp_path, monkeypatch):
             randomness=dict(seed=0),
         )
     ).dump("student.py")
-    return tmp_path

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from delvm_mm.engine import launch
+
 TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
 NUMBERS = itertools.count()
 
@@ -69,3 +71,9 @@ def test_a_truncated_checkpoint_is_named_on_resuming(run_folder, monkeypatch, ca
 def test_mixed_precision_on_top_of_another_wrapper_is_refused(run_folder, monkeypatch, capsys):
     assert train(monkeypatch, "--amp", "--cfg-options", "optim_wrapper.type=AmpOptimWrapper") == 1
     assert "has AmpOptimWrapper; leave --amp out" in capsys.readouterr().err
+
+
+def test_float16_without_a_gpu_is_refused(run_folder, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "get_device", lambda: "cpu")
+    assert train(monkeypatch, "--cfg-options", "optim_wrapper.type=AmpOptimWrapper") == 1
+    assert "needs a GPU, and there is none here; use 'AutocastOptimWrapper'" in capsys.readouterr().err

@@ -25,3 +25,14 @@ def test_full_size_configs_have_the_published_number_of_trainable_parameters(nam
         model = MODELS.build(cfg)
     assert isinstance(model, DeLVM)
     assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == parameters
+
+
+def test_the_7b_decoder_has_the_number_of_parameters_of_llama_7b():
+    cfg = Config.fromfile(ROOT / "configs/delvm/llama7b.py").model.backbone
+    with torch.device("meta"):
+        decoder = MODELS.build(cfg)
+    # Touvron et al. (2023): 6 738 415 616, of which two tables of 32 000 x 4096 are no part of the decoder; the biases
+    # of four projections are ours.
+    published = 6_738_415_616 - 2 * 32_000 * 4096
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == published + 32 * 4 * 4096
+    assert decoder.with_cp

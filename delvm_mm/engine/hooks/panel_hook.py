@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch.utils.data import Dataset
 
+from delvm_mm.engine.fully_sharded import is_fully_sharded
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import DATASETS, HOOKS
 from delvm_mm.visualization import draw_panel
@@ -53,6 +54,8 @@ class PanelHook(Hook):
 class ValidationPanelHook(Hook):
     """After each validation, answer a few prompts of every task and give the panels to the visualizer's backends.
 
+    With a :class:`FullyShardedDeLVM` it says that it draws nothing.
+
     Args:
         datasets (dict[str, dict]): Task name -> config of a :class:`VisionPromptDataset`.
         num_samples (int): Prompts of each task, always the same. Defaults to 2.
@@ -69,7 +72,9 @@ class ValidationPanelHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build the data sets now: what is wrong with them should not wait for the first validation."""
-        if is_main_process():
+        if is_fully_sharded(runner.model):
+            runner.logger.warning("ValidationPanelHook draws nothing: no process holds the whole model")
+        elif is_main_process():
             self._datasets = {task: DATASETS.build(cfg) for task, cfg in self.dataset_cfgs.items()}
 
     @master_only

@@ -1,0 +1,29 @@
+"""Runs of ``tools/train.py`` in one process group: starting processes is most of the time of a test.
+
+``torchrun sharded_run.py RUNS.json``, a list of [work folder, arguments of the tool].
+"""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
+
+
+def main() -> None:
+    start = torch.distributed.init_process_group
+    torch.distributed.init_process_group = lambda *args: torch.distributed.is_initialized() or start(*args)
+    spec = importlib.util.spec_from_file_location("train_tool", TRAIN)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for config, work_dir, options in json.loads(Path(sys.argv[1]).read_text()):
+        sys.argv[1:] = [config, "--work-dir", work_dir, "--launcher", "pytorch", *options]
+        tool.main()
+        torch.distributed.barrier()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Make one ordinary checkpoint file of a folder that several processes wrote (ShardedCheckpointHook)."""
+
+import sys
+
+try:
+    import delvm_mm  # noqa: F401
+except ImportError as error:  # MMEngine or mmcv is missing or unusable; the message says what to install
+    sys.exit(f"error: {error}")
+
+
+import argparse
+import os
+
+import torch
+
+from delvm_mm.engine.launch import user_errors
+from delvm_mm.models.checkpoint_io import load_checkpoint
+from delvm_mm.models.sharded_checkpoint import is_sharded
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="the folder, such as work_dirs/llama1b_fsdp/iter_40000.pth")
+    parser.add_argument("out", help="the file to write, such as llama1b.pth")
+    parser.add_argument("--weights-only", action="store_true", help="leave out what only resuming needs")
+    return parser.parse_args()
+
+
+@user_errors
+def main() -> None:
+    args = parse_args()
+    if not is_sharded(args.folder):
+        raise ValueError(f"{args.folder} is no folder of shards; an ordinary checkpoint file needs no consolidating")
+    if os.path.isdir(args.out):
+        raise ValueError(f"{args.out} is a folder; name the file to write")
+    checkpoint = load_checkpoint(args.folder)
+    if args.weights_only:
+        checkpoint = {key: checkpoint[key] for key in ("meta", "state_dict")}
+    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+    unfinished = f"{args.out}.tmp"
+    torch.save(checkpoint, unfinished)
+    os.replace(unfinished, args.out)
+    print(f"{args.out}: {len(checkpoint['state_dict'])} tensors, {os.path.getsize(args.out):,} bytes")
+
+
+if __name__ == "__main__":
+    main()
