@@ -10,7 +10,7 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 import argparse
 
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from delvm_mm.engine.launch import (
     check_weights_fit,
@@ -20,6 +20,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
+from delvm_mm.engine.resume import decide_start
 from delvm_mm.engine.unwrap import unwrap_model
 
 
@@ -30,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         "--resume",
         nargs="?",
         const="auto",
-        help="go on from the latest checkpoint in the work folder, or from the one named",
+        help="go on from the newest whole checkpoint in the work folder, or from the one named",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 by torch.autocast, on any device")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size")
@@ -62,8 +63,7 @@ def main() -> None:
 
     use_safe_checkpoints()
     runner = Runner.from_cfg(cfg)
-    checkpoint = cfg.get("load_from") or (find_latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
-    if checkpoint:
+    if checkpoint := decide_start(runner):
         model = unwrap_model(runner.model)
         check_weights_fit(model, checkpoint)
     runner.train()

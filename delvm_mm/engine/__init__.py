@@ -1,7 +1,11 @@
 from .autocast_optim_wrapper import AutocastOptimWrapper
 from .hooks import (
     DistillationHook,
+    MemoryHook,
+    NonFiniteGuardHook,
     PanelHook,
+    SafeCheckpointHook,
+    SaveOnSignalHook,
     SaveTokenizerHook,
     ThroughputHook,
     TokenizerCheckHook,
@@ -11,7 +15,11 @@ from .hooks import (
 __all__ = [
     "AutocastOptimWrapper",
     "DistillationHook",
+    "MemoryHook",
+    "NonFiniteGuardHook",
     "PanelHook",
+    "SafeCheckpointHook",
+    "SaveOnSignalHook",
     "SaveTokenizerHook",
     "ThroughputHook",
     "TokenizerCheckHook",

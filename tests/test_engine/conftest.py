@@ -81,7 +81,7 @@ def run_folder(tmp_path, monkeypatch):
             param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False, end=40)],
             default_hooks=dict(
                 logger=dict(type="LoggerHook", interval=1),
-                checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4),
+                checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=4),
             ),
             custom_hooks=[
                 dict(type="TokenizerCheckHook"),

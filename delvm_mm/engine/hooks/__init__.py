@@ -1,5 +1,9 @@
 from .distillation_hook import DistillationHook
+from .memory_hook import MemoryHook
+from .non_finite_guard_hook import NonFiniteGuardHook
 from .panel_hook import PanelHook, ValidationPanelHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .save_on_signal_hook import SaveOnSignalHook
 from .save_tokenizer_hook import SaveTokenizerHook
 from .task_balance_hook import TaskBalanceHook
 from .throughput_hook import ThroughputHook
@@ -7,7 +11,11 @@ from .tokenizer_check_hook import TokenizerCheckHook
 
 __all__ = [
     "DistillationHook",
+    "MemoryHook",
+    "NonFiniteGuardHook",
     "PanelHook",
+    "SafeCheckpointHook",
+    "SaveOnSignalHook",
     "SaveTokenizerHook",
     "TaskBalanceHook",
     "ThroughputHook",
