@@ -113,18 +113,18 @@ class StepGuard:
         if not parameters:
             self._is_bad = torch.tensor(False)
             return
-        if self._norm is None:
+        given = getattr(optimizer, "found_inf", None)  # a GradScaler's, for a fused optimizer that unscales by itself
+        if self._norm is None and given is None:
             # Nothing is clipped: this only measures.
             self._norm = _whole(torch.nn.utils.clip_grad_norm_(parameters, float("inf")))
-        is_bad = ~torch.isfinite(self._norm)
+        is_bad = ~torch.isfinite(self._norm) if self._norm is not None else (given > 0)
         if self.reduce:
             flag = is_bad.float()
             all_reduce(flag, op="max")
             is_bad = flag > 0
+        if given is not None:
+            is_bad = is_bad | (given > 0).to(is_bad.device)
         if _takes_found_inf(optimizer, parameters):
-            given = getattr(optimizer, "found_inf", None)  # of a GradScaler
-            if given is not None:
-                is_bad = is_bad | (given > 0).to(is_bad.device)
             optimizer.found_inf = is_bad.float()
         elif bool(is_bad):
             for parameter in parameters:

@@ -19,6 +19,7 @@ from delvm_mm.engine.files import write_atomically
 from delvm_mm.engine.step_guard import SkippedStep, StepGuard
 from delvm_mm.registry import HOOKS
 
+PROCESSES_SHOWN = 4
 SENTENCES_SHOWN = 8
 
 
@@ -100,36 +101,44 @@ class NonFiniteGuardHook(Hook):
         self._total += 1
         self._remember(runner)
         what = f"step {runner.iter + 1}: {_shown(losses, skipped)}"
+        # All processes are here: gradients are the same on all of them. The losses are not.
+        own_loss = any(outcome.own_loss for outcome in skipped)
+        sentences = all_gather_object((own_loss, _sentences(batches)))
+        culprits = [rank for rank, (bad, _) in enumerate(sentences) if bad] or list(range(len(sentences)))
         runner.logger.warning(
-            f"skipped {what}; {_sentences(batches)}; {self._total} skipped in all, {self._in_a_row} in a row"
+            f"skipped {what}; {_of_processes(culprits, sentences)}; "
+            f"{self._total} skipped in all, {self._in_a_row} in a row"
         )
         if self._in_a_row >= self.max_skipped or self._total >= self.max_total:
-            self._stop(runner, what, batches, losses, skipped)
+            self._stop(runner, what, batches, losses, skipped, culprits)
 
     def _remember(self, runner: Runner) -> None:
         runner.message_hub.update_info("skipped_steps", dict(in_a_row=self._in_a_row, total=self._total))
         runner.message_hub.update_scalar("train/skipped_steps", self._total)
 
     def _stop(
-        self, runner: Runner, what: str, batches: list[Any], losses: list[dict], skipped: list[SkippedStep]
+        self,
+        runner: Runner,
+        what: str,
+        batches: list[Any],
+        losses: list[dict],
+        skipped: list[SkippedStep],
+        culprits: list[int],
     ) -> None:
-        own_loss = any(outcome.own_loss for outcome in skipped)
-        culprits = [rank for rank, own in enumerate(all_gather_object(own_loss)) if own]
-        name = "non_finite_batch.pth" if get_world_size() == 1 else f"non_finite_batch_rank{get_rank()}.pth"
+        rank = get_rank() if get_rank() in culprits else culprits[0]
+        name = "non_finite_batch.pth" if get_world_size() == 1 else f"non_finite_batch_rank{rank}.pth"
         path = os.path.join(runner.work_dir, name)
-        if own_loss or not culprits:
+        if get_rank() in culprits:
             stream = io.BytesIO()
             content = dict(
                 step=runner.iter + 1,
-                rank=get_rank(),
+                rank=rank,
                 losses=[{key: float(value) for key, value in parts.items()} for parts in losses],
                 grad_norm=[outcome.grad_norm for outcome in skipped],
                 batches=[_plain(batch) for batch in batches],
             )
             torch.save(content, stream)
             write_atomically(path, stream.getvalue())
-        else:
-            path = os.path.join(runner.work_dir, f"non_finite_batch_rank{culprits[0]}.pth")
         raise FloatingPointError(
             f"{self._in_a_row} steps in a row, {self._total} in all, had a loss or gradient that is not finite, the "
             f"last one {what}. They changed no weight. Its batch is in {path}. Lower the learning rate or clip_grad, "
@@ -146,6 +155,14 @@ def _shown(losses: list[dict[str, Tensor]], skipped: list[SkippedStep]) -> str:
     parts = [" ".join(f"{key} {float(value):.4g}" for key, value in part.items()) for part in losses]
     norms = ", ".join(f"{outcome.grad_norm:.4g}" for outcome in skipped)
     return f"{' | '.join(parts)}, gradient norm {norms}"
+
+
+def _of_processes(culprits: list[int], sentences: list[tuple[bool, str]]) -> str:
+    """The sentences of the first processes whose loss was not finite, or of all."""
+    if len(sentences) == 1:
+        return sentences[0][1]
+    more = f" and {len(culprits) - PROCESSES_SHOWN} more processes" if len(culprits) > PROCESSES_SHOWN else ""
+    return "; ".join(f"process {rank}: {sentences[rank][1]}" for rank in culprits[:PROCESSES_SHOWN]) + more
 
 
 def _sentences(batches: list[Any]) -> str:
