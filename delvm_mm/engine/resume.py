@@ -24,6 +24,8 @@ def damage_of(path: str | Path) -> str | None:
     if path.is_dir():
         if any(path.glob("*.distcp")) and not (path / ".metadata").is_file():
             return "a sharded checkpoint that was not finished"
+        if (rest := path / "rest.pth").exists():
+            return damage_of(rest)
         return None if any(path.iterdir()) else "an empty folder"
     if not path.is_file():
         return "there is no such file"

@@ -85,6 +85,7 @@ def run_folder(tmp_path, monkeypatch):
             ),
             custom_hooks=[
                 dict(type="TokenizerCheckHook"),
+                dict(type="NonFiniteGuardHook"),
                 dict(type="ThroughputHook"),
                 dict(type="DistillationHook", teacher=dict(cfg="teacher.py", checkpoint="teacher.pth")),
             ],

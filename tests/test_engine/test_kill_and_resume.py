@@ -170,3 +170,18 @@ def test_a_process_killed_under_torchrun_comes_back_from_the_last_checkpoint(run
     assert {step for step, times in mortal.items() if len(times) == 2} == {9, 10}
     assert mortal.keys() == unbroken.keys()
     assert all(values == unbroken[step][0] for step, times in mortal.items() for values in times)
+
+
+def test_processes_save_the_same_step_when_one_gets_a_signal(run_folder):
+    hook = ["default_hooks.signal.type=SaveOnSignalHook", "default_hooks.signal.interval=5"]
+    started = start(2, "preempted", [*options_of("online distillation", 2), *hook])
+    while len(curve("preempted")) < 3 and started[1].is_alive():
+        time.sleep(0.002)
+    os.kill(started[1].pid, signal.SIGTERM)
+    for process in started:
+        process.join(300)
+    log = Path("preempted.log").read_text()
+    assert [process.exitcode for process in started] == [128 + signal.SIGTERM] * 2, log[-3000:]
+    saved = Path(Path("preempted/last_checkpoint").read_text())
+    last = max(curve("preempted"))
+    assert last % 5 == 0 and saved.name == f"iter_{last}.pth" and f"SIGTERM: saving step {last}" in log

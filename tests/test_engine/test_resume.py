@@ -2,6 +2,8 @@
 
 import logging
 import os
+import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +11,8 @@ import pytest
 import torch
 
 from delvm_mm.engine.resume import damage_of, decide_start, find_resumable_checkpoint
+
+TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
 
 
 @pytest.fixture
@@ -91,6 +95,8 @@ def test_a_sharded_checkpoint_is_whole_once_its_metadata_is_there(tmp_path):
     assert "not finished" in damage_of(tmp_path)
     (tmp_path / ".metadata").touch()
     assert damage_of(tmp_path) is None
+    (tmp_path / "rest.pth").write_bytes(b"half")
+    assert "cut short" in damage_of(tmp_path)
 
 
 def runner_of(work_dir, resume=False, load_from=None):
@@ -141,3 +147,24 @@ def test_a_resumed_run_that_is_restarted_may_use_what_it_resumed_from(work_dir):
     path = str(work_dir / "iter_12.pth")
     assert started(runner_of(work_dir, True), restarts="0") == (path, True)
     assert started(runner_of(work_dir, True), restarts="1") == (path, True)
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(run_folder, monkeypatch):
+    def train(name, steps, *options):
+        settings = [f"train_cfg.max_iters={steps}", f"experiment_name=resume_{name}", "custom_hooks=[]"]
+        monkeypatch.setattr(
+            sys, "argv", ["train.py", "student.py", "--work-dir", name, *options, "--cfg-options", *settings]
+        )
+        runpy.run_path(str(TRAIN), run_name="__main__")
+        return torch.load(f"{name}/iter_{steps}.pth", weights_only=False)["state_dict"]
+
+    train("broken", 8)
+    cut(Path("broken/iter_8.pth"))
+    resumed = train("broken", 12, "--resume")
+    log = "".join(path.read_text() for path in Path("broken").glob("*/*.log"))
+    assert (
+        "iter_8.pth is not used: cut short" in log
+        and "iter_4.pth instead" in log
+        and "resumed epoch: 0, iter: 4" in log
+    )
+    torch.testing.assert_close(resumed, train("unbroken", 12), rtol=0, atol=0)
