@@ -89,6 +89,8 @@ def decide_start(runner: Runner, environment: Mapping[str, str] = os.environ) ->
     Raises:
         ValueError: If the file that was named is damaged, or no checkpoint is whole.
     """
+    if isinstance(runner._resume, str):  # as FlexibleRunner may have it
+        runner._resume, runner._load_from = True, runner._resume
     found: list[object] = [None, [], None]
     if is_main_process():
         try:
