@@ -4,6 +4,7 @@ The decision is made where the gradient is complete, just before the optimizer u
 same on all processes, so that all skip together.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,9 @@ class StepGuard:
         self._is_bad: Tensor | None = None
         self._stepped = False
         self._backward, self._step = wrapper.backward, wrapper.step
-        wrapper.backward, wrapper.step = self._guarded_backward, self._guarded_step
+        wrapper.backward = self._guarded_backward
+        # MMEngine's schedulers leave a mark on the step and warn where it is gone.
+        wrapper.step = functools.wraps(self._step)(functools.partial(StepGuard._guarded_step, self))
         self._clip = getattr(wrapper, "clip_func", None)
         if self._clip is not None:
             wrapper.clip_func = self._recording_clip
