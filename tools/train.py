@@ -11,7 +11,7 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 import argparse
 
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from torch import nn
 
 from delvm_mm.engine.launch import (
@@ -23,6 +23,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
+from delvm_mm.engine.resume import decide_start
 from delvm_mm.engine.unwrap import unwrap_model
 
 
@@ -33,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         "--resume",
         nargs="?",
         const="auto",
-        help="go on from the latest checkpoint in the work folder, or from the one named",
+        help="go on from the newest whole checkpoint in the work folder, or from the one named",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 by torch.autocast, on any device")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size")
@@ -66,7 +67,7 @@ def main() -> None:
 
     use_safe_checkpoints()
     runner = RUNNERS.build(cfg) if cfg.get("runner_type") else Runner.from_cfg(cfg)
-    checkpoint = cfg.get("load_from") or (find_latest_checkpoint(cfg.work_dir) if cfg.get("resume") else None)
+    checkpoint = decide_start(runner)
     if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
         model = unwrap_model(runner.model)
         check_weights_fit(model, checkpoint)

@@ -3,9 +3,15 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3),
+    checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'))
-custom_hooks = [dict(type='TokenizerCheckHook'), dict(type='ThroughputHook'), dict(type='TaskBalanceHook')]
+custom_hooks = [
+    dict(type='TokenizerCheckHook'),
+    dict(type='NonFiniteGuardHook'),
+    dict(type='ThroughputHook'),
+    dict(type='MemoryHook'),
+    dict(type='TaskBalanceHook')
+]
 env_cfg = dict(
     cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
 visualizer = dict(

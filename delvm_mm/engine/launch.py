@@ -167,7 +167,16 @@ def user_errors(main: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any) -> None:
         try:
             main(*args)
-        except (ValueError, TypeError, KeyError, OSError, ImportError, SyntaxError, ConfigParsingError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            OSError,
+            ImportError,
+            SyntaxError,
+            ConfigParsingError,
+            FloatingPointError,
+        ) as error:
             if os.environ.get(TRACEBACK_VARIABLE):
                 raise
             text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()

@@ -87,10 +87,11 @@ def make_run_folder(folder):
             param_scheduler=[dict(type="CosineAnnealingLR", by_epoch=False, end=40)],
             default_hooks=dict(
                 logger=dict(type="LoggerHook", interval=1),
-                checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4),
+                checkpoint=dict(type="SafeCheckpointHook", by_epoch=False, interval=4),
             ),
             custom_hooks=[
                 dict(type="TokenizerCheckHook"),
+                dict(type="NonFiniteGuardHook"),
                 dict(type="ThroughputHook"),
                 dict(type="DistillationHook", teacher=dict(cfg="teacher.py", checkpoint="teacher.pth")),
             ],

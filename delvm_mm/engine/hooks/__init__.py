@@ -1,6 +1,10 @@
 from .compile_hook import CompileHook
 from .distillation_hook import DistillationHook
+from .memory_hook import MemoryHook
+from .non_finite_guard_hook import NonFiniteGuardHook
 from .panel_hook import PanelHook, ValidationPanelHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+from .save_on_signal_hook import SaveOnSignalHook
 from .save_tokenizer_hook import SaveTokenizerHook
 from .sharded_checkpoint_hook import ShardedCheckpointHook
 from .task_balance_hook import TaskBalanceHook
@@ -10,7 +14,11 @@ from .tokenizer_check_hook import TokenizerCheckHook
 __all__ = [
     "CompileHook",
     "DistillationHook",
+    "MemoryHook",
+    "NonFiniteGuardHook",
     "PanelHook",
+    "SafeCheckpointHook",
+    "SaveOnSignalHook",
     "SaveTokenizerHook",
     "ShardedCheckpointHook",
     "TaskBalanceHook",
