@@ -124,7 +124,7 @@ def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, c
             code = process.wait()
     if code:
         tail = "" if console else "".join(log.read_text().splitlines(keepends=True)[-15:]) + f"the whole log: {log}\n"
-        sys.exit(f"{tail}failed: {' '.join(command)}\nrun the quick start again to go on")
+        sys.exit(f"{tail}failed: {' '.join(command)}\nrun the same command again to go on")
 
 
 def summarize(work: Path, seconds: float) -> None:
