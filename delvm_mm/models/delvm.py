@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from delvm_mm.generation import GenerationEngine, TokenSampler
 from delvm_mm.registry import MODELS, TASK_UTILS
 
+from .extra_loss import ExtraLoss
 from .token_memo import TokenMemo
 from .tokenizers import load_tokenizer
 
-ExtraLoss = Callable[[Tensor, Tensor], dict[str, Tensor]]
 DIGEST_BYTES = 8  # of the tokenizer's fingerprint
 
 
@@ -121,17 +121,23 @@ class DeLVM(BaseModel):
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> dict[str, Tensor]:
         """Next-token cross-entropy over every token but the first, and the losses that hooks have added.
 
+        The logits of the batch never exist as a whole; see :func:`next_token_losses`.
+
         Args:
             inputs (Tensor): int64, B x L.
-            data_samples (list[BaseDataElement], optional): Not used.
+            data_samples (list[BaseDataElement], optional): For ``extra_losses``.
 
         Returns:
-            dict[str, Tensor]: ``loss_ce`` and whatever ``extra_losses`` return, such as ``loss_kd``.
+            dict[str, Tensor]: ``loss_ce`` and those of ``extra_losses``, such as ``loss_kd``.
         """
-        logits = self._logits(inputs)[:, :-1]
-        losses = self.head.loss(logits, inputs[:, 1:])
+        self._check_tokens(inputs)
         for extra_loss in self.extra_losses:
-            losses.update(extra_loss(inputs, logits))
+            extra_loss.prepare(inputs, data_samples)
+        features = self.backbone(self.embedding(inputs))
+        terms = [term for extra_loss in self.extra_losses for term in extra_loss.terms()]
+        losses = self.head.losses(features[:, :-1], inputs[:, 1:], terms)
+        for extra_loss in self.extra_losses:
+            losses.update(extra_loss.losses())
         return losses
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

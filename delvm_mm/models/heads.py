@@ -1,5 +1,6 @@
 """The head that turns decoder features into next-token logits, and its loss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -7,6 +8,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from delvm_mm.registry import MODELS
+
+from .chunked_loss import LossTerm, next_token_losses
 
 
 @MODELS.register_module()
@@ -19,6 +22,9 @@ class NextTokenHead(BaseModule):
         embed_dims (int): Width C of the decoder.
         num_embeddings (int): Size K of the codebook.
         init_std (float): Standard deviation of the initial weights. Defaults to 0.0052.
+        chunk_tokens (int): Tokens whose logits exist at a time in training: 1024 x 8192 float32 are 32 MiB. Defaults
+            to 1024.
+        loss_weight (float): Factor of the cross-entropy. Defaults to 1.
         init_cfg (dict, optional): MMEngine's initialisation config.
     """
 
@@ -27,10 +33,16 @@ class NextTokenHead(BaseModule):
         embed_dims: int,
         num_embeddings: int,
         init_std: float = 0.0052,
+        chunk_tokens: int = 1024,
+        loss_weight: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if chunk_tokens < 1:
+            raise ValueError(f"chunk_tokens is {chunk_tokens}, expected at least 1")
         self.num_embeddings = num_embeddings
+        self.chunk_tokens = chunk_tokens
+        self.loss_weight = loss_weight
         self.projection = nn.Linear(embed_dims, num_embeddings, bias=False)
         nn.init.normal_(self.projection.weight, std=init_std)
 
@@ -39,7 +51,7 @@ class NextTokenHead(BaseModule):
         return self.projection(features)
 
     def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Mean cross-entropy in nats, in float32.
+        """Mean cross-entropy in nats, in float32: the plain form, for logits that are there already.
 
         Args:
             logits (Tensor): B x L x K.
@@ -48,4 +60,19 @@ class NextTokenHead(BaseModule):
         Returns:
             dict[str, Tensor]: ``loss_ce``.
         """
-        return dict(loss_ce=F.cross_entropy(logits.float().flatten(0, 1), labels.flatten()))
+        return dict(loss_ce=self.loss_weight * F.cross_entropy(logits.float().flatten(0, 1), labels.flatten()))
+
+    def losses(self, features: Tensor, labels: Tensor, terms: Sequence[LossTerm] = ()) -> dict[str, Tensor]:
+        """Mean cross-entropy and other losses on the logits, without ever holding the logits of the whole batch.
+
+        Args:
+            features (Tensor): B x L x C.
+            labels (Tensor): int64, B x L.
+            terms (Sequence[LossTerm]): Further losses, such as the distance to a teacher.
+
+        Returns:
+            dict[str, Tensor]: ``loss_ce`` and the terms' names; see :func:`next_token_losses`.
+        """
+        return next_token_losses(
+            features.flatten(0, 1), self.projection.weight, labels.flatten(), terms, self.chunk_tokens, self.loss_weight
+        )

@@ -17,6 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from delvm_mm.generation import KVCache
 from delvm_mm.registry import MODELS
 
+from .fused import rms_norm, rotate, silu_mul
+
 # Of 80M the authors published size and results, not the shape; this one is the common 12 x 768.
 ARCHITECTURES: dict[str, dict[str, int]] = {
     "80m": dict(embed_dims=768, num_layers=12, num_heads=12),
@@ -233,7 +235,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map ... x C to ... x C."""
-        return self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        return self.down_proj(silu_mul(self.gate_proj(hidden), self.up_proj(hidden)))
 
 
 class RMSNorm(nn.Module):
@@ -246,8 +248,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map ... x C to ... x C, in the type of ``hidden`` times that of the weight."""
-        scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (hidden.float() * scale).to(hidden.dtype)
+        return rms_norm(hidden, self.weight, self.eps)
 
 
 def rotary_table(head_dim: int, max_positions: int, base: float) -> tuple[Tensor, Tensor]:
@@ -256,12 +257,6 @@ def rotary_table(head_dim: int, max_positions: int, base: float) -> tuple[Tensor
     angle = torch.outer(torch.arange(max_positions, dtype=torch.float32), frequency)
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate channel i with channel i + D/2 by the position's angle (half-rotation, as in the released weights)."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 def resolve_arch(arch: str | Mapping[str, int]) -> dict[str, int]:

@@ -1,5 +1,6 @@
-"""Losses of knowledge distillation (Hinton et al., 2015, arXiv 1503.02531)."""
+"""Losses of distillation beside the student's cross-entropy."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,6 +43,37 @@ class LogitsKLLoss(nn.Module):
         Raises:
             ValueError: If the shapes differ.
         """
+        student, teacher = self._log_probs(student_logits, teacher_logits)
+        if self.inverse:
+            student, teacher = teacher, student
+        divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+        return self.loss_weight * self.temperature**2 * divergence
+
+    def sum_and_gradient(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum over all tokens, instead of the mean, and its gradient in closed form.
+
+        Args:
+            student_logits (Tensor): ... x K.
+            teacher_logits (Tensor): The same shape.
+
+        Returns:
+            tuple[Tensor, Tensor]: A float32 scalar, and n x K with respect to ``student_logits``, n all tokens.
+        """
+        student, teacher = self._log_probs(student_logits, teacher_logits)
+        # d KL(p || q) / d logits is q - p for the teacher's p, and q * (log q - log p - KL) for the student's own q.
+        difference = student - teacher
+        if self.inverse:
+            probs = student.exp_()
+            divergence = (probs * difference).sum(-1, keepdim=True)
+            gradient = difference.sub_(divergence).mul_(probs)
+        else:
+            probs = teacher.exp_()
+            divergence = -(probs * difference).sum(-1, keepdim=True)
+            gradient = student.exp_().sub_(probs)
+        scale = self.loss_weight * self.temperature
+        return scale * self.temperature * divergence.sum(), gradient.mul_(scale)
+
+    def _log_probs(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
         if student_logits.shape != teacher_logits.shape:
             raise ValueError(
                 f"student logits are {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)}; "
@@ -51,7 +83,55 @@ class LogitsKLLoss(nn.Module):
             F.log_softmax(logits.float() / self.temperature, dim=-1).flatten(0, -2)
             for logits in (student_logits, teacher_logits)
         )
-        if self.inverse:
-            student, teacher = teacher, student
-        divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        return self.loss_weight * self.temperature**2 * divergence
+        return student, teacher
+
+
+@MODELS.register_module()
+class SimilarityLoss(nn.Module):
+    """Distance between the token-to-token similarities of two models (Tung and Mori, ICCV 2019, arXiv 1907.09682).
+
+    Features of a sentence are compared with each other by their cosine, L x L, and the two models' tables by their mean
+    squared difference: widths may differ, and nothing has to be learned for it.
+
+    Args:
+        loss_weight (float): Factor of the result. Defaults to 1.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare features B x L x C of the student with B x L x C' of the teacher; a float32 scalar."""
+        ours, theirs = (F.normalize(features.float(), dim=-1) for features in (student, teacher))
+        return self.loss_weight * F.mse_loss(ours @ ours.transpose(1, 2), theirs @ theirs.transpose(1, 2))
+
+
+class TeacherTerm:
+    """The distance between the student's logits and a teacher's, as a term of the chunked loss.
+
+    Args:
+        loss (nn.Module): ``loss(student_logits n x K, teacher_logits n x K)`` -> mean over the tokens, such as
+            :class:`LogitsKLLoss`. One without ``sum_and_gradient`` is differentiated by autograd, chunk by chunk.
+        features (Tensor): N x C', the teacher's.
+        head (nn.Module): The teacher's, C' -> K.
+        factor (float): Multiplies the loss, for a schedule. Defaults to 1.
+    """
+
+    name = "loss_kd"
+
+    def __init__(self, loss: nn.Module, features: Tensor, head: nn.Module, factor: float = 1.0) -> None:
+        self.loss, self.features, self.head, self.factor = loss, features, head, factor
+
+    def __call__(self, logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Sum of the loss over some rows and its gradient n x K with respect to ``logits``."""
+        with torch.no_grad():
+            teacher_logits = self.head(self.features[rows])
+        if hasattr(self.loss, "sum_and_gradient"):
+            value, gradient = self.loss.sum_and_gradient(logits, teacher_logits)
+        else:
+            with torch.enable_grad():
+                logits = logits.detach().requires_grad_()
+                value = self.loss(logits, teacher_logits) * len(logits)
+            (gradient,) = torch.autograd.grad(value, logits)
+        return self.factor * value.detach(), gradient.mul_(self.factor) if self.factor != 1 else gradient

@@ -1,20 +1,19 @@
 """Knowledge distillation as a hook: the teacher is a guest of the training run, never a part of the student."""
 
-import os
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch import Tensor
 
+from delvm_mm.engine.distillation import OnlineTeacher, build_teacher
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.models import DeLVM
-from delvm_mm.models.checkpoint_io import load_into, load_state_dict
 from delvm_mm.registry import HOOKS, MODELS
+
+TEACHER_OPTIONS = {"dtype", "compile", "overlap"}
 
 
 @HOOKS.register_module()
@@ -28,12 +27,20 @@ class DistillationHook(Hook):
     Args:
         teacher (dict): ``cfg``: path of a config, or a config, whose ``model`` is a :class:`DeLVM`; ``checkpoint``:
             path of its weights. ``checkpoint=None`` leaves the teacher at its random weights, with a warning: for
-            trying a config out before the teacher is trained.
+            trying a config out before the teacher is trained. Optional: ``dtype``, the type of its weights such as
+            'bfloat16' (float32 by default; under autocast products are in autocast's type anyway); ``compile``, to
+            compile its layers; ``overlap``, to let it read in a CUDA stream of its own beside the student.
         loss (dict): The distillation loss. Defaults to ``dict(type='LogitsKLLoss')``, as published: temperature 1,
             weight 1.
+        layers (dict, optional): Also match layers: ``pairs``, a list of (student's layer, teacher's layer) counted
+            from 0, negative from the end, and ``loss``, by default ``dict(type='SimilarityLoss')``. Logged as
+            ``loss_layers``.
+        schedule (dict, optional): Of the weight of ``loss``, a factor that goes from ``start`` to ``stop`` (1 and 0 by
+            default) between the steps ``begin`` (0 by default) and ``end``; ``shape`` is 'linear' (the default) or
+            'cosine'. Logged as ``kd_factor``.
 
     Raises:
-        ValueError: If ``teacher`` lacks a key or has unknown ones.
+        ValueError: If an argument lacks a key or has unknown ones.
 
     Examples:
         >>> custom_hooks = [
@@ -46,88 +53,83 @@ class DistillationHook(Hook):
 
     priority = "NORMAL"
 
-    def __init__(self, teacher: Mapping[str, Any], loss: dict[str, Any] | None = None) -> None:
-        if set(teacher) != {"cfg", "checkpoint"}:
+    def __init__(
+        self,
+        teacher: Mapping[str, Any],
+        loss: dict[str, Any] | None = None,
+        layers: Mapping[str, Any] | None = None,
+        schedule: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not {"cfg", "checkpoint"} <= set(teacher) <= {"cfg", "checkpoint"} | TEACHER_OPTIONS:
             raise ValueError(
                 f"DistillationHook.teacher has the keys {sorted(teacher)}, expected 'cfg' and 'checkpoint' (a path, or "
-                "None for random weights)"
+                f"None for random weights), and optionally {sorted(TEACHER_OPTIONS)}"
             )
-        self.teacher_cfg = teacher["cfg"]
-        self.teacher_checkpoint = teacher["checkpoint"]
+        if layers is not None and not {"pairs"} <= set(layers) <= {"pairs", "loss"}:
+            raise ValueError(
+                f"DistillationHook.layers has the keys {sorted(layers)}, expected 'pairs' and maybe 'loss'"
+            )
+        self.teacher_cfg = dict(teacher)
         self.loss = MODELS.build(loss or dict(type="LogitsKLLoss"))
+        self.layers = None if layers is None else dict(layers)
+        self.schedule = None if schedule is None else _checked_schedule(schedule)
         self.teacher: DeLVM | None = None
+        self.extra_loss: OnlineTeacher | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Build, load and check the teacher, and add its loss to the student's."""
         student = unwrap_model(runner.model)
         if not isinstance(student, DeLVM):
             raise ValueError(f"DistillationHook distils into a DeLVM, the model is a {type(student).__name__}")
-        self.teacher = self._build_teacher(student)
-        device = next(student.parameters()).device
-        self.teacher.to(device).requires_grad_(False).eval()
-        self.loss.to(device)
-        student.extra_losses.append(self._distillation_loss)
+        self.loss.to(next(student.parameters()).device)
+        self.extra_loss = self._online(student)
+        student.extra_losses.append(self.extra_loss)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Set the weight of this step."""
+        if self.schedule is not None:
+            self.extra_loss.factor = factor_at(runner.iter, **self.schedule)
+            runner.message_hub.update_scalar("train/kd_factor", self.extra_loss.factor)
 
     def after_train(self, runner: Runner) -> None:
         """Take the loss away and let the teacher go."""
-        unwrap_model(runner.model).extra_losses.remove(self._distillation_loss)
-        self.teacher = None
+        unwrap_model(runner.model).extra_losses.remove(self.extra_loss)
+        self.extra_loss.close()
+        self.teacher = self.extra_loss = None
 
-    def _distillation_loss(self, tokens: Tensor, student_logits: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            teacher_logits = self.teacher(tokens)[:, :-1]
-        return dict(loss_kd=self.loss(student_logits, teacher_logits))
-
-    def _build_teacher(self, student: DeLVM) -> DeLVM:
+    def _online(self, student: DeLVM) -> OnlineTeacher:
         cfg = self.teacher_cfg
-        name = "the teacher's config"
-        if isinstance(cfg, str | os.PathLike):
-            name = f"the teacher's config {cfg}"
-            if not os.path.exists(cfg):
-                raise FileNotFoundError(f"{name} does not exist; set DistillationHook.teacher.cfg")
-            cfg = Config.fromfile(cfg)
-        weights = self._load_weights(student)
-        # The student's own tokenizer serves both; weights trained with another one are refused when they are loaded.
-        if "model" not in cfg:
-            raise ValueError(f"{name} has no 'model'")
-        teacher = MODELS.build({**cfg["model"], "tokenizer": student.tokenizer, "init_cfg": None})
-        if not isinstance(teacher, DeLVM):
-            raise ValueError(f"{name} builds a {type(teacher).__name__}, expected a DeLVM")
-        if teacher.num_embeddings != student.num_embeddings:
-            raise ValueError(
-                f"{name} has a vocabulary of {teacher.num_embeddings}, the student's is {student.num_embeddings}; "
-                "distillation compares the same codes"
-            )
-        if teacher.max_positions < student.max_positions:
-            raise ValueError(
-                f"{name} has a context of {teacher.max_positions} tokens, the student's is {student.max_positions}; "
-                "the teacher must read the same sentences"
-            )
-        if weights is None:
-            print_log("DistillationHook: the teacher has RANDOM weights (checkpoint=None)", "current", 30)
-        else:
-            weights.setdefault("tokenizer_digest", teacher.tokenizer_digest)
-            load_into(teacher, weights, source=self.teacher_checkpoint)
-            self._check_codebook(teacher, student)
-        return teacher
+        self.teacher = build_teacher(cfg["cfg"], cfg["checkpoint"], student)
+        if cfg.get("dtype"):
+            self.teacher.to(getattr(torch, cfg["dtype"]))
+        if cfg.get("compile"):
+            for layer in self.teacher.backbone.layers:
+                layer.compile()
+        layers, layer_loss = (), None
+        if self.layers:
+            layers = [tuple(pair) for pair in self.layers["pairs"]]
+            layer_loss = MODELS.build(self.layers.get("loss", dict(type="SimilarityLoss")))
+        return OnlineTeacher(self.teacher, self.loss, layers, layer_loss, student, cfg.get("overlap", False))
 
-    def _load_weights(self, student: DeLVM) -> dict[str, Tensor] | None:
-        if self.teacher_checkpoint is None:
-            return None
-        weights = load_state_dict(self.teacher_checkpoint)
-        weights = {key: value for key, value in weights.items() if not key.startswith("tokenizer.")}
-        head = weights.get("head.projection.weight")
-        if head is not None and head.shape[0] != student.num_embeddings:
-            raise ValueError(
-                f"the teacher's checkpoint {self.teacher_checkpoint} has a vocabulary of {head.shape[0]}, the "
-                f"student's is {student.num_embeddings}; distillation compares the same codes"
-            )
-        return weights
 
-    def _check_codebook(self, teacher: DeLVM, student: DeLVM) -> None:
-        ours, theirs = (getattr(model.embedding, "codebook", None) for model in (student, teacher))
-        if ours is not None and theirs is not None and not torch.equal(ours.cpu(), theirs.cpu()):
-            raise ValueError(
-                f"the teacher's checkpoint {self.teacher_checkpoint} holds another codebook than the student's "
-                "tokenizer; train both with the same tokenizer"
-            )
+def factor_at(
+    step: int, end: int, begin: int = 0, start: float = 1.0, stop: float = 0.0, shape: str = "linear"
+) -> float:
+    """Value of a line or half a cosine from ``start`` at step ``begin`` to ``stop`` at ``end``, constant outside."""
+    progress = min(max((step - begin) / (end - begin), 0.0), 1.0)
+    if shape == "cosine":
+        progress = (1 - math.cos(math.pi * progress)) / 2
+    return start + (stop - start) * progress
+
+
+def _checked_schedule(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    known = {"begin", "end", "start", "stop", "shape"}
+    if "end" not in schedule or set(schedule) - known:
+        raise ValueError(
+            f"DistillationHook.schedule has the keys {sorted(schedule)}, expected 'end' and maybe {sorted(known)}"
+        )
+    if schedule.get("shape", "linear") not in ("linear", "cosine"):
+        raise ValueError(f"DistillationHook.schedule.shape is {schedule['shape']!r}, expected 'linear' or 'cosine'")
+    if schedule["end"] <= schedule.get("begin", 0):
+        raise ValueError(f"DistillationHook.schedule ends at {schedule['end']}, before it begins")
+    return dict(schedule)

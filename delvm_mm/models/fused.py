@@ -1,0 +1,99 @@
+"""Element-wise steps of a decoder layer that keep little for the backward pass.
+
+Written out op by op, autograd keeps every intermediate of a norm, a rotation or a gate. Each function here keeps its
+inputs only and computes the rest again, which is cheaper than the memory it saves. A compiler fuses and recomputes them
+in the same way; these serve where nothing is compiled.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the last dimension, in float32 (Zhang and Sennrich, 2019, arXiv 1910.07467).
+
+    Args:
+        hidden (Tensor): ... x C.
+        weight (Tensor): C.
+        eps (float): Added to the mean of squares.
+
+    Returns:
+        Tensor: ... x C, in the type of ``hidden`` times that of ``weight``.
+    """
+    return _RMSNorm.apply(hidden, weight, eps)
+
+
+def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """``silu(gate) * up`` of two tensors of one shape, as in SwiGLU (Shazeer, 2020, arXiv 2002.05202)."""
+    return _SiLUMul.apply(gate, up)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate channel i with channel i + D/2 by the position's angle (half-rotation, as in the released weights).
+
+    Args:
+        x (Tensor): ... x L x D.
+        cos (Tensor): L x D, or whatever broadcasts to ``x``, the two halves of D equal; without gradient.
+        sin (Tensor): Likewise.
+
+    Returns:
+        Tensor: ... x L x D.
+    """
+    return _Rotate.apply(x, cos, sin)
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
+        scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(hidden, weight, scale)
+        return weight * (hidden.float() * scale).to(hidden.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden, weight, scale = ctx.saved_tensors
+        normed, grad = hidden.float() * scale, grad.float()
+        grad_weight = (grad * normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, None
+        grad = grad * weight.float()
+        along = (grad * normed).mean(-1, keepdim=True)
+        return torch.addcmul(grad, normed, along, value=-1).mul_(scale).to(hidden.dtype), grad_weight, None
+
+
+class _SiLUMul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        return grad_gate, F.silu(gate).mul_(grad)
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotated(x, cos, sin, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _rotated(grad, *ctx.saved_tensors, -1), None, None
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
+    """Rotate forwards, or backwards with ``sign`` -1, which is the gradient."""
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    cos, sin = cos[..., :half], sin[..., :half]
+    out = torch.empty_like(x)
+    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-sign)
+    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin, value=sign)
+    return out
