@@ -3,9 +3,7 @@ _base_ = '../mini/teacher.py'
 root = 'work_dirs/comparison'
 work_dir = root + '/runs/student'
 
-model = dict(
-    tokenizer=dict(pretrained=root + '/tokenizer/pretrained'),
-    backbone=dict(arch=dict(embed_dims=128, num_layers=3, num_heads=4)))
+model = dict(backbone=dict(arch=dict(embed_dims=128, num_layers=3, num_heads=4)))
 train_dataloader = dict(
     sampler=dict(scheme='augment'),
     dataset=dict(

@@ -1,10 +1,9 @@
-# A long-tailed mixture of built-in scenes: much segmentation, a tenth of it for pose and for deraining, and ten
+# A long-tailed mixture of built-in scenes: much segmentation, one fiftieth of it for pose and for deraining, and fifty
 # augmented copies of these two. Copies are cut out of pictures of twice the side, as photographs are larger than 256.
 _base_ = '../mini/tokens.py'
 root = 'work_dirs/comparison'
 work_dir = root + '/tokens'
-tokenizer = dict(pretrained=root + '/tokenizer/pretrained')
-counts = dict(seg=1400, pose=140, derain=140)
+counts = dict(seg=1400, pose=28, derain=28)
 augment = [
     dict(type='RandomResizedCrop', size=_base_.size, scale=(0.3, 1.0)),
     dict(type='RandomFlip', prob=0.5),
@@ -17,7 +16,7 @@ stores = [
     *[
         dict(
             out=f'{root}/tokens/train/{task}_augmented',
-            num_augmented_copies=10,
+            num_augmented_copies=50,
             dataset=dict(
                 _base_.clips[task],
                 size=2 * _base_.size,

@@ -8,7 +8,8 @@ Counted, in bytes on one device, are
 * in 'bfloat16' (autocast), copies of the matrices that live from the forward to the backward pass;
 * activations that the backward pass needs: :func:`layer_activation_bytes`. With checkpointing, the input of each layer
   and everything of one layer;
-* logits, of all tokens or of those that the loss takes at once;
+* the loss: logits of the tokens that it takes at once, and the gradients of the head and of its input, which it
+  computes with its value;
 * a frozen teacher and a frozen tokenizer.
 
 The sum is an upper bound, as gradients grow while activations shrink. It leaves out the allocator's gaps, the device's
@@ -24,8 +25,8 @@ Arch = str | Mapping[str, int]
 FLOAT32, BFLOAT16 = 4, 2
 BYTES = dict(float32=FLOAT32, bfloat16=BFLOAT16)
 STRATEGIES = ("ddp", "fsdp")
-LOGIT_BYTES = dict(ce=12, kd=28)
-"""Of each code and token: logits, their logarithms of softmax and gradients; with distillation the teacher's too."""
+LOGIT_BYTES = dict(alone=12, distilled=28)
+"""Of each code and token of a chunk: logits, logarithms of softmax and gradients, with a teacher its own too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +39,19 @@ class Footprint:
     communication: int = 0
     cast_weights: int = 0
     activations: int = 0
-    logits: int = 0
+    loss: int = 0
     teacher: int = 0
     tokenizer: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        return sum(getattr(self, name) for name in self.names())
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of the parts."""
+        return [field.name for field in fields(cls)]
 
 
 def training_footprint(
@@ -56,7 +62,7 @@ def training_footprint(
     *,
     precision: str = "bfloat16",
     checkpointing: bool = False,
-    loss_chunk: int | None = None,
+    loss_chunk: int = 1024,
     teacher: Arch | None = None,
     teacher_precision: str = "float32",
     tokenizer_parameters: int = 0,
@@ -73,7 +79,7 @@ def training_footprint(
         num_embeddings (int): Codes K that the head chooses from.
         precision (str): 'float32', or 'bfloat16' for autocast.
         checkpointing (bool): Whether layers are computed again in the backward pass.
-        loss_chunk (int, optional): Tokens whose logits exist at a time. By default, all of the batch.
+        loss_chunk (int): Tokens whose logits exist at a time, ``chunk_tokens`` of the head.
         teacher (str | Mapping, optional): Shape of a teacher beside the student, whole on each device.
         teacher_precision (str): Of the teacher's weights.
         tokenizer_parameters (int): Of a frozen tokenizer in float32.
@@ -100,13 +106,14 @@ def training_footprint(
     tokens = batch * context
     element = BYTES[precision]
     share = num_devices if strategy == "fsdp" else 1
-    loss = LOGIT_BYTES["ce" if teacher is None else "kd"] * min(tokens, loss_chunk or tokens) * num_embeddings
+    width = resolve_arch(arch)["embed_dims"]
+    logits = LOGIT_BYTES["alone" if teacher is None else "distilled"] * min(tokens, loss_chunk) * num_embeddings
     parts = dict(
         weights=FLOAT32 * parameters // share,
         gradients=FLOAT32 * parameters // share,
         optimizer=2 * FLOAT32 * parameters // share,
         activations=activation_bytes(arch, batch, context, precision, checkpointing, codebook_dims),
-        logits=loss,
+        loss=logits + element * tokens * width + FLOAT32 * num_embeddings * width,
         tokenizer=FLOAT32 * tokenizer_parameters,
     )
     if teacher is not None:
@@ -119,7 +126,7 @@ def training_footprint(
     else:
         parts["communication"] = FLOAT32 * parameters if num_devices > 1 else 0
         if precision == "bfloat16":
-            parts["cast_weights"] = BFLOAT16 * _matrix_weights(arch, num_embeddings, codebook_dims)
+            parts["cast_weights"] = BFLOAT16 * resolve_arch(arch)["num_layers"] * _layer_matrices(arch)
     return Footprint(**parts)
 
 
@@ -139,7 +146,7 @@ def layer_activation_bytes(arch: Arch, precision: str = "bfloat16") -> int:
     # The norm's output: once for q, k, v and once for gate, up; under autocast each of the five converts it anew.
     inputs = (2 if precision == "float32" else 5) * element * width
     attention = 4 * element * width + FLOAT32 * heads  # q, k, v, the output, and the logarithm of softmax's sum
-    swiglu = 4 * element * wide  # gate, silu(gate), up and the product
+    swiglu = 3 * element * wide  # gate, up and silu(gate) * up
     return 2 * norm + inputs + attention + swiglu
 
 
@@ -151,29 +158,27 @@ def activation_bytes(
     checkpointing: bool = False,
     codebook_dims: int = 64,
 ) -> int:
-    """What autograd keeps of embedding, decoder and the head's input, in bytes; arguments as above."""
+    """What autograd keeps of embedding, decoder and final norm, in bytes; arguments as above."""
     shape = resolve_arch(arch)
     width, layers = shape["embed_dims"], shape["num_layers"]
     element = BYTES[precision]
     layer = layer_activation_bytes(arch, precision)
     of_layers = layers * element * width + layer if checkpointing else layers * layer
-    outside = element * codebook_dims + _norm_bytes(width, precision) + element * width
+    outside = element * codebook_dims + _norm_bytes(width, precision)
     rotary_tables = 2 * context * (width // shape["num_heads"]) * element
     return batch * context * (of_layers + outside) + rotary_tables
 
 
 def _norm_bytes(width: int, precision: str) -> int:
-    # Input, normalized input and the scale; RMSNorm converts a bfloat16 input to float32, twice.
-    return (2 * FLOAT32 if precision == "float32" else 2 * FLOAT32 + BFLOAT16) * width + FLOAT32
+    # The input, and a scale in float32.
+    return BYTES[precision] * width + FLOAT32
 
 
 def _layer_parameters(arch: Arch) -> int:
-    shape = resolve_arch(arch)
-    width, wide = shape["embed_dims"], shape["feedforward_channels"]
-    return 4 * (width**2 + width) + 3 * width * wide + 2 * width
+    # Beside the matrices, four biases and two norms.
+    return _layer_matrices(arch) + 6 * resolve_arch(arch)["embed_dims"]
 
 
-def _matrix_weights(arch: Arch, num_embeddings: int, codebook_dims: int) -> int:
+def _layer_matrices(arch: Arch) -> int:
     shape = resolve_arch(arch)
-    width, wide = shape["embed_dims"], shape["feedforward_channels"]
-    return shape["num_layers"] * (4 * width**2 + 3 * width * wide) + width * (num_embeddings + codebook_dims)
+    return 4 * shape["embed_dims"] ** 2 + 3 * shape["embed_dims"] * shape["feedforward_channels"]

@@ -1,6 +1,6 @@
 """Which recipe is better: the three ways of balancing tasks, and distillation, on built-in scenes with mini models.
 
-Trains a tokenizer, tokenizes a long-tailed mixture, trains a teacher, and then a student for every recipe and seed, all
+Tokenizes a long-tailed mixture, trains a teacher, and then a student for every recipe and seed, all
 with equally many steps; prints one table and draws one plot of the label tokens of held-out scenes. What is finished is
 skipped when the command is run again, and a training that was interrupted goes on from its last checkpoint.
 ``--docs docs`` puts table, plot and every number into docs/comparison.md, docs/comparison.png and docs/data.
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.from_scratch:
         shutil.rmtree(WORK, ignore_errors=True)
     options = SMOKE if args.smoke else {key: [] for key in SMOKE}
-    train_all([plan("tokenizer", "tokenizer.py", WORK / "tokenizer", options["tokenizer"])])
+    make_tokenizer(options["tokenizer"])
     tokenize(options["tokens"])
     teacher = plan("teacher", "teacher.py", WORK / "teacher", options["model"])
     students = {
@@ -127,12 +127,10 @@ def student(name: str, seed: int, options: Sequence[str], teacher: Training) -> 
 def plan(name: str, config: str, folder: Path, options: Sequence[str], teacher: Training | None = None) -> Training:
     """A training and what it costs, to say how much time is left."""
     cfg = merged(CONFIGS / config, options)
-    flops = float(cfg.train_cfg.max_iters)
-    if "backbone" in cfg.model:
-        arch = None if teacher is None else Config.fromfile(teacher.config).model.backbone.arch
-        context = cfg.train_dataloader.dataset.context
-        flops *= training_flops_per_token(cfg.model.backbone.arch, context, NUM_CODES, teacher=arch)
-    return Training(name, CONFIGS / config, folder, list(options), flops)
+    arch = None if teacher is None else merged(teacher.config, teacher.options).model.backbone.arch
+    context = cfg.train_dataloader.dataset.context
+    flops = training_flops_per_token(cfg.model.backbone.arch, context, NUM_CODES, teacher=arch)
+    return Training(name, CONFIGS / config, folder, list(options), cfg.train_cfg.max_iters * flops)
 
 
 def merged(config: Path, options: Sequence[str]) -> Config:
@@ -225,6 +223,15 @@ def train(training: Training, show: Callable[[str], None]) -> None:
     options = ["--cfg-options", *training.options] if training.options else []
     run([*command, *options], training.folder / "train.log", show)
     (training.folder / "done").touch()
+
+
+def make_tokenizer(options: Sequence[str]) -> None:
+    """Train the mini tokenizer where the quick start keeps it, unless it is there or the package carries it."""
+    pretrained = Config.fromfile(CONFIGS / "tokens.py").tokenizer.pretrained
+    if "://" not in pretrained and not Path(pretrained, "config.json").exists():
+        config = ROOT / "configs/mini/tokenizer.py"
+        folder = Path(Config.fromfile(config).work_dir)
+        train_all([Training("tokenizer", config, folder, list(options), 1.0)])
 
 
 def tokenize(options: Sequence[str]) -> None:

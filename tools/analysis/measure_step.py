@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from delvm_mm.engine import AutocastOptimWrapper
 from delvm_mm.engine.flops import training_flops_per_token
-from delvm_mm.engine.footprint import activation_bytes, num_parameters, training_footprint
+from delvm_mm.engine.footprint import num_parameters, training_footprint
 from delvm_mm.models import DeLVM
 
 STUDENT = dict(embed_dims=96, num_layers=4, num_heads=4, feedforward_channels=256)
@@ -106,7 +106,7 @@ def step(model: DeLVM, optimizer: Any, batch: torch.Tensor) -> None:
 
 
 def saved_bytes(model: DeLVM, precision: str) -> int:
-    """Distinct storages that autograd keeps of a forward pass up to the logits, parameters and buffers left out."""
+    """Distinct storages that autograd keeps of embedding and decoder, parameters and buffers left out."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.Tensor] = {}
 
@@ -117,7 +117,7 @@ def saved_bytes(model: DeLVM, precision: str) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast(precision):
-        model(tokens())
+        model.backbone(model.embedding(tokens()))
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
@@ -185,6 +185,4 @@ def nbytes(tensors: Iterator[torch.Tensor]) -> int:
 
 def optimizer_state(optimizer: Any) -> Iterator[torch.Tensor]:
     """Tensors of an optimizer's state."""
-    return (
-        value for state in optimizer.optimizer.state.values() for value in state.values() if torch.is_tensor(value)
-    )
+    return (value for state in optimizer.optimizer.state.values() for value in state.values() if torch.is_tensor(value))
