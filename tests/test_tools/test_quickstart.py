@@ -1,40 +1,15 @@
 """The quick start from its first step to its table, a few steps of each training long."""
 
-import contextlib
-import importlib.util
-import io
-import itertools
-import runpy
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "quickstart.py"
-NUMBERS = itertools.count()
+from tools_in_process import load_tool, run_here
 
 
 @pytest.fixture
-def quickstart(monkeypatch):
-    spec = importlib.util.spec_from_file_location("quickstart_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run_here(arguments, log, show=None, console=False):
-    """``quickstart.run`` without a process for each tool, whose imports would take most of the time."""
-    tool, *options = map(str, arguments)
-    if not console:
-        # MMEngine wants another name for each run of a process.
-        options.append(f"experiment_name=quickstart_{next(NUMBERS)}")
-        options.insert(options.index("--cfg-options") + 1, options.pop())
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
-        patch.setattr(sys, "argv", [tool, *options])
-        runpy.run_path(tool, run_name="__main__")
-    for line in out.getvalue().splitlines() if show else ():
-        show(line)
+def quickstart():
+    return load_tool("quickstart")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -59,12 +34,13 @@ def test_it_ends_with_a_table_and_a_picture_and_has_nothing_to_do_the_second_tim
     monkeypatch.setattr(quickstart, "run", refuse)
     quickstart.main()
     second = capsys.readouterr().out
-    assert second.count("finished before") == first.count("[1/") * int(first.split("[1/")[1].split("]")[0])
+    steps = int(first.split("[1/")[1].split("]")[0])
+    assert second.count("finished before") == steps >= 5
     table = first[first.index("held-out scenes") : first.index("label tokens")]
     assert table in second
 
 
-def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(quickstart, tmp_path, capsys):
+def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(quickstart, tmp_path):
     shown = []
     log = tmp_path / "logs" / "tool.log"
     quickstart.run(["-c", "print('one'); print('two')"], log, shown.append)

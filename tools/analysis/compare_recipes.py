@@ -54,8 +54,11 @@ RECIPES = {
 }
 SMOKE = dict(
     tokenizer=["train_cfg.max_iters=2", *(f"train_dataloader.dataset.datasets.{n}.length=4" for n in range(3))],
-    tokens=[f"stores.{n}.dataset.length=8" for n in range(8)],
-    model=["train_cfg.max_iters=4", "train_cfg.val_interval=2"],
+    tokens=[
+        *(f"stores.{n}.dataset.length=4" for n in range(8)),
+        *(f"stores.{n}.num_augmented_copies=2" for n in (3, 4)),
+    ],
+    model=["train_cfg.max_iters=4", "train_cfg.val_interval=2", "default_hooks.logger.interval=1"],
 )
 """What makes everything small: a few steps on a few scenes."""
 
