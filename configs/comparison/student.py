@@ -6,8 +6,9 @@ work_dir = root + '/runs/student'
 model = dict(backbone=dict(arch=dict(embed_dims=128, num_layers=3, num_heads=4)))
 train_dataloader = dict(
     sampler=dict(scheme='augment'),
-    dataset=dict(
-        stores=[f'{root}/tokens/train/{name}' for name in ('seg', 'pose', 'pose_augmented', 'derain', 'derain_augmented')]))
+    dataset=dict(stores=[
+        f'{root}/tokens/train/{name}' for name in ('seg', 'pose', 'pose_augmented', 'derain', 'derain_augmented')
+    ]))
 val_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/val/{task}' for task in _base_.codecs]))
 max_iters = 500
 train_cfg = dict(max_iters=max_iters, val_interval=100)
