@@ -21,29 +21,22 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 import argparse
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from delvm_mm.datasets import tokenize_clips
 from delvm_mm.datasets.store_summary import first_errors
 from delvm_mm.engine.launch import load_config, user_errors
+from delvm_mm.engine.long_runs import processes_of_torchrun, progress_of
 from delvm_mm.models import load_tokenizer
 from delvm_mm.registry import DATASETS
 
 STORE_KEYS = ("dataset", "out", "source", "seed", "num_augmented_copies", "shard_clips")
 TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips", "precision")
-LOG_SECONDS = 60  # between two lines where the output is no terminal
 
 
 @user_errors
@@ -67,19 +60,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stores", nargs="+", metavar="OUT", help="only these stores of the config, by their 'out'")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")
     return parser.parse_args(arguments)
-
-
-@contextmanager
-def processes_of_torchrun() -> Iterator[str | None]:
-    """Join the processes that ``torchrun`` started; the GPU of this one, if there are GPUs."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "RANK" not in os.environ:
-        yield None
-        return
-    # The processes only tell each other that they are there; one may be ready days before another.
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-    gpus = torch.cuda.device_count()
-    yield f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % gpus}" if gpus else None
-    torch.distributed.destroy_process_group()
 
 
 def tokenize_stores(
@@ -114,7 +94,7 @@ def tokenize_stores(
 
 def _tokenize_store(dataset: Any, tokenizer: Any, out: str, options: dict) -> None:
     shown = []  # clips done, at each report
-    with _progress_of(out) as show:
+    with progress_of(out, "clips") as show:
 
         def report(done: int, total: int) -> None:
             shown.append(done)
@@ -132,60 +112,6 @@ def _tokenize_store(dataset: Any, tokenizer: Any, out: str, options: dict) -> No
     print(f"{out}: {len(store)} clips of {store.clip_shape[0]} x {store.clip_shape[1]} tokens{skipped}{resumed}")
     for line in first_errors([f"clip {entry['clip']}: {entry['error']}" for entry in store.skipped]):
         print(f"  {line}")
-
-
-@contextmanager
-def _progress_of(out: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line from time to time elsewhere, with rate and time left; one process shows it."""
-    console = Console()
-    if not is_main_process():
-        yield lambda done, total: None
-    elif console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _ClipsPerSecond(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as bar:
-            row = bar.add_task(out, total=None)
-
-            def show(done: int, total: int) -> None:
-                if bar.tasks[row].total is None:
-                    # What an earlier run did counts in the bar, not in the rate.
-                    bar.reset(row, completed=done, total=total)
-                bar.update(row, completed=done)
-
-            yield show
-    else:
-        yield _LoggedProgress(out)
-
-
-class _LoggedProgress:
-    """Progress in lines, for logs."""
-
-    def __init__(self, out: str) -> None:
-        self.out = out
-        self.first: tuple[float, int] | None = None
-        self.written = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first = now, done
-        if now < self.written + LOG_SECONDS or done == self.first[1]:
-            return
-        self.written = now
-        rate = (done - self.first[1]) / (now - self.first[0])
-        left = timedelta(seconds=round((total - done) / rate))
-        print(f"{self.out}: {done}/{total} clips, {rate:.1f} clips/s, {left} left", flush=True)
-
-
-class _ClipsPerSecond(ProgressColumn):
-    def render(self, task: Any) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f} clips/s")
 
 
 def _check_keys(given: dict, name: str, known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:

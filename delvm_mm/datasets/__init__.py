@@ -10,6 +10,8 @@ from .reader import ReaderDataset
 from .restoration import GoProDataset, PairedFolderDataset, RainDataset
 from .sa1b import SA1BDataset
 from .samplers import SentenceSampler
+from .teacher_cache import TeacherCache
+from .teacher_caching import cache_teacher
 from .token_store import TokenStore
 from .token_store_writer import TokenStoreWriter
 from .tokenization import tokenize_clips
@@ -33,10 +35,12 @@ __all__ = [
     "ReaderDataset",
     "SA1BDataset",
     "SentenceSampler",
+    "TeacherCache",
     "TokenStore",
     "TokenStoreWriter",
     "VisionPromptDataset",
     "VisualSentenceDataset",
+    "cache_teacher",
     "read_picture",
     "tokenize_clips",
     *_transforms,

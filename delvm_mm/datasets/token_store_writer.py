@@ -1,32 +1,18 @@
 """Writing a token store so that a process that is killed, at whatever moment, leaves a store that can be continued."""
 
-import hashlib
-import io
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .token_store import (
-    FORMAT,
-    INDEX_FILE,
-    SETTINGS,
-    TOKEN_DTYPE,
-    VERSION,
-    journals,
-    number_of,
-    read_index,
-    shard_name,
-    with_journals,
-)
+from .shard_folder_writer import ShardFolderWriter
+from .token_store import TOKEN_DTYPE, TOKEN_STORE
 
-__all__ = ["TokenStoreWriter", "remove_leftovers"]
+__all__ = ["TokenStoreWriter"]
 
 
-class TokenStoreWriter:
+class TokenStoreWriter(ShardFolderWriter):
     """Writes a token store shard by shard, so that a killed run loses at most one shard and leaves a valid store.
 
     Each file is written under a temporary name, synced and renamed; the journal of a shard follows the shard. A store
@@ -54,6 +40,8 @@ class TokenStoreWriter:
         ValueError: The settings contradict each other.
     """
 
+    format = TOKEN_STORE
+
     def __init__(
         self,
         path: str | Path,
@@ -71,7 +59,6 @@ class TokenStoreWriter:
         source_clips: int | None = None,
         source_digest: str = "",
     ) -> None:
-        self.path = Path(path)
         settings = {
             "clip_shape": [int(n) for n in clip_shape],
             "grid": [int(n) for n in grid],
@@ -87,7 +74,7 @@ class TokenStoreWriter:
             "shard_clips": int(shard_clips),
         }
         _check_settings(settings)
-        self._index = self._open(json.loads(json.dumps(settings)))
+        super().__init__(path, settings, extra={"skipped": []})
         self._pending: list[np.ndarray] = []
         self._next_shard = len(self._index["shards"])
 
@@ -99,25 +86,12 @@ class TokenStoreWriter:
     @property
     def shard_clips(self) -> int:
         """Clips in a shard."""
-        return self._index["shard_clips"]
+        return self.shard_size
 
     @property
     def num_clips(self) -> int:
         """Clips in the shards on disk; a run that adds clips in order goes on with this one."""
-        return self._index["num_clips"]
-
-    @property
-    def complete(self) -> bool:
-        """Whether :meth:`finish` was called, now or in an earlier run."""
-        return self._index["complete"]
-
-    def finished_shards(self) -> dict[int, int]:
-        """Numbers of the shards on disk, of all processes -> clips of the data they stand for, skipped ones counted."""
-        index = self._index if self.complete else with_journals(self.path, self._index)
-        finished = {number_of(shard["file"]): shard["clips"] for shard in index["shards"]}
-        for entry in index["skipped"]:
-            finished[entry["clip"] // index["shard_clips"]] += 1
-        return finished
+        return self.num_items
 
     def add(self, clips: np.ndarray) -> None:
         """Append clips; a shard is written as soon as it is full.
@@ -130,7 +104,7 @@ class TokenStoreWriter:
             RuntimeError: The store is complete.
         """
         self._pending.extend(self._checked(clips))
-        size = self._index["shard_clips"]
+        size = self.shard_size
         while len(self._pending) >= size:
             self._write_pending(size)
 
@@ -147,20 +121,7 @@ class TokenStoreWriter:
             RuntimeError: The store is complete.
             OSError: The disk is full, or cannot be written.
         """
-        clips = self._checked(clips)
-        buffer = io.BytesIO()
-        np.save(buffer, clips)
-        content = buffer.getvalue()
-        file = self.path / shard_name(number)
-        entry = {
-            "file": file.name,
-            "clips": len(clips),
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        _write_atomically(file, content)
-        _write_json(file.with_suffix(".json"), entry | {"skipped": list(skipped)})
-        self._index["num_clips"] += len(clips)
+        self._write_array(number, self._checked(clips), {"skipped": list(skipped)})
 
     def finish(self) -> None:
         """Write the clips that are left as a last, smaller shard and mark the store as complete.
@@ -168,21 +129,9 @@ class TokenStoreWriter:
         Raises:
             RuntimeError: A shard between others is missing, or clips at the end, of ``source_clips``.
         """
-        if not self.complete:
-            if self._pending:
-                self._write_pending(len(self._pending))
-            index = with_journals(self.path, self._index)
-            numbers = [number_of(shard["file"]) for shard in index["shards"]]
-            if numbers != list(range(len(numbers))):
-                raise RuntimeError(f"{self.path} has the shards {numbers}: one between them was not written")
-            found, expected = index["num_clips"] + len(index["skipped"]), index["source_clips"]
-            if expected not in (None, found):
-                raise RuntimeError(f"{self.path} has {found} of {expected} clips: its last shards were not written")
-            index["complete"] = True
-            _write_json(self.path / INDEX_FILE, index)
-            self._index = index
-        for journal in journals(self.path):
-            (self.path / shard_name(journal)).with_suffix(".json").unlink(missing_ok=True)
+        if not self.complete and self._pending:
+            self._write_pending(len(self._pending))
+        super().finish()
 
     def _write_pending(self, size: int) -> None:
         self.write_shard(self._next_shard, np.stack(self._pending[:size]))
@@ -190,8 +139,7 @@ class TokenStoreWriter:
         self._pending = self._pending[size:]
 
     def _checked(self, clips: np.ndarray) -> np.ndarray:
-        if self.complete:
-            raise RuntimeError(f"{self.path} is complete with {self.num_clips} clips; nothing can be added")
+        self._check_unfinished()
         clips = np.asarray(clips)
         shape = self.clip_shape
         if clips.ndim != 3 or clips.shape[1:] != shape or not np.issubdtype(clips.dtype, np.integer):
@@ -206,40 +154,6 @@ class TokenStoreWriter:
             )
         return clips.astype(TOKEN_DTYPE)
 
-    def _open(self, settings: dict) -> dict:
-        if (self.path / INDEX_FILE).exists():
-            index = read_index(self.path)
-            unknown = {"source_clips": None, "source_digest": ""}  # of stores made before these entries existed
-            different = [key for key in SETTINGS if index[key] != settings[key] and index[key] != unknown.get(key, ())]
-            if different:
-                raise FileExistsError(
-                    f"{self.path} holds a token store with other settings: "
-                    + "; ".join(f"{key} is {index[key]!r}, now {settings[key]!r}" for key in different)
-                    + (". The data set has changed since" if set(different) & set(unknown) else "")
-                    + ". Nothing was changed: write to another folder, or delete this one first"
-                )
-            return index
-        if self.path.exists():
-            if not self.path.is_dir():
-                raise FileExistsError(f"{self.path} is a file: expected a folder for the token store")
-            others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]
-            if others:
-                raise FileExistsError(
-                    f"{self.path} has no {INDEX_FILE} but holds {sorted(others)[:3]}: "
-                    "choose an empty or new folder for the token store"
-                )
-        self.path.mkdir(parents=True, exist_ok=True)
-        index = dict(format=FORMAT, version=VERSION, **settings, complete=False, num_clips=0, shards=[], skipped=[])
-        # Before any shard, so that a folder with shards always says what they are.
-        _write_json(self.path / INDEX_FILE, index)
-        return index
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove half-written files of a killed run; no other process may be writing."""
-    for leftover in path.glob(".*.tmp"):
-        leftover.unlink()
-
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
     (k, tokens), (h, w) = settings["clip_shape"], settings["grid"]
@@ -251,29 +165,3 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"num_embeddings {settings['num_embeddings']} does not fit uint16 tokens: expected 1 to 65536")
     if settings["shard_clips"] < 1:
         raise ValueError(f"shard_clips must be at least 1, got {settings['shard_clips']}")
-
-
-def _write_json(file: Path, content: dict) -> None:
-    _write_atomically(file, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _write_atomically(file: Path, content: bytes) -> None:
-    """Write so that, whenever the process or the machine stops, ``file`` is its old self or complete."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"cannot write {file}: {error.strerror or error}; what was written before is kept: "
-            "make room or give permission, and run again"
-        ) from error
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,9 +1,7 @@
 """Bulk tokenization: a clip dataset through the tokenizer, batched on the device, into a token store."""
 
 import errno
-import math
 import random
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,15 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
-from mmengine.dist import barrier, broadcast_object_list, get_rank, get_world_size, is_main_process
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from delvm_mm.models.tokenizers import load_tokenizer
 
+from .shard_runs import LOCK_SECONDS, ShardProgress, make_shards
 from .token_store import TokenStore
-from .token_store_writer import TokenStoreWriter, remove_leftovers
+from .token_store_writer import TokenStoreWriter
 
 __all__ = ["encode_pictures", "tokenize_clips"]
 
@@ -29,9 +26,6 @@ DATA_ERRORS = (ValueError, OSError)
 
 FILE_ERRORS = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 """Of ``OSError``: what is about one file. A network that is away, or memory that is short, is no fault of the data."""
-
-LOCK_SECONDS = 10  # to wait for another run; the workers of one that was killed hold its lock for a moment
-VISIBLE_SECONDS = 60  # until the files of other machines are seen on a shared drive
 
 
 def tokenize_clips(
@@ -126,26 +120,10 @@ def tokenize_clips(
             shard_clips=shard_clips,
         )
 
-    with _only_run(out, open_writer) as writer:
-        _check_is_of(writer, total, shard_clips)
-        finished = set(writer.finished_shards())
-        report = _Progress(out, total, shard_clips, progress)
-        if writer.complete:
-            # A run that was killed in its last step may have left journals.
-            writer.finish()
-            report.show(0)
-            return TokenStore(out)
-        shards = [number for number in range(math.ceil(total / shard_clips)) if number not in finished]
-        shards = shards[get_rank() :: get_world_size()]
-        report.show(0)
+    def make(writer: TokenStoreWriter, shards: Sequence[int], report: ShardProgress) -> None:
         _encode_shards(clips, tokenizer, writer, shards, batch_clips, num_workers, device, precision, on_error, report)
-        barrier()
-        if is_main_process():
-            _wait_until(lambda: sum(writer.finished_shards().values()) == total)
-            writer.finish()
-            report.shard_is_finished()
-            report.show(0)
-        barrier()
+
+    make_shards(out, open_writer, total, make, progress, LOCK_SECONDS)
     return TokenStore(out)
 
 
@@ -159,7 +137,7 @@ def _encode_shards(
     device: torch.device,
     precision: str,
     on_error: str,
-    report: "_Progress",
+    report: ShardProgress,
 ) -> None:
     """Make the given shards, one after another."""
     size = writer.shard_clips
@@ -282,67 +260,6 @@ class SeededClips(Dataset):
             raise ValueError(f"clip {clip} is of task {task!r}, the first of {self.task!r}: one store, one task")
 
 
-class _Progress:
-    """Clips done by this process and, by the shard, by all others."""
-
-    def __init__(self, out: Path, total: int, shard_clips: int, callback: Callable[[int, int], None] | None) -> None:
-        self.out, self.total, self.shard_clips, self.callback = out, total, shard_clips, callback
-        self.shown = -1
-        self.shard_is_finished()
-
-    def show(self, clips_of_shard: int) -> None:
-        """Report, with so many clips of the shard at hand."""
-        # Other processes tell by the files they write; a folder on a network is not asked with every batch.
-        if get_world_size() > 1 and time.monotonic() > self.looked_at + 1:
-            self.shard_is_finished()
-        done = min(self.finished * self.shard_clips + clips_of_shard, self.total)
-        if self.callback and done > self.shown:
-            self.callback(done, self.total)
-            self.shown = done
-
-    def shard_is_finished(self) -> None:
-        """Count the shards on disk."""
-        self.finished = sum(1 for _ in self.out.glob("shard-*.npy"))
-        self.looked_at = time.monotonic()
-
-
-@contextmanager
-def _only_run(out: Path, open_writer: Callable[[], TokenStoreWriter]) -> Iterator[TokenStoreWriter]:
-    """Open the store in all processes of this run, the main one first, and keep other runs out of it."""
-    if not is_main_process():
-        broadcast_object_list(failed := [None])
-        if failed[0]:
-            raise FileExistsError(failed[0])
-        yield open_writer()
-        return
-    # Beside the folder, and never removed: so it can be locked before anything is looked at or written.
-    lock = FileLock(out.absolute().parent / f".{out.name}.lock")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout as error:
-            raise FileExistsError(f"another run is writing {out}: wait for it, or choose another folder") from error
-        writer = open_writer()
-        remove_leftovers(out)
-    except BaseException as error:
-        lock.release()
-        broadcast_object_list([str(error)])
-        raise
-    broadcast_object_list([None])
-    try:
-        yield writer
-    finally:
-        lock.release()
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for files of other machines; what is then still missing is the caller's error to report."""
-    deadline = time.monotonic() + VISIBLE_SECONDS
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(1)
-
-
 def _first_readable(clips: SeededClips, out: Path, on_error: str) -> dict:
     """The first clip that can be read; its shape is that of the store."""
     for clip in range(len(clips)):
@@ -352,17 +269,6 @@ def _first_readable(clips: SeededClips, out: Path, on_error: str) -> dict:
         if on_error == "stop":
             raise sample.as_error()
     raise ValueError(f"none of the {len(clips)} clips for {out} can be read; the last one: {sample.error}")
-
-
-def _check_is_of(writer: TokenStoreWriter, total: int, shard_clips: int) -> None:
-    """Refuse to continue a store that other data was written into."""
-    finished = writer.finished_shards()
-    expected = {number: min(shard_clips, total - number * shard_clips) for number in finished}
-    if finished != expected or (writer.complete and sum(finished.values()) != total):
-        raise FileExistsError(
-            f"{writer.path} holds {sum(finished.values())} clips{' and is complete' if writer.complete else ''}, "
-            f"but the dataset has {total}: it was made from other data. Write to another folder, or delete this one"
-        )
 
 
 @contextmanager

@@ -29,6 +29,9 @@ class OnlineTeacher(ExtraLoss):
         student (DeLVM, optional): Needed with ``layers``.
         overlap (bool): On CUDA, read the batch in a stream of its own beside the student. Defaults to False.
 
+    Raises:
+        ValueError: If a pair names a layer that is not there.
+
     Attributes:
         factor (float): Multiplies the loss on the logits; a schedule changes it.
     """
@@ -51,11 +54,10 @@ class OnlineTeacher(ExtraLoss):
         self._teacher_outputs: dict[int, Tensor] = {}
         self._handles = []
         for number, (ours, theirs) in enumerate(layers):
-            for guest, index, outputs in (
-                (student, ours, self._student_outputs),
-                (model, theirs, self._teacher_outputs),
+            for layer, outputs in (
+                (_layer(student, ours, "student"), self._student_outputs),
+                (_layer(model, theirs, "teacher"), self._teacher_outputs),
             ):
-                layer = guest.backbone.layers[index]
                 self._handles.append(layer.register_forward_hook(_keep(outputs, number)))
 
     def prepare(self, tokens: Tensor, data_samples: list[BaseDataElement] | None) -> None:
@@ -167,6 +169,13 @@ def _check_codebook(teacher: DeLVM, student: DeLVM, checkpoint: str) -> None:
             f"the teacher's checkpoint {checkpoint} holds another codebook than the student's tokenizer; train both "
             "with the same tokenizer"
         )
+
+
+def _layer(model: DeLVM, index: int, name: str) -> nn.Module:
+    layers = model.backbone.layers
+    if not -len(layers) <= index < len(layers):
+        raise ValueError(f"layers.pairs names layer {index} of the {name}, which has {len(layers)}")
+    return layers[index]
 
 
 def _keep(outputs: dict[int, Tensor], number: int) -> Any:

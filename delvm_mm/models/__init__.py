@@ -1,3 +1,4 @@
+from .cached_kl import CachedTeacherTerm
 from .chunked_loss import LossTerm, next_token_losses
 from .data_preprocessor import VisualSentencePreprocessor
 from .delvm import DeLVM
@@ -13,6 +14,7 @@ from .vqgan_trainer import VQGANTrainer
 
 __all__ = [
     "VQGAN",
+    "CachedTeacherTerm",
     "CodebookEmbedding",
     "DeLVM",
     "ExtraLoss",

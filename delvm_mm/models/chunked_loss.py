@@ -41,7 +41,7 @@ def next_token_losses(
     weight: Tensor,
     labels: Tensor,
     terms: Sequence[LossTerm] = (),
-    chunk_tokens: int = 1024,
+    chunk_tokens: int = 512,
     loss_weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """Mean cross-entropy of ``features @ weight.T`` and other losses on these logits, in nats.

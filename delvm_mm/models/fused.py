@@ -26,9 +26,18 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
     return _RMSNorm.apply(hidden, weight, eps)
 
 
-def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
-    """``silu(gate) * up`` of two tensors of one shape, as in SwiGLU (Shazeer, 2020, arXiv 2002.05202)."""
-    return _SiLUMul.apply(gate, up)
+def gated_linear(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+    """``(silu(gate) * up) @ weight.T``, the second half of SwiGLU (Shazeer, 2020, arXiv 2002.05202).
+
+    Args:
+        gate (Tensor): ... x F, in the type to multiply in.
+        up (Tensor): The same shape and type.
+        weight (Tensor): C x F, in any type.
+
+    Returns:
+        Tensor: ... x C, in the type of ``gate``.
+    """
+    return _GatedLinear.apply(gate, up, weight)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -64,17 +73,22 @@ class _RMSNorm(torch.autograd.Function):
         return torch.addcmul(grad, normed, along, value=-1).mul_(scale).to(hidden.dtype), grad_weight, None
 
 
-class _SiLUMul(torch.autograd.Function):
+class _GatedLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        return F.linear(F.silu(gate).mul_(up), weight.to(gate.dtype))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
-        return grad_gate, F.silu(gate).mul_(grad)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up, weight = ctx.saved_tensors
+        activated = F.silu(gate)
+        grad_weight = None
+        if ctx.needs_input_grad[2]:
+            grad_weight = (grad.flatten(0, -2).t() @ (activated * up).flatten(0, -2)).to(weight.dtype)
+        grad = grad @ weight.to(grad.dtype)
+        grad_up = activated.mul_(grad)
+        return torch.ops.aten.silu_backward(grad.mul_(up), gate), grad_up, grad_weight
 
 
 class _Rotate(torch.autograd.Function):

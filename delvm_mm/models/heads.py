@@ -22,8 +22,8 @@ class NextTokenHead(BaseModule):
         embed_dims (int): Width C of the decoder.
         num_embeddings (int): Size K of the codebook.
         init_std (float): Standard deviation of the initial weights. Defaults to 0.0052.
-        chunk_tokens (int): Tokens whose logits exist at a time in training: 1024 x 8192 float32 are 32 MiB. Defaults
-            to 1024.
+        chunk_tokens (int): Tokens whose logits exist at a time in training: 512 x 8192 float32 are 16 MiB. Defaults to
+            512.
         loss_weight (float): Factor of the cross-entropy. Defaults to 1.
         init_cfg (dict, optional): MMEngine's initialisation config.
     """
@@ -33,7 +33,7 @@ class NextTokenHead(BaseModule):
         embed_dims: int,
         num_embeddings: int,
         init_std: float = 0.0052,
-        chunk_tokens: int = 1024,
+        chunk_tokens: int = 512,
         loss_weight: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from delvm_mm.generation import KVCache
 from delvm_mm.registry import MODELS
 
-from .fused import rms_norm, rotate, silu_mul
+from .fused import gated_linear, rms_norm, rotate
 
 # Of 80M the authors published size and results, not the shape; this one is the common 12 x 768.
 ARCHITECTURES: dict[str, dict[str, int]] = {
@@ -75,6 +75,7 @@ class LLaMA(BaseModule):
         self.num_heads = shape["num_heads"]
         self.head_dim = self.embed_dims // self.num_heads
         self.max_positions = max_positions
+        self.rope_base = rope_base
         self.init_std = init_std
         self.with_cp = with_cp
         self.layers = nn.ModuleList(
@@ -235,7 +236,10 @@ class SwiGLU(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map ... x C to ... x C."""
-        return self.down_proj(silu_mul(self.gate_proj(hidden), self.up_proj(hidden)))
+        gate, up = self.gate_proj(hidden), self.up_proj(hidden)
+        if type(self.down_proj) is nn.Linear:
+            return gated_linear(gate, up, self.down_proj.weight)
+        return self.down_proj(F.silu(gate) * up)  # an adapter or a quantised layer stands in its place
 
 
 class RMSNorm(nn.Module):

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from delvm_mm.engine import DistillationHook
+from delvm_mm.engine.hooks.distillation_hook import factor_at
 from delvm_mm.models import LogitsKLLoss
 from delvm_mm.models.checkpoint_io import load_checkpoint
 from delvm_mm.registry import MODELS
@@ -152,3 +153,86 @@ def test_tokens_of_another_tokenizer_stop_the_run(run_folder):
     write_store(run_folder / "stores" / "other", "ab" * 8)
     message = stop_message(runner_of({"train_dataloader.dataset.stores": ["stores/other"]}))
     assert "made with tokenizer abababababab" in message
+
+
+def with_hook(**arguments):
+    hook = dict(type="DistillationHook", teacher=dict(cfg="teacher.py", checkpoint="teacher.pth"), **arguments)
+    return {"custom_hooks": [hook], "train_cfg.max_iters": 5}
+
+
+def test_the_weight_follows_its_schedule(run_folder):
+    # Without learning, the losses differ by the factor alone.
+    still = {"optim_wrapper.optimizer.lr": 0.0, "param_scheduler": None}
+    plain = runner_of(with_hook() | still)
+    plain.train()
+    scheduled = runner_of(with_hook(schedule=dict(begin=1, end=3, start=1.0, stop=0.0)) | still)
+    scheduled.train()
+    factors = scheduled.message_hub.log_scalars["train/kd_factor"]._log_history
+    assert factors.tolist() == [1.0, 1.0, 0.5, 0.0, 0.0]
+    histories = [runner.message_hub.log_scalars["train/loss_kd"]._log_history for runner in (plain, scheduled)]
+    np.testing.assert_allclose(histories[1], histories[0] * factors, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "step", "expected"),
+    [("linear", 0, 2.0), ("linear", 15, 1.5), ("linear", 99, 1.0), ("cosine", 15, 1.5), ("cosine", 12.5, 1.853553)],
+)
+def test_schedules_are_a_line_or_half_a_cosine(shape, step, expected):
+    assert factor_at(step, begin=10, end=20, start=2.0, stop=1.0, shape=shape) == pytest.approx(expected)
+
+
+def test_layers_are_matched_too(run_folder):
+    hook = with_hook(
+        layers=dict(pairs=[(0, 0), (-1, -1)], loss=dict(type="SimilarityLoss")),
+        loss=dict(type="LogitsKLLoss", loss_weight=0.0),
+    )
+    runner = runner_of(hook | {"optim_wrapper.optimizer.lr": 1e-4, "train_cfg.max_iters": 30})
+    runner.model.head.loss_weight = 0.0
+    student = copy.deepcopy(runner.model)
+    teacher = MODELS.build(Config.fromfile("teacher.py").model)
+    teacher.load_state_dict(torch.load("teacher.pth", weights_only=True)["state_dict"])
+    batch = next(iter(runner.train_dataloader))["inputs"]
+    runner.train()
+
+    def similarities(model, layer):
+        hidden = model.embedding(batch)
+        rope = model.backbone._rope(None, 0, batch.shape[1], hidden)
+        for module in model.backbone.layers[: layer + 1]:
+            hidden = module(hidden, rope)
+        hidden = hidden / hidden.norm(dim=-1, keepdim=True)
+        return torch.einsum("bic,bjc->bij", hidden, hidden)
+
+    expected = np.mean([(similarities(student, n) - similarities(teacher, n)).square().mean().item() for n in (0, 1)])
+    history = runner.message_hub.log_scalars["train/loss_layers"]._log_history
+    assert history[0] == pytest.approx(expected, rel=1e-4)
+    assert history[-1] < 0.9 * history[0]
+    assert not any(layer._forward_hooks for layer in runner.model.backbone.layers)
+
+
+def test_a_teacher_may_have_another_type(run_folder):
+    exact, rounded = (
+        runner_of({"custom_hooks": [dict(type="DistillationHook", teacher=teacher)], "train_cfg.max_iters": 1})
+        for teacher in (
+            dict(cfg="teacher.py", checkpoint="teacher.pth"),
+            dict(cfg="teacher.py", checkpoint="teacher.pth", dtype="bfloat16"),
+        )
+    )
+    exact.train(), rounded.train()
+    losses = [runner.message_hub.log_scalars["train/loss_kd"].current() for runner in (exact, rounded)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(schedule=dict(begin=3)), "'end'"),
+        (dict(schedule=dict(begin=3, end=3)), "before it begins"),
+        (dict(schedule=dict(end=3, shape="step")), "'linear' or 'cosine'"),
+        (dict(layers=dict(loss=dict(type="SimilarityLoss"))), "'pairs'"),
+        (dict(layers=dict(pairs=[(0, 7)])), "layer 7 of the teacher, which has 2"),
+        (dict(loss=dict(type="LogitsKLLoss", temperature=-1)), "temperature is -1"),
+    ],
+)
+def test_wrong_arguments_are_named(run_folder, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        runner_of(with_hook(**arguments)).train()

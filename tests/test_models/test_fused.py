@@ -4,15 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from delvm_mm.models.fused import rms_norm, rotate, silu_mul
+from delvm_mm.models.fused import gated_linear, rms_norm, rotate
 
 
 def plain_norm(hidden, weight):
     return F.rms_norm(hidden, (hidden.shape[-1],), weight, 1e-5)
 
 
-def plain_product(gate, up):
-    return F.silu(gate) * up
+def plain_product(gate, up, weight):
+    return (F.silu(gate) * up) @ weight.t()
 
 
 def rotation(length, dims):
@@ -30,7 +30,7 @@ def plain_rotation(x):
     ("ours", "plain", "shapes"),
     [
         (lambda x, w: rms_norm(x, w, 1e-5), plain_norm, [(2, 3, 8), (8,)]),
-        (silu_mul, plain_product, [(2, 3, 8), (2, 3, 8)]),
+        (gated_linear, plain_product, [(2, 3, 8), (2, 3, 8), (5, 8)]),
         (lambda x: rotate(x, *rotation(5, 8)), plain_rotation, [(2, 3, 5, 8)]),
     ],
     ids=["norm", "product", "rotation"],
@@ -52,11 +52,11 @@ def test_values_and_gradients_equal_the_formula(ours, plain, shapes):
 def test_only_the_inputs_are_kept_for_the_backward_pass():
     kept = []
     hidden, gate, up = (torch.randn(4, 8, requires_grad=True) for _ in range(3))
-    weight = torch.ones(8, requires_grad=True)
+    weight, down = torch.ones(8, requires_grad=True), torch.randn(5, 8, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
         rms_norm(hidden, weight, 1e-5)
-        silu_mul(gate, up)
-    own = {tensor.data_ptr() for tensor in (hidden, gate, up, weight)}
+        gated_linear(gate, up, down)
+    own = {tensor.data_ptr() for tensor in (hidden, gate, up, weight, down)}
     assert [tuple(tensor.shape) for tensor in kept if tensor.data_ptr() not in own] == [(4, 1)]
 
 

@@ -13,6 +13,8 @@ from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.models import DeLVM
 from delvm_mm.registry import HOOKS, MODELS
 
+from .cached_teacher import CachedTeacher
+
 TEACHER_OPTIONS = {"dtype", "compile", "overlap"}
 
 
@@ -29,7 +31,9 @@ class DistillationHook(Hook):
             path of its weights. ``checkpoint=None`` leaves the teacher at its random weights, with a warning: for
             trying a config out before the teacher is trained. Optional: ``dtype``, the type of its weights such as
             'bfloat16' (float32 by default; under autocast products are in autocast's type anyway); ``compile``, to
-            compile its layers; ``overlap``, to let it read in a CUDA stream of its own beside the student.
+            compile its layers; ``overlap``, to let it read in a CUDA stream of its own beside the student. Or ``cache``
+            alone: the folder of a teacher cache that ``tools/cache_teacher.py`` made of the same sentences; then no
+            teacher is loaded.
         loss (dict): The distillation loss. Defaults to ``dict(type='LogitsKLLoss')``, as published: temperature 1,
             weight 1.
         layers (dict, optional): Also match layers: ``pairs``, a list of (student's layer, teacher's layer) counted
@@ -60,11 +64,14 @@ class DistillationHook(Hook):
         layers: Mapping[str, Any] | None = None,
         schedule: Mapping[str, Any] | None = None,
     ) -> None:
-        if not {"cfg", "checkpoint"} <= set(teacher) <= {"cfg", "checkpoint"} | TEACHER_OPTIONS:
+        is_online = {"cfg", "checkpoint"} <= set(teacher) <= {"cfg", "checkpoint"} | TEACHER_OPTIONS
+        if not is_online and set(teacher) != {"cache"}:
             raise ValueError(
                 f"DistillationHook.teacher has the keys {sorted(teacher)}, expected 'cfg' and 'checkpoint' (a path, or "
-                f"None for random weights), and optionally {sorted(TEACHER_OPTIONS)}"
+                f"None for random weights), and optionally {sorted(TEACHER_OPTIONS)}; or 'cache' alone"
             )
+        if not is_online and layers is not None:
+            raise ValueError("DistillationHook.layers needs a teacher online: a teacher cache has no layers")
         if layers is not None and not {"pairs"} <= set(layers) <= {"pairs", "loss"}:
             raise ValueError(
                 f"DistillationHook.layers has the keys {sorted(layers)}, expected 'pairs' and maybe 'loss'"
@@ -74,7 +81,7 @@ class DistillationHook(Hook):
         self.layers = None if layers is None else dict(layers)
         self.schedule = None if schedule is None else _checked_schedule(schedule)
         self.teacher: DeLVM | None = None
-        self.extra_loss: OnlineTeacher | None = None
+        self.extra_loss: OnlineTeacher | CachedTeacher | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Build, load and check the teacher, and add its loss to the student's."""
@@ -82,7 +89,7 @@ class DistillationHook(Hook):
         if not isinstance(student, DeLVM):
             raise ValueError(f"DistillationHook distils into a DeLVM, the model is a {type(student).__name__}")
         self.loss.to(next(student.parameters()).device)
-        self.extra_loss = self._online(student)
+        self.extra_loss = self._online(student) if "cfg" in self.teacher_cfg else self._offline(runner)
         student.extra_losses.append(self.extra_loss)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -96,6 +103,12 @@ class DistillationHook(Hook):
         unwrap_model(runner.model).extra_losses.remove(self.extra_loss)
         self.extra_loss.close()
         self.teacher = self.extra_loss = None
+
+    def _offline(self, runner: Runner) -> CachedTeacher:
+        cached = CachedTeacher(self.teacher_cfg["cache"], self.loss)
+        cached.check(runner)
+        runner.logger.info(f"distillation from {cached.cache}")
+        return cached
 
     def _online(self, student: DeLVM) -> OnlineTeacher:
         cfg = self.teacher_cfg
