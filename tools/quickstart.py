@@ -23,6 +23,17 @@ ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("seg", "pose", "derain")
 TRAINING_LINE = re.compile(r"Iter\(train\) *\[ *(\d+)/(\d+)\](.*)")
 console = Console(highlight=False)
+SMALL_MODEL = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
+SMALL_TASKS = [f"tasks.{task}.dataloader.dataset.{part}.length=4" for task in TASKS for part in ("support", "query")]
+SMOKE = dict(
+    tokenizer=["train_cfg.max_iters=2", *(f"train_dataloader.dataset.datasets.{n}.length=4" for n in range(3))],
+    tokens=[f"stores.{number}.dataset.length=8" for number in range(6)],
+    teacher=SMALL_MODEL,
+    student_kd=[*SMALL_MODEL, "custom_hooks.4.teacher.checkpoint=work_dirs/quickstart/teacher/iter_2.pth"],
+    test=[*SMALL_MODEL, *SMALL_TASKS],
+)
+options: dict[str, list[str]] = {}
+"""Config -> settings of its run; ``--smoke`` fills it."""
 
 
 def main() -> None:
@@ -31,12 +42,18 @@ def main() -> None:
         "--long", action="store_true", help="the longer schedule (about an hour on 2 cores), in work_dirs/mini_long"
     )
     parser.add_argument("--from-scratch", action="store_true", help="delete what an earlier run has left")
+    parser.add_argument("--smoke", action="store_true", help="two steps of everything, to see that it runs")
+    parser.add_argument("--folder", type=Path, default=ROOT, help="where work_dirs is made; by default the repository")
     args = parser.parse_args()
+    if args.smoke and args.long:
+        parser.error("--smoke is of the short schedule: leave --long out")
+    options.update(SMOKE if args.smoke else {})
+    args.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(args.folder)
     configs = ROOT / "configs" / ("mini_long" if args.long else "mini")
-    work = ROOT / "work_dirs" / ("mini_long" if args.long else "quickstart")
+    work = Path("work_dirs") / ("mini_long" if args.long else "quickstart")
     if args.from_scratch:
         shutil.rmtree(work, ignore_errors=True)
-    os.chdir(ROOT)
     start = time.perf_counter()
     steps: list[tuple[str, Path, Callable[[], None]]] = [
         ("train a tokenizer", work / "tokenizer/pretrained/config.json", lambda: train(configs / "tokenizer.py", work)),
@@ -80,12 +97,13 @@ def train(config: Path, work: Path) -> None:
                     printed = time.perf_counter()
                     console.print(f"      {done}/{total}  eta {values.get('eta', '?')}  {losses}")
 
-        run(["tools/train.py", config, "--resume"], folder.with_suffix(".log"), show)
+        command = [ROOT / "tools/train.py", config, "--resume", *settings(config.stem)]
+        run(command, folder.with_suffix(".log"), show)
 
 
 def tokenize(config: Path, work: Path) -> None:
     """Tokenize the scenes; the tool has its own progress bar."""
-    run(["tools/tokenize_dataset.py", config], work / "tokens.log", console=True)
+    run([ROOT / "tools/tokenize_dataset.py", config, *settings("tokens")], work / "tokens.log", console=True)
 
 
 def score(configs: Path, work: Path, trained: bool) -> None:
@@ -93,13 +111,18 @@ def score(configs: Path, work: Path, trained: bool) -> None:
     name = "student" if trained else "untrained"
     checkpoint = (work / "student_kd/last_checkpoint").read_text().strip() if trained else "none"
     panels = ["--show-dir", work / "panels"] if trained else []
-    arguments = ["tools/test.py", configs / "student_kd.py", checkpoint, *panels]
+    arguments = [ROOT / "tools/test.py", configs / "student_kd.py", checkpoint, *panels, *settings("test")]
 
     def show(line: str) -> None:
         if found := re.search(r"Iter\(test\) *\[ *(\d+)/(\d+)\]", line):
             console.print(f"      batch {found[1]}/{found[2]}", end="\r")
 
     run([*arguments, "--work-dir", work / "test", "--out", work / f"{name}.json"], work / f"{name}.log", show)
+
+
+def settings(name: str) -> list[str]:
+    """What overrides a config."""
+    return ["--cfg-options", *options[name]] if name in options else []
 
 
 def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, console: bool = False) -> None:
@@ -124,7 +147,7 @@ def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, c
             code = process.wait()
     if code:
         tail = "" if console else "".join(log.read_text().splitlines(keepends=True)[-15:]) + f"the whole log: {log}\n"
-        sys.exit(f"{tail}failed: {' '.join(command)}\nrun the quick start again to go on")
+        sys.exit(f"{tail}failed: {' '.join(command)}\nrun the same command again to go on")
 
 
 def summarize(work: Path, seconds: float) -> None:

@@ -61,7 +61,8 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if args.resume:
+    # With nothing to go on from yet, --resume begins as without it: a config's own load_from stays.
+    if args.resume and (args.resume != "auto" or find_latest_checkpoint(cfg.work_dir)):
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else args.resume
 

@@ -1,0 +1,52 @@
+"""The quick start from its first step to its table, a few steps of each training long."""
+
+import sys
+
+import pytest
+from PIL import Image
+from tools_in_process import load_tool, run_here
+
+
+@pytest.fixture
+def quickstart():
+    return load_tool("quickstart")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_ends_with_a_table_and_a_picture_and_has_nothing_to_do_the_second_time(
+    quickstart, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", "--smoke", "--folder", str(tmp_path)])
+    monkeypatch.setattr(quickstart, "run", run_here)
+    quickstart.main()
+    first = capsys.readouterr().out
+    assert "finished before" not in first
+    for text in ("mIoU", "PCK", "PSNR", "SSIM", "tokenizer ceiling", "unigram entropy", "s in all"):
+        assert text in first
+    picture = Image.open(tmp_path / "work_dirs/quickstart/panels.png")
+    panels = [Image.open(path) for path in (tmp_path / "work_dirs/quickstart/panels").glob("*.png")]
+    assert picture.height >= 3 * min(panel.height for panel in panels)
+
+    def refuse(*arguments, **options):
+        raise AssertionError(f"nothing is left to do, but {arguments} was run")
+
+    monkeypatch.setattr(quickstart, "run", refuse)
+    quickstart.main()
+    second = capsys.readouterr().out
+    steps = int(first.split("[1/")[1].split("]")[0])
+    assert second.count("finished before") == steps >= 5
+    table = first[first.index("held-out scenes") : first.index("label tokens")]
+    assert table in second
+
+
+def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(quickstart, tmp_path):
+    shown = []
+    log = tmp_path / "logs" / "tool.log"
+    quickstart.run(["-c", "print('one'); print('two')"], log, shown.append)
+    assert shown == ["one\n", "two\n"] and log.read_text() == "one\ntwo\n"
+    with pytest.raises(SystemExit) as stopped:
+        quickstart.run(["-c", "print('three'); raise SystemExit(3)"], log, shown.append)
+    assert shown[-1] == "three\n" and log.read_text().endswith("two\nthree\n")
+    for text in ("three\n", str(log), "failed: ", "run the same command again"):
+        assert text in str(stopped.value.code)

@@ -1,0 +1,253 @@
+"""Which recipe is better: the three ways of balancing tasks, and distillation, on built-in scenes with mini models.
+
+Tokenizes a long-tailed mixture, trains a teacher, and then a student for every recipe and seed, all
+with equally many steps; prints one table and draws one plot of the label tokens of held-out scenes. What is finished is
+skipped when the command is run again, and a training that was interrupted goes on from its last checkpoint.
+``--docs docs`` puts table, plot and every number into docs/comparison.md, docs/comparison.png and docs/data.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs" / "comparison"
+WORK = Path("work_dirs", "comparison")
+sys.path[:0] = [str(ROOT / "tools"), str(Path(__file__).parent)]
+
+from documents import write_text  # noqa: E402
+from quickstart import TRAINING_LINE, run  # noqa: E402
+from recipe_report import collect, put_into_docs, report  # noqa: E402
+
+from delvm_mm.engine.flops import training_flops_per_token  # noqa: E402
+
+NUM_CODES = 512  # of the mini tokenizer
+SECONDS_BETWEEN_LINES = 30  # where the output is no terminal
+console = Console(highlight=False)
+
+
+class Recipe(NamedTuple):
+    """How students are trained: a config of configs/comparison, the sampler's scheme, and whether a teacher helps."""
+
+    config: str
+    scheme: str
+    distilled: bool = False
+
+
+RECIPES = {
+    "mixture": Recipe("student.py", "mixture"),
+    "resample": Recipe("student.py", "resample"),
+    "augment": Recipe("student.py", "augment"),
+    "augment + KD": Recipe("student_kd.py", "augment", distilled=True),
+}
+SMOKE = dict(
+    tokenizer=["train_cfg.max_iters=2", *(f"train_dataloader.dataset.datasets.{n}.length=4" for n in range(3))],
+    tokens=[
+        *(f"stores.{n}.dataset.length=4" for n in range(8)),
+        *(f"stores.{n}.num_augmented_copies=2" for n in (3, 4)),
+    ],
+    model=["train_cfg.max_iters=4", "train_cfg.val_interval=2", "default_hooks.logger.interval=1"],
+)
+"""What makes everything small: a few steps on a few scenes."""
+
+
+class Training(NamedTuple):
+    """A run of tools/train.py."""
+
+    name: str
+    config: Path
+    folder: Path
+    options: list[str]
+    flops: float  # of all its steps
+
+    @property
+    def settings(self) -> str:
+        """A digest of what the run was asked for; another config or option changes it."""
+        return hashlib.sha256(merged(self.config, self.options).pretty_text.encode()).hexdigest()[:16]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_args(arguments)
+    docs = args.docs and args.docs.resolve()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(args.folder)
+    if args.from_scratch:
+        shutil.rmtree(WORK, ignore_errors=True)
+    options = SMOKE if args.smoke else {key: [] for key in SMOKE}
+    make_tokenizer(options["tokenizer"])
+    tokenize(options["tokens"])
+    teacher = plan("teacher", "teacher.py", WORK / "teacher", options["model"])
+    students = {
+        (name, seed): student(name, seed, options["model"], teacher) for seed in args.seeds for name in args.recipes
+    }
+    train_all([teacher, *students.values()])
+    runs = [collect(training.folder, recipe=name, seed=seed) for (name, seed), training in students.items()]
+    results = report(runs, collect(teacher.folder, recipe="teacher", seed=0), WORK, console)
+    if docs:
+        put_into_docs(results, WORK, docs)
+
+
+def parse_args(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES), metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of initial weights and of the order")
+    parser.add_argument("--docs", type=Path, help="folder of comparison.md, where the results are put")
+    parser.add_argument("--folder", type=Path, default=ROOT, help=f"where {WORK} is made; by default the repository")
+    parser.add_argument("--smoke", action="store_true", help="a few steps of everything, whose numbers mean nothing")
+    parser.add_argument("--from-scratch", action="store_true", help="delete what an earlier run has left")
+    return parser.parse_args(arguments)
+
+
+def student(name: str, seed: int, options: Sequence[str], teacher: Training) -> Training:
+    """The training of one recipe and seed; the seed is of initial weights and order, not of what is in the stores."""
+    recipe = RECIPES[name]
+    settings = [
+        f"randomness.seed={seed}",
+        f"train_dataloader.sampler.seed={seed}",
+        f"train_dataloader.sampler.scheme={recipe.scheme}",
+    ]
+    if recipe.distilled:
+        steps = merged(teacher.config, teacher.options).train_cfg.max_iters
+        settings.append(f"custom_hooks.3.teacher.checkpoint={teacher.folder}/iter_{steps}.pth")
+    folder = WORK / "runs" / f"{re.sub('[^a-z]+', '_', name.lower())}_{seed}"
+    return plan(
+        f"{name}, seed {seed}", recipe.config, folder, [*settings, *options], teacher if recipe.distilled else None
+    )
+
+
+def plan(name: str, config: str, folder: Path, options: Sequence[str], teacher: Training | None = None) -> Training:
+    """A training and what it costs, to say how much time is left."""
+    cfg = merged(CONFIGS / config, options)
+    arch = None if teacher is None else merged(teacher.config, teacher.options).model.backbone.arch
+    context = cfg.train_dataloader.dataset.context
+    flops = training_flops_per_token(cfg.model.backbone.arch, context, NUM_CODES, teacher=arch)
+    return Training(name, CONFIGS / config, folder, list(options), cfg.train_cfg.max_iters * flops)
+
+
+def merged(config: Path, options: Sequence[str]) -> Config:
+    """A config with the options of the command line in it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(parser.parse_args(["--cfg-options", *options]).cfg_options if options else {})
+    return cfg
+
+
+def train_all(trainings: Sequence[Training]) -> None:
+    """Run trainings one after another; finished ones are skipped."""
+    waiting = [training for training in trainings if not is_finished(training)]
+    if len(waiting) < len(trainings):
+        console.print(f"{len(trainings) - len(waiting)} of {len(trainings)} trainings are finished")
+    with Display(waiting) as display:
+        for training in waiting:
+            display.next(training)
+            train(training, display.show)
+
+
+class Display:
+    """Bars of all trainings and of the one that runs, with the time left; lines where the output is no terminal."""
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(30),
+            TextColumn("{task.fields[shown]}"),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console)
+        self.count, self.total = len(trainings), sum(training.flops for training in trainings)
+        self.number, self.before, self.training = 0, 0.0, None
+        self.start = self.printed = time.perf_counter()
+
+    def __enter__(self) -> "Display":
+        self.bar.start()
+        self.all = self.bar.add_task("all", total=self.total, shown="")
+        self.one = self.bar.add_task("", total=None, shown="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def next(self, training: Training) -> None:
+        """A training begins, and the one before it has ended."""
+        self.before += self.training.flops if self.training else 0
+        self.number, self.training = self.number + 1, training
+        self.bar.reset(self.one, description=training.name, total=None, shown="starting")
+
+    def show(self, line: str) -> None:
+        """Read a line of the training's log."""
+        if not (found := TRAINING_LINE.search(line)):
+            return
+        step, steps = int(found[1]), int(found[2])
+        done = self.before + self.training.flops * step / steps
+        loss = re.search(r"\bloss: [\d.]+", found[3])
+        shown = f"{step}/{steps}  {loss[0] if loss else ''}"
+        self.bar.update(self.one, completed=step, total=steps, shown=shown)
+        self.bar.update(self.all, completed=done, shown=f"{self.number}/{self.count}")
+        now = time.perf_counter()
+        if not console.is_terminal and now - self.printed > SECONDS_BETWEEN_LINES:
+            self.printed = now
+            left = timedelta(seconds=round((now - self.start) * (self.total - done) / done))
+            console.print(f"{self.number}/{self.count} {self.training.name}: {shown}  {left} left for all")
+
+
+def is_finished(training: Training) -> bool:
+    """Whether a training has run to its end, with the same settings.
+
+    Raises:
+        SystemExit: If it, or what there is of it, was asked for with other settings.
+    """
+    note = training.folder / "settings"
+    if note.exists() and note.read_text() != training.settings:
+        sys.exit(
+            f"{training.folder} was made with other settings than {training.config.name} and this command give now; "
+            "delete that folder, or everything with --from-scratch"
+        )
+    return (training.folder / "done").exists()
+
+
+def train(training: Training, show: Callable[[str], None]) -> None:
+    """Run tools/train.py, going on from the last checkpoint if there is one."""
+    training.folder.mkdir(parents=True, exist_ok=True)
+    write_text(training.folder / "settings", training.settings)
+    command = [ROOT / "tools" / "train.py", training.config, "--resume", "--work-dir", training.folder]
+    options = ["--cfg-options", *training.options] if training.options else []
+    run([*command, *options], training.folder / "train.log", show)
+    (training.folder / "done").touch()
+
+
+def make_tokenizer(options: Sequence[str]) -> None:
+    """Train the mini tokenizer where the quick start keeps it, unless it is there or the package carries it."""
+    pretrained = Config.fromfile(CONFIGS / "tokens.py").tokenizer.pretrained
+    if "://" not in pretrained and not Path(pretrained, "config.json").exists():
+        config = ROOT / "configs/mini/tokenizer.py"
+        folder = Path(Config.fromfile(config).work_dir)
+        train_all([Training("tokenizer", config, folder, list(options), 1.0)])
+
+
+def tokenize(options: Sequence[str]) -> None:
+    """Tokenize the scenes; the tool skips what is there, and has its own progress."""
+    done = WORK / "tokens" / "done"
+    if not done.exists():
+        command = [ROOT / "tools" / "tokenize_dataset.py", CONFIGS / "tokens.py"]
+        run([*command, *(["--cfg-options", *options] if options else [])], WORK / "tokens.log", console=True)
+        done.touch()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; run the same command again to go on")

@@ -1,0 +1,34 @@
+"""Results into documents: whole files at once, and the marked block of a page that a tool writes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is never seen half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def replace_block(path: Path, name: str, text: str) -> None:
+    """Put a text between ``<!-- begin: name -->`` and ``<!-- end: name -->`` of a page.
+
+    Raises:
+        FileNotFoundError: There is no such page.
+        ValueError: It does not have these two lines, in this order, once each.
+    """
+    page = path.read_text()
+    begin, end = f"<!-- begin: {name} -->\n", f"<!-- end: {name} -->"
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise ValueError(f"{path} needs the lines '{begin.strip()}' and '{end}', once each: the text goes between them")
+    before, after = page.split(begin)[0], page.split(end)[1]
+    write_text(path, f"{before}{begin}{text.strip()}\n{end}{after}")
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; all columns but the first are numbers and stand right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
