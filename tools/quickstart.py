@@ -29,7 +29,7 @@ SMOKE = dict(
     tokenizer=["train_cfg.max_iters=2", *(f"train_dataloader.dataset.datasets.{n}.length=4" for n in range(3))],
     tokens=[f"stores.{number}.dataset.length=8" for number in range(6)],
     teacher=SMALL_MODEL,
-    student_kd=[*SMALL_MODEL, "custom_hooks.4.teacher.checkpoint=work_dirs/quickstart/teacher/iter_2.pth"],
+    student_kd=[*SMALL_MODEL, "custom_hooks.6.teacher.checkpoint=work_dirs/quickstart/teacher/iter_2.pth"],
     test=[*SMALL_MODEL, *SMALL_TASKS],
 )
 options: dict[str, list[str]] = {}

@@ -120,7 +120,9 @@ def student(name: str, seed: int, options: Sequence[str], teacher: Training) -> 
     ]
     if recipe.distilled:
         steps = merged(teacher.config, teacher.options).train_cfg.max_iters
-        settings.append(f"custom_hooks.3.teacher.checkpoint={teacher.folder}/iter_{steps}.pth")
+        hooks = merged(CONFIGS / recipe.config, []).custom_hooks
+        number = next(number for number, hook in enumerate(hooks) if hook["type"] == "DistillationHook")
+        settings.append(f"custom_hooks.{number}.teacher.checkpoint={teacher.folder}/iter_{steps}.pth")
     folder = WORK / "runs" / f"{re.sub('[^a-z]+', '_', name.lower())}_{seed}"
     return plan(
         f"{name}, seed {seed}", recipe.config, folder, [*settings, *options], teacher if recipe.distilled else None
