@@ -9,7 +9,9 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import EVALUATOR as MMENGINE_EVALUATOR
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
@@ -30,4 +32,6 @@ METRICS = _child("metric", MMENGINE_METRICS, "evaluation")
 EVALUATOR = _child("evaluator", MMENGINE_EVALUATOR, "evaluation")
 HOOKS = _child("hook", MMENGINE_HOOKS, "engine.hooks")
 OPTIM_WRAPPERS = _child("optimizer wrapper", MMENGINE_OPTIM_WRAPPERS, "engine")
+OPTIM_WRAPPER_CONSTRUCTORS = _child("optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "engine")
+MODEL_WRAPPERS = _child("model wrapper", MMENGINE_MODEL_WRAPPERS, "engine")
 VISUALIZERS = _child("visualizer", MMENGINE_VISUALIZERS, "visualization")

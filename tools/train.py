@@ -46,10 +46,13 @@ def main() -> None:
     if args.work_dir:
         cfg.work_dir = args.work_dir
     if args.amp:
-        wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
-        if wrapper != "OptimWrapper":
-            raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper}; leave --amp out")
-        cfg.optim_wrapper.type = "AutocastOptimWrapper"
+        wrappers = [cfg.optim_wrapper]
+        if "optimizer" not in cfg.optim_wrapper:  # a wrapper for each part of the model
+            wrappers = [part for part in cfg.optim_wrapper.values() if isinstance(part, dict)]
+        for wrapper in wrappers:
+            if wrapper.get("type", "OptimWrapper") != "OptimWrapper":
+                raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper.type}; leave --amp out")
+            wrapper.type = "AutocastOptimWrapper"
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")
