@@ -160,8 +160,8 @@ class VQGAN(BaseModule):
             config["_tokens_of"] = self._tokens_of
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         config_text = json.dumps(config, indent=2) + "\n"
-        _write_whole(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
-        _write_whole(folder / "config.json", lambda file: file.write(config_text.encode()))
+        write_whole(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
+        write_whole(folder / "config.json", lambda file: file.write(config_text.encode()))
 
     def init_weights(self) -> None:
         """Load ``init_cfg``'s checkpoint through the safe reader; MMEngine's own may fall back to running pickles."""
@@ -377,7 +377,8 @@ def _weight_file(folder: Path) -> Path:
     return found[0]
 
 
-def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file that appears whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
