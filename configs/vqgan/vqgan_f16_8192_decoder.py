@@ -17,7 +17,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True, seed=0),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='ConcatDataset',
+        type='JoinedDataset',
         datasets=[
             dict(
                 type='ProceduralScenes',
