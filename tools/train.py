@@ -10,6 +10,7 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 import argparse
 
+from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from delvm_mm.engine.launch import (
@@ -38,6 +39,17 @@ def parse_args() -> argparse.Namespace:
     return parse_arguments(parser)
 
 
+def use_autocast(cfg: Config, path: str) -> None:
+    """Make every ``OptimWrapper`` of a config an ``AutocastOptimWrapper``."""
+    wrappers = [cfg.optim_wrapper]
+    if "optimizer" not in cfg.optim_wrapper:  # one for each part of the model
+        wrappers = [part for part in cfg.optim_wrapper.values() if isinstance(part, dict)]
+    for wrapper in wrappers:
+        if wrapper.get("type", "OptimWrapper") != "OptimWrapper":
+            raise ValueError(f"--amp replaces an OptimWrapper, {path} has {wrapper.type}; leave --amp out")
+        wrapper.type = "AutocastOptimWrapper"
+
+
 @user_errors
 def main() -> None:
     args = parse_args()
@@ -46,13 +58,7 @@ def main() -> None:
     if args.work_dir:
         cfg.work_dir = args.work_dir
     if args.amp:
-        wrappers = [cfg.optim_wrapper]
-        if "optimizer" not in cfg.optim_wrapper:  # a wrapper for each part of the model
-            wrappers = [part for part in cfg.optim_wrapper.values() if isinstance(part, dict)]
-        for wrapper in wrappers:
-            if wrapper.get("type", "OptimWrapper") != "OptimWrapper":
-                raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper.type}; leave --amp out")
-            wrapper.type = "AutocastOptimWrapper"
+        use_autocast(cfg, args.config)
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")

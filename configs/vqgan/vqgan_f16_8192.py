@@ -21,7 +21,7 @@ model = dict(
     perceptual=dict(vgg='weights/vgg16-397923af.pth'),
     disc_weight=0.8,
     disc_start=50_000)
-model_wrapper_cfg = dict(type='SelfAveragingModel')
+model_wrapper_cfg = dict(type='delvm_mm.SelfAveragingModel')
 sync_bn = 'torch'
 
 train_dataloader = dict(

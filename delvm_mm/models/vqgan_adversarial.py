@@ -34,7 +34,7 @@ class VQGANAdversarialTrainer(VQGANTrainer):
             vqgan=dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=4.5e-6, betas=(0.5, 0.9))),
             discriminator=dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=4.5e-6, betas=(0.5, 0.9))),
         )
-        model_wrapper_cfg = dict(type="SelfAveragingModel")
+        model_wrapper_cfg = dict(type="delvm_mm.SelfAveragingModel")
 
     Args:
         vqgan: As for ``VQGANTrainer``.

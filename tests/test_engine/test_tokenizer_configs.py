@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
 
+from delvm_mm.engine import SelfAveragingModel
 from delvm_mm.models import VQGAN, load_tokenizer
 from delvm_mm.registry import MODELS
 
@@ -30,6 +31,8 @@ def test_full_size_models_build(name, grid, parameters):
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
         assert model.vqgan.to_vectors(torch.rand(1, 3, 256, 256)).shape == (1, 64, grid, grid)
+    # As MMEngine's runner looks the wrapper up, which knows no default scope there.
+    assert MODEL_WRAPPERS.get(cfg.model_wrapper_cfg.type) is SelfAveragingModel
     if parameters:  # as diffusers counts them, see test_vqgan.py
         assert sum(value.numel() for value in model.vqgan.parameters()) == parameters
 

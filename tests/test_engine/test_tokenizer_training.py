@@ -1,8 +1,10 @@
 """Whole runs of tokenizer training: two optimizers, averaged weights, resuming, two processes, a frozen half."""
 
+import importlib.util
 import itertools
 import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -161,6 +163,18 @@ def test_a_part_without_an_optimizer_config_or_of_another_name_is_refused():
         PartsOptimWrapperConstructor(dict(type="OptimWrapper", vqgan=ADAM))
     with pytest.raises(ValueError, match="put paramwise_cfg into the parts"):
         PartsOptimWrapperConstructor(dict(vqgan=ADAM), paramwise_cfg=dict(bias_lr_mult=2))
+
+
+def test_amp_is_for_every_part():
+    path = Path(__file__).parents[2] / "tools" / "train.py"
+    spec = importlib.util.spec_from_file_location("train_tool", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    cfg = Config(dict(optim_wrapper=TWO_OPTIMIZERS))
+    tool.use_autocast(cfg, "a.py")
+    assert [cfg.optim_wrapper[part].type for part in ("vqgan", "discriminator")] == ["AutocastOptimWrapper"] * 2
+    with pytest.raises(ValueError, match=r"a\.py has AutocastOptimWrapper; leave --amp out"):
+        tool.use_autocast(cfg, "a.py")
 
 
 def test_reconstructions_of_nothing_are_refused():
