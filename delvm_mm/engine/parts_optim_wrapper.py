@@ -4,6 +4,7 @@ from typing import Any
 
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -44,8 +45,13 @@ class PartsOptimWrapperConstructor:
         """Build the wrappers.
 
         Raises:
-            ValueError: If the model has no such part.
+            ValueError: If the model has no such part, or DDP is to average its gradients.
         """
+        if isinstance(model, DistributedDataParallel):
+            raise ValueError(
+                "an optimizer for each part cannot be trained with under DDP, which averages the gradients of one: set "
+                "model_wrapper_cfg = dict(type='delvm_mm.SelfAveragingModel')"
+            )
         children = dict(unwrap_model(model).named_children())
         if unknown := set(self.parts) - set(children):
             raise ValueError(f"optim_wrapper names {sorted(unknown)}; the parts of the model are {sorted(children)}")

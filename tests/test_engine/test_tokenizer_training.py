@@ -163,6 +163,9 @@ def test_a_part_without_an_optimizer_config_or_of_another_name_is_refused():
         PartsOptimWrapperConstructor(dict(type="OptimWrapper", vqgan=ADAM))
     with pytest.raises(ValueError, match="put paramwise_cfg into the parts"):
         PartsOptimWrapperConstructor(dict(vqgan=ADAM), paramwise_cfg=dict(bias_lr_mult=2))
+    wrapped = object.__new__(torch.nn.parallel.DistributedDataParallel)  # without processes to talk to
+    with pytest.raises(ValueError, match=r"model_wrapper_cfg = dict\(type='delvm_mm\.SelfAveragingModel'\)"):
+        PartsOptimWrapperConstructor(dict(vqgan=ADAM))(wrapped)
 
 
 def test_amp_is_for_every_part():
