@@ -10,6 +10,7 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 import argparse
 
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
@@ -42,6 +43,17 @@ def parse_args() -> argparse.Namespace:
     return parse_arguments(parser)
 
 
+def use_autocast(cfg: Config, path: str) -> None:
+    """Make every ``OptimWrapper`` of a config an ``AutocastOptimWrapper``."""
+    wrappers = [cfg.optim_wrapper]
+    if "optimizer" not in cfg.optim_wrapper:  # one for each part of the model
+        wrappers = [part for part in cfg.optim_wrapper.values() if isinstance(part, dict)]
+    for wrapper in wrappers:
+        if wrapper.get("type", "OptimWrapper") != "OptimWrapper":
+            raise ValueError(f"--amp replaces an OptimWrapper, {path} has {wrapper.type}; leave --amp out")
+        wrapper.type = "AutocastOptimWrapper"
+
+
 @user_errors
 def main() -> None:
     args = parse_args()
@@ -50,10 +62,7 @@ def main() -> None:
     if args.work_dir:
         cfg.work_dir = args.work_dir
     if args.amp:
-        wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
-        if wrapper != "OptimWrapper":
-            raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper}; leave --amp out")
-        cfg.optim_wrapper.type = "AutocastOptimWrapper"
+        use_autocast(cfg, args.config)
     check_precision(cfg)
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
@@ -61,14 +70,14 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    # With nothing to go on from yet, --resume begins as without it: a config's own load_from stays.
-    if args.resume and (args.resume != "auto" or find_latest_checkpoint(cfg.work_dir)):
+    load_from = cfg.get("load_from")
+    if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == "auto" else args.resume
 
     use_safe_checkpoints()
     runner = RUNNERS.build(cfg) if cfg.get("runner_type") else Runner.from_cfg(cfg)
-    checkpoint = decide_start(runner)
+    checkpoint = decide_start(runner, load_from)
     if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
         model = unwrap_model(runner.model)
         check_weights_fit(model, checkpoint)

@@ -1,4 +1,4 @@
-from .cached import CachedDataset
+from .cached import CachedDataset, JoinedDataset
 from .coco_pose import CocoPoseDataset
 from .frame_folders import FrameFolderDataset
 from .image_folder import ImageFolderDataset, ImageNetDataset
@@ -27,6 +27,7 @@ __all__ = [
     "GoProDataset",
     "ImageFolderDataset",
     "ImageNetDataset",
+    "JoinedDataset",
     "MpiiDataset",
     "PairedFolderDataset",
     "Pascal5iDataset",

@@ -6,6 +6,7 @@ from .hooks import (
     MemoryHook,
     NonFiniteGuardHook,
     PanelHook,
+    ReconstructionHook,
     SafeCheckpointHook,
     SaveOnSignalHook,
     SaveTokenizerHook,
@@ -16,6 +17,8 @@ from .hooks import (
 )
 from .loops import AccumulatingTrainLoop
 from .optim_constructor import GroupedOptimWrapperConstructor
+from .parts_optim_wrapper import PartsOptimWrapperConstructor
+from .self_averaging_model import SelfAveragingModel
 
 __all__ = [
     "AccumulatingTrainLoop",
@@ -27,9 +30,12 @@ __all__ = [
     "MemoryHook",
     "NonFiniteGuardHook",
     "PanelHook",
+    "PartsOptimWrapperConstructor",
+    "ReconstructionHook",
     "SafeCheckpointHook",
     "SaveOnSignalHook",
     "SaveTokenizerHook",
+    "SelfAveragingModel",
     "ShardedCheckpointHook",
     "ThroughputHook",
     "TokenizerCheckHook",

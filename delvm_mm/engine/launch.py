@@ -82,6 +82,7 @@ def set_up_distributed(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher == "pytorch" and not torch.cuda.is_available():
         torch.distributed.init_process_group("gloo")
+        cfg.pop("sync_bn", None)  # of GPUs alone
         cfg.setdefault(
             "model_wrapper_cfg",
             dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False),

@@ -73,7 +73,9 @@ def find_resumable_checkpoint(work_dir: str | Path, since: float = 0.0) -> tuple
     return None, notes
 
 
-def decide_start(runner: Runner, environment: Mapping[str, str] = os.environ) -> str | None:
+def decide_start(
+    runner: Runner, load_from: str | None = None, environment: Mapping[str, str] = os.environ
+) -> str | None:
     """Decide, log and set what a runner starts from; the main process looks, and all take what it found.
 
     A run that was to resume takes the newest whole checkpoint of its work folder, or exactly the file that was named.
@@ -81,6 +83,7 @@ def decide_start(runner: Runner, environment: Mapping[str, str] = os.environ) ->
 
     Args:
         runner (Runner): Before ``train``.
+        load_from (str, optional): The weights that a run begins with where there is nothing to resume from yet.
         environment (Mapping[str, str]): With what ``torchrun`` says. Defaults to that of the process.
 
     Returns:
@@ -107,7 +110,7 @@ def decide_start(runner: Runner, environment: Mapping[str, str] = os.environ) ->
     if checkpoint is not None:
         runner._resume, runner._load_from = True, checkpoint
     elif runner._resume and runner._load_from is None:
-        runner._resume = False
+        runner._resume, runner._load_from = False, load_from
         runner.logger.warning(f"no checkpoint in {runner.work_dir} to resume from: training from the start")
     return runner._load_from
 

@@ -2,17 +2,21 @@ from .cached_kl import CachedTeacherTerm
 from .chunked_loss import LossTerm, next_token_losses
 from .data_preprocessor import VisualSentencePreprocessor
 from .delvm import DeLVM
+from .discriminator import PatchDiscriminator
 from .embeddings import CodebookEmbedding, TokenEmbedding
 from .extra_loss import ExtraLoss
 from .heads import NextTokenHead
 from .huggingface import delvm_from_huggingface
 from .llama import LLaMA
 from .losses import LogitsKLLoss, SimilarityLoss
+from .perceptual import LPIPS
 from .tokenizers import load_tokenizer
 from .vqgan import VQGAN
+from .vqgan_adversarial import VQGANAdversarialTrainer
 from .vqgan_trainer import VQGANTrainer
 
 __all__ = [
+    "LPIPS",
     "VQGAN",
     "CachedTeacherTerm",
     "CodebookEmbedding",
@@ -22,8 +26,10 @@ __all__ = [
     "LogitsKLLoss",
     "LossTerm",
     "NextTokenHead",
+    "PatchDiscriminator",
     "SimilarityLoss",
     "TokenEmbedding",
+    "VQGANAdversarialTrainer",
     "VQGANTrainer",
     "VisualSentencePreprocessor",
     "delvm_from_huggingface",

@@ -24,6 +24,7 @@ from .vqgan_layers import Decoder, Encoder, ResnetBlock, VectorQuantizer
 _WEIGHT_FILES = ("pytorch_model.bin", "model.safetensors", "diffusion_pytorch_model.safetensors")
 # They change training, not what a token means.
 _NOT_IN_FINGERPRINT = ("dropout", "commitment_cost")
+_MAKES_TOKENS = ("encoder.", "quant_conv.", "quantize.")
 
 
 @MODELS.register_module()
@@ -55,6 +56,9 @@ class VQGAN(BaseModule):
         resample_with_conv: Convolve when changing resolution.
         commitment_cost: Weight of the commitment loss in training.
         norm_num_groups: Groups of the normalization layers; 32 in all published checkpoints, which do not name it.
+        symmetric_pixels: The layers work on pictures in [-1, 1], as those of taming-transformers do; ``encode`` and
+            ``decode`` take and give [0, 1] all the same. (Padding with zeros means another grey there, so this cannot
+            be folded into the first convolution.)
         init_cfg: MMEngine's initialization config. ``dict(type='Pretrained', checkpoint=..., prefix=...)`` takes a
             folder or a file, read safely by ``delvm_mm.models.checkpoint_io``.
 
@@ -78,6 +82,7 @@ class VQGAN(BaseModule):
         resample_with_conv: bool = True,
         commitment_cost: float = 0.25,
         norm_num_groups: int = 32,
+        symmetric_pixels: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -97,13 +102,17 @@ class VQGAN(BaseModule):
         codes = {"num_embeddings": num_embeddings, "quantized_embed_dim": quantized_embed_dim}
         self.config = {**layers, **codes, "commitment_cost": commitment_cost}
         _check_sizes(self.config)
+        self.symmetric_pixels = bool(symmetric_pixels)
+        if symmetric_pixels:  # openMUSE does not know the name
+            self.config["symmetric_pixels"] = True
         self.encoder = Encoder(**layers)
         self.quant_conv = nn.Conv2d(z_channels, quantized_embed_dim, 1)
         self.quantize = VectorQuantizer(num_embeddings, quantized_embed_dim)
         self.post_quant_conv = nn.Conv2d(quantized_embed_dim, z_channels, 1)
         self.decoder = Decoder(**layers)
         self.apply(_init_layer)
-        self._fingerprint: tuple[tuple, str] | None = None
+        self._digests: dict[tuple[str, ...], tuple[tuple, str]] = {}
+        self._tokens_of: dict[str, str] | None = None
 
     @classmethod
     def from_config(cls, config: dict | str | Path) -> "VQGAN":
@@ -137,6 +146,7 @@ class VQGAN(BaseModule):
         weights = _weight_file(Path(path))
         vqgan = cls.from_config(Path(path))
         load_into(vqgan, load_state_dict(weights), weights)
+        vqgan._read_tokens_of(Path(path) / "config.json")
         return vqgan.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -146,10 +156,12 @@ class VQGAN(BaseModule):
         config = {"_class_name": "VQGANModel", **self.config}
         if self.config["norm_num_groups"] == 32:
             del config["norm_num_groups"]  # openMUSE does not know the name
+        if self._keeps_tokens:
+            config["_tokens_of"] = self._tokens_of
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         config_text = json.dumps(config, indent=2) + "\n"
-        _write_whole(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
-        _write_whole(folder / "config.json", lambda file: file.write(config_text.encode()))
+        write_whole(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
+        write_whole(folder / "config.json", lambda file: file.write(config_text.encode()))
 
     def init_weights(self) -> None:
         """Load ``init_cfg``'s checkpoint through the safe reader; MMEngine's own may fall back to running pickles."""
@@ -160,6 +172,8 @@ class VQGAN(BaseModule):
         if source.is_dir():
             source = _weight_file(source)
         load_into(self, load_state_dict(source, self.init_cfg.get("prefix") or ""), source)
+        if (source.parent / "config.json").is_file() and source.name in _WEIGHT_FILES:
+            self._read_tokens_of(source.parent / "config.json")
         self.is_init = True
 
     @property
@@ -181,19 +195,48 @@ class VQGAN(BaseModule):
     def fingerprint(self) -> str:
         """16 hexadecimal digits that name this tokenizer: equal for equal architecture and weights, on any device.
 
-        What was tokenized with one fingerprint must not be decoded with another.
+        What was tokenized with one fingerprint must not be decoded with another. After ``keep_fingerprint`` it names
+        the tokens alone: it stays while the weights that make them do, whatever becomes of the decoder.
         """
-        state = self.state_dict()
+        return self._tokens_of["fingerprint"] if self._keeps_tokens else self._digest()
+
+    def keep_fingerprint(self) -> None:
+        """Keep today's fingerprint as long as the weights that make tokens stay as they are, bit for bit.
+
+        For training the decoder alone: token stores and language models of this tokenizer go on working with the new
+        one. ``save_pretrained`` notes the fingerprint with a digest of encoder and codebook, which is checked whenever
+        the fingerprint is asked for; with other weights there, the tokenizer gets a new name.
+        """
+        self._tokens_of = {"fingerprint": self.fingerprint, "encoder": self._digest(_MAKES_TOKENS)}
+
+    @property
+    def _keeps_tokens(self) -> bool:
+        return self._tokens_of is not None and self._tokens_of["encoder"] == self._digest(_MAKES_TOKENS)
+
+    def _read_tokens_of(self, path: Path) -> None:
+        self._tokens_of = _read_json_object(path).get("_tokens_of")
+        if self._tokens_of is None:
+            return
+        given = self._tokens_of
+        if not isinstance(given, dict) or not {"fingerprint", "encoder"} <= set(given) or not self._keeps_tokens:
+            raise ValueError(
+                f"{path} says that this tokenizer makes the tokens of {given!r}, but its encoder and codebook are not "
+                "those: the files are of different tokenizers. Copy the whole folder again, or remove '_tokens_of'."
+            )
+
+    def _digest(self, prefixes: tuple[str, ...] = ("",)) -> str:
+        """Of the architecture and of all weights whose names start with one of ``prefixes``."""
+        state = {name: value for name, value in self.state_dict().items() if name.startswith(prefixes)}
         # Addresses and version counters notice new and changed weights without reading them.
         versions = tuple((value.data_ptr(), value._version) for value in state.values())
-        if self._fingerprint is None or self._fingerprint[0] != versions:
+        if self._digests.get(prefixes, (None,))[0] != versions:
             config = {name: value for name, value in self.config.items() if name not in _NOT_IN_FINGERPRINT}
             digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
             for name in sorted(state):
                 digest.update(f"{name}{tuple(state[name].shape)}".encode())
                 digest.update(state[name].detach().float().cpu().contiguous().numpy().astype("<f4", copy=False).data)
-            self._fingerprint = versions, digest.hexdigest()[:16]
-        return self._fingerprint[1]
+            self._digests[prefixes] = versions, digest.hexdigest()[:16]
+        return self._digests[prefixes][1]
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the token grid of a picture.
@@ -273,11 +316,13 @@ class VQGAN(BaseModule):
         if images.ndim != 4 or images.shape[1] != channels:
             raise ValueError(f"images must have shape N x {channels} x H x W, got {tuple(images.shape)}.")
         self.grid_of(*images.shape[2:])
-        return self.quant_conv(self.encoder(images.to(self.codebook.dtype)))
+        images = images.to(self.codebook.dtype)
+        return self.quant_conv(self.encoder(2 * images - 1 if self.symmetric_pixels else images))
 
     def to_images(self, vectors: Tensor) -> Tensor:
         """Vectors N×D×h×w to pictures N×3×H×W, not clamped, with gradients."""
-        return self.decoder(self.post_quant_conv(vectors))
+        images = self.decoder(self.post_quant_conv(vectors))
+        return (images + 1) / 2 if self.symmetric_pixels else images
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures to tokens and back: what the tokenizer keeps of them, N×3×H×W in [0, 1]."""
@@ -332,7 +377,8 @@ def _weight_file(folder: Path) -> Path:
     return found[0]
 
 
-def _write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file that appears whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

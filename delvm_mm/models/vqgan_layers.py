@@ -70,7 +70,7 @@ class Encoder(nn.Module):
             hidden = stage(hidden)
             if hasattr(stage, "downsample"):
                 hidden = stage.downsample(hidden)
-        return self.conv_out(F.silu(self.norm_out(self.mid(hidden))))
+        return self.conv_out(_silu(self.norm_out(self.mid(hidden))))
 
 
 class Decoder(nn.Module):
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
             hidden = stage(hidden)
             if hasattr(stage, "upsample"):
                 hidden = stage.upsample(hidden)
-        return self.conv_out(F.silu(self.norm_out(hidden)))
+        return self.conv_out(_silu(self.norm_out(hidden)))
 
 
 class VectorQuantizer(nn.Module):
@@ -176,9 +176,9 @@ class ResnetBlock(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """N×C×H×W to N×C'×H×W."""
         residual = self.nin_shortcut(hidden) if hasattr(self, "nin_shortcut") else hidden
-        hidden = self.conv1(F.silu(self.norm1(hidden)))
-        hidden = self.conv2(self.dropout(F.silu(self.norm2(hidden))))
-        return residual + hidden
+        hidden = self.conv1(_silu(self.norm1(hidden)))
+        hidden = self.conv2(self.dropout(_silu(self.norm2(hidden))))
+        return residual + hidden if torch.is_grad_enabled() else hidden.add_(residual)
 
 
 class AttentionBlock(nn.Module):
@@ -269,6 +269,11 @@ class _Middle(nn.Module):
         if hasattr(self, "attn_1"):
             hidden = self.attn_1(hidden)
         return self.block_2(hidden)
+
+
+def _silu(normed: Tensor) -> Tensor:
+    # What a normalization gave is nobody else's, and large: without gradients nothing needs it afterwards.
+    return F.silu(normed, inplace=not torch.is_grad_enabled())
 
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:

@@ -1,8 +1,10 @@
 """Train a small tokenizer from nothing: ``VQGANTrainer``.
 
 Reconstruction loss and a codebook of moving averages, no discriminator and no perceptual network: enough for small
-pictures and for drawn labels. The published tokenizer was trained with both.
+pictures and for drawn labels. The published tokenizer was trained with both, see ``vqgan_adversarial.py``.
 """
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from ..registry import MODELS
+from .tokenizers import load_tokenizer
 from .vqgan import VQGAN
 
 
@@ -30,29 +33,36 @@ class VQGANTrainer(BaseModel):
         >>> losses = trainer(torch.rand(8, 3, 64, 64), mode="loss")
 
     Args:
-        vqgan: Config of the ``VQGAN``, or one that is built.
+        vqgan: Config of the ``VQGAN``, or one that is built; a folder or ``dict(pretrained=folder)`` to go on from
+            its weights.
         l1_weight: Weight of the mean absolute error.
         l2_weight: Weight of the mean squared error.
         scales: Sides in pixels of the averaging windows at which the errors are taken; 1 is the picture itself.
         decay: Decay of the moving averages per step.
         restart_after: Steps without use after which a code is restarted, and the window of ``codebook_usage``.
-        data_init: Start the codes from the first batch. Switch it off to go on from pretrained weights.
+        data_init: Start the codes from the first batch; by default where ``vqgan`` is no pretrained folder.
+        codebook: 'ema' for the moving averages, or 'gradient': the optimizer moves the codes by the codebook loss
+            (its weight is 1, that of the commitment ``commitment_cost``), and restarts them all the same.
+        train_part: 'all', or 'decoder': the encoder, the codebook and so the tokens of any picture stay bit for bit
+            what they are, and the fingerprint with them. It needs weights to start from.
         data_preprocessor: MMEngine's data preprocessor.
         init_cfg: MMEngine's initialization config.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: An argument is out of its range.
     """
 
     def __init__(
         self,
-        vqgan: dict | VQGAN,
+        vqgan: dict | str | Path | VQGAN,
         l1_weight: float = 1.0,
         l2_weight: float = 1.0,
         scales: tuple[int, ...] = (1,),
         decay: float = 0.99,
         restart_after: int = 100,
-        data_init: bool = True,
+        data_init: bool | None = None,
+        codebook: str = "ema",
+        train_part: str = "all",
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ):
@@ -61,8 +71,22 @@ class VQGANTrainer(BaseModel):
             raise ValueError(f"decay must be in [0, 1), got {decay}.")
         if restart_after < 1 or not scales or min(scales) < 1:
             raise ValueError(f"restart_after and scales must be at least 1, got {restart_after} and {scales}.")
-        self.vqgan = vqgan if isinstance(vqgan, VQGAN) else MODELS.build({"type": "VQGAN", **vqgan})
-        self.vqgan.codebook.requires_grad_(False)
+        for name, value, valid in (
+            ("codebook", codebook, ("ema", "gradient")),
+            ("train_part", train_part, ("all", "decoder")),
+        ):
+            if value not in valid:
+                raise ValueError(f"{name} must be {valid[0]!r} or {valid[1]!r}, got {value!r}.")
+        pretrained = isinstance(vqgan, str | Path) or (isinstance(vqgan, dict) and vqgan.get("pretrained") is not None)
+        if pretrained:
+            self.vqgan = load_tokenizer(vqgan).requires_grad_(True)
+        else:
+            self.vqgan = vqgan if isinstance(vqgan, VQGAN) else MODELS.build({"type": "VQGAN", **vqgan})
+        data_init = not pretrained if data_init is None else data_init
+        self.codes_by_gradient, self.train_part = codebook == "gradient", train_part
+        self.vqgan.codebook.requires_grad_(self.codes_by_gradient)
+        if train_part == "decoder":
+            self._freeze_tokens(has_weights=pretrained or isinstance(vqgan, VQGAN))
         self.weights = {"l1": l1_weight, "l2": l2_weight}
         self.scales, self.decay, self.restart_after = tuple(scales), decay, restart_after
         codes, dim = self.vqgan.codebook.shape
@@ -88,11 +112,7 @@ class VQGANTrainer(BaseModel):
         Raises:
             ValueError: ``mode`` is something else, or ``inputs`` cannot be tokenized.
         """
-        images = torch.stack(list(inputs)) if isinstance(inputs, list | tuple) else inputs
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        if images.ndim == 5:
-            images = images.flatten(0, 1)
+        images = self.pictures_of(inputs)
         if mode == "loss":
             return self.loss(images)
         if mode == "predict":
@@ -101,8 +121,22 @@ class VQGANTrainer(BaseModel):
             return self.vqgan(images)
         raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}.")
 
+    def pictures_of(self, inputs: Tensor | list[Tensor]) -> Tensor:
+        """``inputs`` of ``forward`` as float N×3×H×W in [0, 1]."""
+        images = torch.stack(list(inputs)) if isinstance(inputs, list | tuple) else inputs
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        return images.flatten(0, 1) if images.ndim == 5 else images
+
     def loss(self, images: Tensor) -> dict[str, Tensor]:
         """Losses of pictures N×3×H×W in [0, 1]; in training mode the codes move too."""
+        return self.losses_and_reconstruction(images)[0]
+
+    def losses_and_reconstruction(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """As ``loss``, and the reconstruction N×3×H×W, not clamped, with gradients."""
+        if self.train_part == "decoder":
+            reconstruction = self._decode_frozen(images)
+            return self._reconstruction_losses(reconstruction, images), reconstruction
         vectors = self.vqgan.to_vectors(images)
         flat = vectors.permute(0, 2, 3, 1).flatten(0, 2).float()
         if self.training:
@@ -112,14 +146,41 @@ class VQGANTrainer(BaseModel):
         counts = torch.bincount(indices, minlength=len(self.code_counts)).to(flat.dtype)
         if self.training:
             self._move_codes(flat.detach(), indices, counts, (flat - codes).detach().square().sum(1))
-        losses = {"loss_commit": self.vqgan.config["commitment_cost"] * F.mse_loss(flat, codes)}
+        losses = {"loss_commit": self.vqgan.config["commitment_cost"] * F.mse_loss(flat, codes.detach())}
+        if self.codes_by_gradient:
+            losses["loss_codebook"] = F.mse_loss(codes, flat.detach())
         # Straight through: the decoder sees the codes, its gradient goes to the encoder's vectors.
         passed = (flat + (codes - flat).detach()).view(vectors.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
-        losses.update(self._reconstruction_losses(self.vqgan.to_images(passed), images))
+        reconstruction = self.vqgan.to_images(passed)
+        losses.update(self._reconstruction_losses(reconstruction, images))
         shares = counts / len(indices)
         losses["perplexity"] = (-(shares * shares.clamp_min(1e-10).log()).sum()).exp()
         losses["codebook_usage"] = 100 * (self.steps_unused < self.restart_after).float().mean()
-        return losses
+        return losses, reconstruction
+
+    def train(self, mode: bool = True) -> "VQGANTrainer":
+        """Set the mode; what makes tokens stays in eval mode where it is frozen."""
+        super().train(mode)
+        if self.train_part == "decoder":
+            self.vqgan.encoder.eval()
+        return self
+
+    def _freeze_tokens(self, has_weights: bool) -> None:
+        if not has_weights:
+            raise ValueError(
+                "train_part='decoder' trains a decoder for the tokens that there are: give vqgan the folder of a "
+                "trained tokenizer, vqgan=dict(pretrained=folder)."
+            )
+        for part in (self.vqgan.encoder, self.vqgan.quant_conv, self.vqgan.quantize):
+            part.requires_grad_(False)
+        self.vqgan.keep_fingerprint()
+
+    def _decode_frozen(self, images: Tensor) -> Tensor:
+        # Tokens as they are outside of training: in half precision a few would be others.
+        with torch.autocast(images.device.type, enabled=False):
+            tokens = self.vqgan.encode(images)
+        codes = self.vqgan.quantize(tokens.view(len(images), *self.vqgan.grid_of(*images.shape[2:])))
+        return self.vqgan.to_images(codes.permute(0, 3, 1, 2))
 
     def _reconstruction_losses(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         error = reconstruction.float() - images
@@ -167,8 +228,10 @@ class VQGANTrainer(BaseModel):
             self.code_counts[dead] = 1.0
             self.code_sums[dead] = self._sample(vectors, len(dead), errors)
             self.steps_unused[dead] = 0
-        # The small constant keeps codes finite whose count has decayed away between restarts.
-        self.vqgan.codebook.copy_(self.code_sums / self.code_counts.clamp_min(1e-5)[:, None])
+            self.vqgan.codebook[dead] = self.code_sums[dead]
+        if not self.codes_by_gradient:
+            # The small constant keeps codes finite whose count has decayed away between restarts.
+            self.vqgan.codebook.copy_(self.code_sums / self.code_counts.clamp_min(1e-5)[:, None])
 
     def _sample(self, vectors: Tensor, number: int, weights: Tensor | None = None) -> Tensor:
         """Different random vectors of the batch, repeated where there are too few; the same on all processes."""

@@ -1,7 +1,7 @@
 import pytest
 from torch.utils.data import Dataset
 
-from delvm_mm.datasets import CachedDataset
+from delvm_mm.datasets import CachedDataset, JoinedDataset
 
 
 class Counting(Dataset):
@@ -24,6 +24,14 @@ def test_each_sample_is_made_once():
     assert len(cached) == 6
 
 
-def test_no_dataset_is_refused():
-    with pytest.raises(ValueError, match="at least one dataset"):
-        CachedDataset([])
+def test_joined_datasets_are_asked_every_time():
+    first, second = Counting(), Counting()
+    joined = JoinedDataset([first, second])
+    assert [joined[index] for index in (5, 0, 5)] == [20, 0, 20]
+    assert (first.made, second.made) == ([0], [2, 2])
+
+
+@pytest.mark.parametrize("kind", [CachedDataset, JoinedDataset])
+def test_no_dataset_is_refused(kind):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\.datasets is empty: expected at least one dataset"):
+        kind([])

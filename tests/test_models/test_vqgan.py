@@ -271,6 +271,42 @@ def test_fingerprint_follows_weights_and_architecture_but_not_training_options(v
     assert vqgan.fingerprint != before
 
 
+def test_a_kept_fingerprint_stays_with_the_tokens_and_survives_saving(vqgan, tmp_path):
+    before = vqgan.fingerprint
+    vqgan.keep_fingerprint()
+    with torch.no_grad():
+        vqgan.decoder.conv_out.bias += 1
+        vqgan.post_quant_conv.weight *= 2
+    assert vqgan.fingerprint == before
+    vqgan.save_pretrained(tmp_path)
+    again = VQGAN.from_pretrained(tmp_path)
+    assert again.fingerprint == before
+    built = VQGAN(**TINY, init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path)})
+    built.init_weights()
+    assert built.fingerprint == before
+    # Without the note it is the tokenizer that its weights are.
+    config = json.loads((tmp_path / "config.json").read_text())
+    note = config.pop("_tokens_of")
+    assert note["fingerprint"] == before
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert VQGAN.from_pretrained(tmp_path).fingerprint != before
+    with torch.no_grad():
+        vqgan.codebook[3, 1] += 1e-3
+    changed = vqgan.fingerprint
+    assert changed != before
+    vqgan.save_pretrained(tmp_path)
+    assert VQGAN.from_pretrained(tmp_path).fingerprint == changed
+
+
+@pytest.mark.parametrize("note", [{"fingerprint": "0" * 16, "encoder": "0" * 16}, "0" * 16, {"encoder": "0" * 16}])
+def test_a_folder_that_claims_tokens_of_another_is_refused(vqgan, tmp_path, note):
+    vqgan.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "_tokens_of": note}))
+    with pytest.raises(ValueError, match=r"config\.json says .* encoder and codebook are not"):
+        VQGAN.from_pretrained(tmp_path)
+
+
 def test_registry_builds_and_initializes_from_a_folder_or_a_trainers_checkpoint(vqgan, tmp_path):
     vqgan.save_pretrained(tmp_path)
     torch.save({"state_dict": {f"vqgan.{k}": v for k, v in vqgan.state_dict().items()}}, tmp_path / "iter_1.pth")

@@ -183,3 +183,56 @@ def test_unknown_mode_and_sizes_that_do_not_divide_are_refused():
         _trainer()(torch.rand(1, 3, 8, 8), mode="train")
     with pytest.raises(ValueError, match="9x8"):
         _trainer()(torch.rand(1, 3, 9, 8), mode="loss")
+
+
+def test_codes_can_follow_the_gradient_and_are_restarted_all_the_same():
+    trainer = _trainer(codebook="gradient", restart_after=3, data_init=False)
+    trainer.vqgan.codebook.data[1:] = 100 + torch.arange(15.0)[:, None]
+    before = trainer.vqgan.codebook.detach().clone()
+    losses = trainer(torch.rand(2, 3, 8, 8), mode="loss")
+    losses["loss_codebook"].backward()
+    assert losses["loss_commit"] == 0.25 * losses["loss_codebook"]
+    assert torch.equal(trainer.vqgan.codebook, before)
+    gradient = trainer.vqgan.codebook.grad
+    # Only the code in use has one.
+    assert gradient[0].abs().sum() > 0
+    assert gradient[1:].abs().sum() == 0
+    assert trainer.vqgan.encoder.conv_in.weight.grad is None
+    for _ in range(3):
+        trainer(torch.rand(2, 3, 8, 8), mode="loss")
+    assert (trainer.vqgan.codebook[1:, 0] < 50).sum() >= 1
+
+
+def test_training_goes_on_from_a_folder_with_its_codes(tmp_path):
+    _trainer().vqgan.save_pretrained(tmp_path)
+    codes = VQGAN.from_pretrained(tmp_path).codebook
+    for given in (str(tmp_path), {"pretrained": str(tmp_path)}):
+        trainer = _trainer(vqgan=given, decay=0.9999)
+        assert trainer.vqgan.decoder.conv_out.weight.requires_grad
+        trainer(torch.rand(4, 3, 8, 8), mode="loss")
+        torch.testing.assert_close(trainer.vqgan.codebook.detach(), codes.detach(), atol=1e-3, rtol=0)
+
+
+def test_the_decoder_alone_sees_the_tokens_of_float32_and_leaves_them(tmp_path):
+    dropping = VQGAN(**{**TINY, "dropout": 0.5}).eval()
+    torch.nn.init.normal_(dropping.codebook, 0, 0.1)
+    dropping.save_pretrained(tmp_path)
+    trainer = _trainer(vqgan=str(tmp_path), train_part="decoder")
+    images = torch.rand(4, 3, 8, 8)
+    tokens = dropping.encode(images)
+    seen = []
+    trainer.vqgan.quantize.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    optimizer = _optimizer(trainer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = trainer(images, mode="loss")
+    assert torch.equal(seen[0].flatten(1), tokens)
+    assert set(losses) == {"loss_l1", "loss_l2"}
+    before = copy.deepcopy(trainer.state_dict())
+    _step(trainer, optimizer, images)
+    moved = {name.split(".")[1] for name, value in trainer.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"decoder", "post_quant_conv"}
+
+
+def test_a_decoder_without_weights_to_start_from_is_refused():
+    with pytest.raises(ValueError, match=r"vqgan=dict\(pretrained=folder\)"):
+        _trainer(train_part="decoder")

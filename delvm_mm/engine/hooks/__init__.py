@@ -3,6 +3,7 @@ from .distillation_hook import DistillationHook
 from .memory_hook import MemoryHook
 from .non_finite_guard_hook import NonFiniteGuardHook
 from .panel_hook import PanelHook, ValidationPanelHook
+from .reconstruction_hook import ReconstructionHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .save_on_signal_hook import SaveOnSignalHook
 from .save_tokenizer_hook import SaveTokenizerHook
@@ -17,6 +18,7 @@ __all__ = [
     "MemoryHook",
     "NonFiniteGuardHook",
     "PanelHook",
+    "ReconstructionHook",
     "SafeCheckpointHook",
     "SaveOnSignalHook",
     "SaveTokenizerHook",

@@ -1,0 +1,121 @@
+"""A tokenizer's own score: what is left of pictures and of labels that went through it, and how it uses its codes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .prompt_evaluator import VisionPromptEvaluator
+from .reconstruction_metric import ReconstructionMetric
+
+META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
+
+
+@dataclass
+class TaskScores:
+    """Of one tokenizer on the queries of one task.
+
+    Attributes:
+        ceilings: Results of the task's metrics for true label pictures after tokenizer and back.
+        reconstruction: ``PSNR`` (dB) and ``SSIM`` of the pictures themselves, ``LPIPS`` where there are weights.
+        counts: How often each code was written, in pictures and labels together.
+        tokens: Of pictures and labels, (2N)×(h·w), pictures first.
+        panels: For the first samples picture, reconstruction, label and its reconstruction, uint8 H×W×3.
+    """
+
+    ceilings: dict[str, float]
+    reconstruction: dict[str, float]
+    counts: np.ndarray
+    tokens: np.ndarray
+    panels: list[tuple[np.ndarray, ...]] = field(default_factory=list)
+
+
+@torch.no_grad()
+def score_task(
+    tokenizer: nn.Module,
+    samples: Sequence[dict],
+    evaluator: VisionPromptEvaluator,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+    batch_size: int = 16,
+    num_panels: int = 0,
+    progress: Callable[[int], Any] | None = None,
+) -> TaskScores:
+    """Send the pictures and labels of a task through a tokenizer and score what comes back.
+
+    Args:
+        tokenizer: With ``encode``, ``decode``, ``grid_of`` and ``num_embeddings``; in eval mode.
+        samples: Results dicts after ``DrawLabel``: ``img``, ``label``, ``annotation``.
+        evaluator: The task's, with ``ceiling=False``: what it takes for predictions are the labels that came back.
+        perceptual: Distances N of pictures N×3×H×W in [0, 1], such as ``LPIPS``.
+        batch_size: Pictures at a time.
+        num_panels: Samples of which pictures are kept.
+        progress: Called with the number of samples after each batch.
+
+    Raises:
+        ValueError: A sample has no label, or the tokenizer cannot take its size.
+    """
+    metric = ReconstructionMetric(channels=("rgb",))
+    counts, distances, panels = np.zeros(tokenizer.num_embeddings, np.int64), [], []
+    tokens: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    evaluator.dataset_meta = dict(getattr(samples, "metainfo", {}))
+    device = next(tokenizer.parameters()).device
+    for batch in _batches(samples, batch_size):
+        returned = []
+        for kind, key in enumerate(("img", "label")):
+            pictures = torch.stack([torch.from_numpy(sample[key]).permute(2, 0, 1) for _, sample in batch])
+            pictures = pictures.to(device).float() / 255
+            codes = tokenizer.encode(pictures)
+            decoded = tokenizer.decode(codes, tokenizer.grid_of(*pictures.shape[2:]))
+            codes = codes.cpu().numpy()
+            counts += np.bincount(codes.ravel(), minlength=len(counts))
+            tokens[kind].extend(codes)
+            returned.append(list((decoded * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()))
+            if key == "img" and perceptual is not None:
+                distances.extend(perceptual(decoded, pictures).tolist())
+        for (number, sample), picture, label in zip(batch, *returned, strict=True):
+            metric.process(None, [{"picture": sample["img"], "reconstruction": picture}])
+            fields = {key: sample[key] for key in META_KEYS if key in sample}
+            fields |= {"sample_idx": sample.get("sample_idx", number), "annotation": sample["annotation"]}
+            evaluator.process([{**fields, "pred_picture": label}])
+            if len(panels) < num_panels:
+                panels.append((sample["img"], picture, sample["label"], label))
+        if progress is not None:
+            progress(len(batch))
+    reconstruction = metric.compute_metrics(metric.results)
+    if distances:
+        reconstruction["LPIPS"] = float(np.mean(distances))
+    ceilings = evaluator.evaluate(size=len(samples))
+    return TaskScores(ceilings, reconstruction, counts, np.array(tokens[0] + tokens[1]), panels)
+
+
+def codebook_scores(counts: np.ndarray) -> dict[str, float]:
+    """``codebook usage``, percent of codes that were written at all, and ``perplexity``, 1 to K.
+
+    Args:
+        counts: How often each of the K codes was written.
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return {
+        "codebook usage": 100.0 * float((counts > 0).mean()),
+        "perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
+    }
+
+
+def _batches(samples: Sequence[dict], size: int) -> Iterator[list[tuple[int, dict]]]:
+    batch: list[tuple[int, dict]] = []
+    for number in range(len(samples)):
+        sample = samples[number]
+        if missing := [key for key in ("img", "label", "annotation") if key not in sample]:
+            raise ValueError(f"sample {number} lacks {', '.join(missing)}: its pipeline must end with DrawLabel")
+        if batch and batch[0][1]["img"].shape != sample["img"].shape:
+            yield batch
+            batch = []
+        batch.append((number, sample))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

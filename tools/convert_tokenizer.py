@@ -1,0 +1,97 @@
+"""Convert tokenizers between openMUSE's layout, which this package uses, diffusers' VQModel and taming-transformers.
+
+    python tools/convert_tokenizer.py amused-256/vqvae weights/amused
+    python tools/convert_tokenizer.py last.ckpt weights/vqgan-f16-16384 --from taming
+    python tools/convert_tokenizer.py weights/mine exported/vqvae --to diffusers
+
+openMUSE and diffusers have folders, taming-transformers has a .ckpt file (its .yaml is written beside it, not read).
+"""
+
+import sys
+
+try:
+    import delvm_mm  # noqa: F401
+except ImportError as error:  # MMEngine or mmcv is missing or unusable; the message says what to install
+    sys.exit(f"error: {error}")
+
+
+import argparse
+import json
+from pathlib import Path
+
+from delvm_mm.engine.launch import user_errors
+from delvm_mm.models import VQGAN
+from delvm_mm.models.tokenizer_conversion import (
+    save_as_diffusers,
+    save_as_taming,
+    vqgan_from_diffusers,
+    vqgan_from_taming,
+)
+
+LAYOUTS = ("openmuse", "diffusers", "taming")
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="folder or .ckpt file to read")
+    parser.add_argument("out", help="folder or .ckpt file to write")
+    parser.add_argument("--from", dest="source_layout", choices=LAYOUTS, help="by default told from what is there")
+    parser.add_argument("--to", dest="out_layout", choices=LAYOUTS, default="openmuse")
+    parser.add_argument(
+        "--pixels",
+        choices=["unit", "symmetric"],
+        help="what diffusers' or taming's tokenizer was trained on: [0, 1] (as aMUSEd; the default for diffusers) or "
+        "[-1, 1] (as taming's; the default for taming)",
+    )
+    parser.add_argument(
+        "--resolution", type=int, default=256, help="side of its training pictures, a name for where attention is"
+    )
+    return parser.parse_args(arguments)
+
+
+def layout_of(source: str) -> str:
+    """What a path holds: a file is taming's, a folder says in its ``config.json``."""
+    if Path(source).is_file():
+        return "taming"
+    config = Path(source) / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"{source} is neither a .ckpt file nor a folder with a config.json")
+    try:
+        return "diffusers" if json.loads(config.read_text())["_class_name"] == "VQModel" else "openmuse"
+    except (ValueError, KeyError, TypeError):
+        return "openmuse"  # which says what is wrong with it
+
+
+def read(source: str, layout: str, pixels: str | None, resolution: int) -> VQGAN:
+    if layout == "openmuse":
+        if pixels is not None:
+            raise ValueError("--pixels is for diffusers and taming; an openMUSE folder says it in its config.json")
+        return VQGAN.from_pretrained(source)
+    reader = dict(diffusers=vqgan_from_diffusers, taming=vqgan_from_taming)[layout]
+    symmetric = pixels == "symmetric" if pixels else layout == "taming"
+    return reader(source, symmetric_pixels=symmetric, resolution=resolution)
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_args(arguments)
+    if args.resolution < 1:
+        raise ValueError(f"--resolution must be positive, got {args.resolution}")
+    vqgan = read(args.source, args.source_layout or layout_of(args.source), args.pixels, args.resolution)
+    if args.out_layout == "taming" and Path(args.out).suffix != ".ckpt":
+        raise ValueError(f"{args.out}: taming-transformers has files, name one that ends with .ckpt")
+    save = dict(openmuse=VQGAN.save_pretrained, diffusers=save_as_diffusers, taming=save_as_taming)[args.out_layout]
+    save(vqgan, args.out)
+    parameters = sum(parameter.numel() for parameter in vqgan.parameters())
+    print(
+        f"{args.out}: {parameters:,} parameters, {vqgan.num_embeddings} codes, 1 token for {vqgan.downsample_factor} x "
+        f"{vqgan.downsample_factor} pixels, fingerprint {vqgan.fingerprint}"
+    )
+    if args.out_layout != "taming" and vqgan.symmetric_pixels:
+        print(f"  note: it works on pictures in [-1, 1], which {args.out_layout} does not feed by itself")
+    if args.out_layout == "taming" and not vqgan.symmetric_pixels:
+        print("  note: it works on pictures in [0, 1], where taming-transformers feeds [-1, 1]")
+
+
+if __name__ == "__main__":
+    main()
