@@ -40,9 +40,8 @@ def training_flops_per_token(
         num_embeddings (int): Codes K that the head chooses from.
         teacher (str | Mapping, optional): Shape of a teacher that reads the same tokens, forward only. Defaults to
             None.
-        recompute (bool): Count what activation checkpointing of the layers computes twice: all but the last product
-            of each, whose result the backward pass does not need. These are operations of the hardware; utilisation
-            is usually stated without them. Defaults to False.
+        recompute (bool): Count what activation checkpointing computes twice, the layers. These are operations of the
+            hardware; utilisation is usually stated without them. Defaults to False.
         causal (bool): Count attention only over what a token may see. Defaults to True.
 
     Returns:
@@ -54,8 +53,7 @@ def training_flops_per_token(
     layers, head = _forward_parts(arch, context, num_embeddings, causal)
     total = 3 * (layers + head)
     if recompute:
-        shape = resolve_arch(arch)
-        total += layers - shape["num_layers"] * 2 * shape["embed_dims"] * shape["feedforward_channels"]
+        total += layers
     if teacher is not None:
         total += forward_flops_per_token(teacher, context, num_embeddings, causal)
     return total

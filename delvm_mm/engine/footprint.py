@@ -126,7 +126,7 @@ def training_footprint(
     else:
         parts["communication"] = FLOAT32 * parameters if num_devices > 1 else 0
         if precision == "bfloat16":
-            parts["cast_weights"] = BFLOAT16 * resolve_arch(arch)["num_layers"] * _layer_matrices(arch)
+            parts["cast_weights"] = BFLOAT16 * _cast_weights(arch)
     return Footprint(**parts)
 
 
@@ -146,7 +146,7 @@ def layer_activation_bytes(arch: Arch, precision: str = "bfloat16") -> int:
     # The norm's output: once for q, k, v and once for gate, up; under autocast each of the five converts it anew.
     inputs = (2 if precision == "float32" else 5) * element * width
     attention = 4 * element * width + FLOAT32 * heads  # q, k, v, the output, and the logarithm of softmax's sum
-    swiglu = 3 * element * wide  # gate, up and silu(gate) * up
+    swiglu = 2 * element * wide  # gate and up
     return 2 * norm + inputs + attention + swiglu
 
 
@@ -177,6 +177,12 @@ def _norm_bytes(width: int, precision: str) -> int:
 def _layer_parameters(arch: Arch) -> int:
     # Beside the matrices, four biases and two norms.
     return _layer_matrices(arch) + 6 * resolve_arch(arch)["embed_dims"]
+
+
+def _cast_weights(arch: Arch) -> int:
+    # SwiGLU's second matrix is converted again in the backward pass.
+    shape = resolve_arch(arch)
+    return shape["num_layers"] * (_layer_matrices(arch) - shape["embed_dims"] * shape["feedforward_channels"])
 
 
 def _layer_matrices(arch: Arch) -> int:

@@ -107,7 +107,7 @@ def runner_of(work_dir, resume=False, load_from=None):
 
 def started(runner, restarts=None):
     environment = {} if restarts is None else dict(TORCHELASTIC_RESTART_COUNT=restarts, TORCHELASTIC_MAX_RESTARTS="3")
-    return decide_start(runner, environment), runner._resume
+    return decide_start(runner, environment=environment), runner._resume
 
 
 def test_a_named_checkpoint_is_used_or_refused_but_not_replaced(work_dir):
@@ -126,6 +126,13 @@ def test_weights_to_start_from_are_no_resume(work_dir):
 def test_resuming_where_nothing_is_begins_and_says_so(tmp_path, caplog):
     assert started(runner_of(tmp_path, True)) == (None, False)
     assert "training from the start" in caplog.text
+
+
+def test_resuming_where_nothing_is_begins_from_the_configs_own_weights(tmp_path, work_dir):
+    runner = runner_of(tmp_path / "new", True)
+    assert decide_start(runner, "multi_task.pth", environment={}) == "multi_task.pth" and not runner._resume
+    resumed = runner_of(work_dir, True)
+    assert decide_start(resumed, "multi_task.pth", environment={}).endswith("iter_12.pth") and resumed._resume
 
 
 def test_a_run_restarted_by_torchrun_resumes_from_its_own_checkpoints_only(work_dir, caplog):

@@ -50,17 +50,24 @@ def test_recipes_differ_by_scheme_and_teacher_alone(compare):
     runs = {name: compare.student(name, 3, [], teacher) for name in compare.RECIPES}
     configs = {name: compare.merged(run.config, run.options) for name, run in runs.items()}
     schemes = {name: config.train_dataloader.sampler.scheme for name, config in configs.items()}
-    assert schemes == {"mixture": "mixture", "resample": "resample", "augment": "augment", "augment + KD": "augment"}
+    distilled = dict.fromkeys(("augment + KD", "augment + cached KD"), "augment")
+    assert schemes == {"mixture": "mixture", "resample": "resample", "augment": "augment"} | distilled
     plain = configs["mixture"]
     for config in configs.values():
         assert config.randomness.seed == config.train_dataloader.sampler.seed == 3
         for key in ("model", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_evaluator"):
             assert config[key] == plain[key]
-        assert config.train_dataloader.dataset == plain.train_dataloader.dataset
-    hooks = [hook for hook in configs["augment + KD"].custom_hooks if hook not in plain.custom_hooks]
-    assert [hook["type"] for hook in hooks] == ["DistillationHook"]
+        assert config.train_dataloader.dataset.stores == plain.train_dataloader.dataset.stores
+    teachers = {
+        name: [hook["teacher"] for hook in config.custom_hooks if hook not in plain.custom_hooks]
+        for name, config in configs.items()
+    }
+    assert [name for name, added in teachers.items() if added] == list(distilled)
     steps = Config.fromfile(CONFIGS / "teacher.py").train_cfg.max_iters
-    assert hooks[0]["teacher"]["checkpoint"] == f"{teacher.folder}/iter_{steps}.pth"
+    assert teachers["augment + KD"][0]["checkpoint"] == f"{teacher.folder}/iter_{steps}.pth"
+    assert teachers["augment + cached KD"][0] == {"cache": "work_dirs/comparison/teacher_cache"}
+    # What a cached teacher needs: sentence i is the same always.
+    assert configs["augment + cached KD"].train_dataloader.dataset.assembly == "fixed"
     assert len({run.folder for run in runs.values()}) == len(runs)
 
 
@@ -130,12 +137,12 @@ def test_a_few_steps_of_everything_and_nothing_the_second_time(compare, tmp_path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compare, "run", run_here)
     command = ["--smoke", "--folder", str(tmp_path), "--seeds", "5", "--docs", str(docs)]
-    recipes = ["--recipes", "resample", "augment + KD"]
+    recipes = ["--recipes", "augment + KD", "augment + cached KD"]
     compare.main([*command, *recipes])
-    for name in ("resample_5", "augment_kd_5"):
+    for name in ("augment_kd_5", "augment_cached_kd_5"):
         text = next((tmp_path / "work_dirs/comparison/runs" / name).glob("*/vis_data/scalars.json")).read_text()
-        assert ("loss_kd" in text) == ("kd" in name)
-    assert "| augment + KD | " in (docs / "comparison.md").read_text()
+        assert "loss_kd" in text
+    assert "| augment + cached KD − augment + KD | " in (docs / "comparison.md").read_text()
     assert (docs / "comparison.png").exists() and (docs / "data/comparison.csv").exists()
     capsys.readouterr()
 
@@ -144,7 +151,8 @@ def test_a_few_steps_of_everything_and_nothing_the_second_time(compare, tmp_path
 
     monkeypatch.setattr(compare, "run", refuse)
     compare.main([*command, *recipes])
-    assert "3 of 3 trainings are finished" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 of 1 trainings are finished" in out and "2 of 2 trainings are finished" in out
     # Without --smoke the same folders are asked for other steps: these results are not those.
     with pytest.raises(SystemExit, match="was made with other settings"):
         compare.main([*command[1:], *recipes])

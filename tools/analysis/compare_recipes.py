@@ -39,18 +39,18 @@ console = Console(highlight=False)
 
 
 class Recipe(NamedTuple):
-    """How students are trained: a config of configs/comparison, the sampler's scheme, and whether a teacher helps."""
+    """How students are trained: a config of configs/comparison, and the scheme of its sampler."""
 
     config: str
     scheme: str
-    distilled: bool = False
 
 
 RECIPES = {
     "mixture": Recipe("student.py", "mixture"),
     "resample": Recipe("student.py", "resample"),
     "augment": Recipe("student.py", "augment"),
-    "augment + KD": Recipe("student_kd.py", "augment", distilled=True),
+    "augment + KD": Recipe("student_kd.py", "augment"),
+    "augment + cached KD": Recipe("student_kd_cached.py", "augment"),
 }
 SMOKE = dict(
     tokenizer=["train_cfg.max_iters=2", *(f"train_dataloader.dataset.datasets.{n}.length=4" for n in range(3))],
@@ -92,7 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
     students = {
         (name, seed): student(name, seed, options["model"], teacher) for seed in args.seeds for name in args.recipes
     }
-    train_all([teacher, *students.values()])
+    train_all([teacher])
+    if any(RECIPES[name].config == "student_kd_cached.py" for name in args.recipes):
+        cache(teacher)
+    train_all(list(students.values()))
     runs = [collect(training.folder, recipe=name, seed=seed) for (name, seed), training in students.items()]
     results = report(runs, collect(teacher.folder, recipe="teacher", seed=0), WORK, console)
     if docs:
@@ -118,15 +121,18 @@ def student(name: str, seed: int, options: Sequence[str], teacher: Training) -> 
         f"train_dataloader.sampler.seed={seed}",
         f"train_dataloader.sampler.scheme={recipe.scheme}",
     ]
-    if recipe.distilled:
-        steps = merged(teacher.config, teacher.options).train_cfg.max_iters
+    online = recipe.config == "student_kd.py"
+    if online:
         hooks = merged(CONFIGS / recipe.config, []).custom_hooks
         number = next(number for number, hook in enumerate(hooks) if hook["type"] == "DistillationHook")
-        settings.append(f"custom_hooks.{number}.teacher.checkpoint={teacher.folder}/iter_{steps}.pth")
+        settings.append(f"custom_hooks.{number}.teacher.checkpoint={checkpoint_of(teacher)}")
     folder = WORK / "runs" / f"{re.sub('[^a-z]+', '_', name.lower())}_{seed}"
-    return plan(
-        f"{name}, seed {seed}", recipe.config, folder, [*settings, *options], teacher if recipe.distilled else None
-    )
+    return plan(f"{name}, seed {seed}", recipe.config, folder, [*settings, *options], teacher if online else None)
+
+
+def checkpoint_of(training: Training) -> Path:
+    """The last checkpoint of a training, whether it has been written yet or not."""
+    return training.folder / f"iter_{merged(training.config, training.options).train_cfg.max_iters}.pth"
 
 
 def plan(name: str, config: str, folder: Path, options: Sequence[str], teacher: Training | None = None) -> Training:
@@ -237,6 +243,21 @@ def make_tokenizer(options: Sequence[str]) -> None:
         config = ROOT / "configs/mini/tokenizer.py"
         folder = Path(Config.fromfile(config).work_dir)
         train_all([Training("tokenizer", config, folder, list(options), 1.0)])
+
+
+def cache(teacher: Training) -> None:
+    """Write down what the teacher says of the training sentences; the tool skips what is there."""
+    done = WORK / "teacher_cache.done"
+    if not done.exists():
+        command = [
+            ROOT / "tools" / "cache_teacher.py",
+            teacher.config,
+            checkpoint_of(teacher),
+            "--out",
+            WORK / "teacher_cache",
+        ]
+        run(command, WORK / "teacher_cache.log", console=True)
+        done.touch()
 
 
 def tokenize(options: Sequence[str]) -> None:

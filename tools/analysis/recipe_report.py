@@ -20,6 +20,8 @@ QUESTIONS = [
     ("augment", "mixture"),
     ("augment", "resample"),
     ("augment + KD", "augment"),
+    ("augment + cached KD", "augment"),
+    ("augment + cached KD", "augment + KD"),
 ]
 """Pairs of recipes that are compared seed by seed."""
 
