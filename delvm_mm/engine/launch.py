@@ -80,8 +80,11 @@ def set_up_distributed(cfg: Config, launcher: str) -> None:
     MMEngine itself assumes a CUDA device for every process.
     """
     cfg.launcher = launcher
-    if launcher == "pytorch" and not torch.cuda.is_available():
+    if launcher == "pytorch" and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+        _init_restarted_group(cfg.get("env_cfg", {}).get("dist_cfg", {}).get("backend", "nccl"))
+    elif launcher == "pytorch" and not torch.cuda.is_available():
         torch.distributed.init_process_group("gloo")
+    if launcher == "pytorch" and not torch.cuda.is_available():
         cfg.pop("sync_bn", None)  # of GPUs alone
         cfg.setdefault(
             "model_wrapper_cfg",
@@ -107,6 +110,21 @@ def check_precision(cfg: Config) -> None:
             "optim_wrapper.type is 'AmpOptimWrapper', which needs a GPU, and there is none here; use "
             "'AutocastOptimWrapper', which computes in bfloat16 on CPUs too (--amp does so)"
         )
+
+
+def _init_restarted_group(backend: str) -> None:
+    """Join the processes that ``torchrun`` has started again.
+
+    Its store is still that of the first attempt, with the addresses of processes that are dead: who reads them before
+    they are overwritten cannot connect, and the restart fails. So this attempt writes under names of its own.
+    """
+    store, rank, world_size = next(torch.distributed.rendezvous("env://"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        backend = "gloo"
+    store = torch.distributed.PrefixStore(f"restart_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
 
 
 def use_safe_checkpoints() -> None:

@@ -158,7 +158,7 @@ def test_a_process_killed_under_torchrun_comes_back_from_the_last_checkpoint(run
         capture_output=True,
         text=True,
         env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=paths),
-        timeout=600,
+        timeout=300,
     )
     assert done.returncode == 0 and Path("died").exists(), done.stderr[:3000] + done.stderr[-3000:]
     logs = [path.read_text() for path in sorted(Path("mortal").glob("*/*.log")) if "_rank" not in path.name]
