@@ -38,6 +38,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["delvm_mm", "delvm_mm.*"]),
+    package_data={"delvm_mm.pretrained": ["*/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10",
     # MMEngine and its toolboxes exist under two sets of distribution names with the same import names. Only one of the
@@ -51,6 +52,7 @@ setup(
         "scipy",
         "scikit-image>=0.21",
         "torchmetrics>=1.0",
+        "safetensors",
         "filelock",
         "pycocotools",
         "rich",
@@ -64,14 +66,12 @@ setup(
             "onedl-mmsegmentation>=1.4.2",
         ],
         "openmmlab": ["mmengine>=0.10.4", "mmcv-lite>=2.1,<2.2", "mmpretrain>=1.2", "mmsegmentation>=1.2"],
-        "safetensors": ["safetensors"],
         "lmdb": ["lmdb>=1.4"],
         "webui": ["gradio>=6.31,<7"],
         "tests": [
             "pytest>=7",
             "transformers>=4.40,<5",  # mmpretrain.models cannot be imported beside 5
             "diffusers>=0.27",
-            "safetensors",
             "lmdb>=1.4",
             "pytest-xdist",
             "ruff>=0.17,<0.18",

@@ -1,7 +1,8 @@
 """The quick start: from nothing to a distilled model scored on three tasks, on built-in data and two CPU cores.
 
-Trains a tokenizer, tokenizes scenes, trains a teacher, distils a student and scores it. A step that is finished is
-skipped when the command is run again, a training that was interrupted goes on from its last checkpoint.
+Tokenizes scenes with the tokenizer that the package carries, trains a teacher, distils a student and scores it. A step
+that is finished is skipped when the command is run again, a training that was interrupted goes on from its last
+checkpoint.
 """
 
 import argparse
@@ -26,7 +27,6 @@ console = Console(highlight=False)
 SMALL_MODEL = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
 SMALL_TASKS = [f"tasks.{task}.dataloader.dataset.{part}.length=4" for task in TASKS for part in ("support", "query")]
 SMOKE = dict(
-    tokenizer=["train_cfg.max_iters=2", *(f"train_dataloader.dataset.datasets.{n}.length=4" for n in range(3))],
     tokens=[f"stores.{number}.dataset.length=8" for number in range(6)],
     teacher=SMALL_MODEL,
     student_kd=[*SMALL_MODEL, "custom_hooks.6.teacher.checkpoint=work_dirs/quickstart/teacher/iter_2.pth"],
@@ -54,9 +54,13 @@ def main() -> None:
     work = Path("work_dirs") / ("mini_long" if args.long else "quickstart")
     if args.from_scratch:
         shutil.rmtree(work, ignore_errors=True)
+    if (work / "tokenizer").exists():
+        sys.exit(
+            f"{work} was made by an earlier version, with a tokenizer of its own, and does not fit this one: run the "
+            "quick start with --from-scratch, which deletes it"
+        )
     start = time.perf_counter()
     steps: list[tuple[str, Path, Callable[[], None]]] = [
-        ("train a tokenizer", work / "tokenizer/pretrained/config.json", lambda: train(configs / "tokenizer.py", work)),
         ("tokenize scenes", work / "tokens/done", lambda: tokenize(configs / "tokens.py", work)),
         ("train the teacher", work / "teacher/done", lambda: train(configs / "teacher.py", work)),
         ("distil the student", work / "student_kd/done", lambda: train(configs / "student_kd.py", work)),

@@ -1,12 +1,12 @@
-# What all mini configs share: built-in scenes at 64 pixels, a tokenizer of 8 x 8 tokens a picture, and three tasks.
-# `root` is where the quick start keeps tokenizer, tokens and checkpoints.
+# What all mini configs share: built-in scenes at 40 pixels, a tokenizer of 10 x 10 tokens a picture, and three tasks.
+# `root` is where the quick start keeps tokens and checkpoints.
 _base_ = '../_base_/default_runtime.py'
 
 root = 'work_dirs/quickstart'
-size = 64
+size = 40
 codecs = dict(
     seg=dict(type='ForegroundMaskCodec'),
-    pose=dict(type='SkeletonCodec', radius=2, thickness=2),
+    pose=dict(type='SkeletonCodec', radius=1.25, thickness=1.25),
     derain=dict(type='RestorationCodec'))
 metrics = dict(
     seg=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])],
@@ -18,10 +18,10 @@ scenes = {
 }
 clips = {
     task: dict(type='ProceduralScenes', task=task, size=size, seed=0,
-               pipeline=[dict(type='DrawLabel', codec=codec), dict(type='PackClip', factor=8)])
+               pipeline=[dict(type='DrawLabel', codec=codec), dict(type='PackClip', factor=4)])
     for task, codec in codecs.items()
 }
-tokenizer = dict(type='VQGAN', pretrained=root + '/tokenizer/pretrained')
+tokenizer = dict(type='VQGAN', pretrained='delvm_mm://mini_tokenizer')
 # Training sees scenes from 0, validation from 1 000 000; prompts are from 2 000 000 and queries from 3 000 000.
 tasks = {
     task: dict(

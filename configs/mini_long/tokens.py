@@ -2,7 +2,6 @@
 _base_ = '../mini/tokens.py'
 root = 'work_dirs/mini_long'
 work_dir = root + '/tokens'
-tokenizer = dict(pretrained=root + '/tokenizer/pretrained')
 stores = [
     dict(out=f'{root}/tokens/{split}/{task}', dataset=dict(**clip, start=start, length=length))
     for split, start, length in (('train', 0, 9000), ('val', 1_000_000, 64)) for task, clip in _base_.clips.items()

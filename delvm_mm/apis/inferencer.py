@@ -35,7 +35,7 @@ Result = dict[str, list]
 class DeLVMInferencer(BaseInferencer):
     """Prompt a :class:`DeLVM`: show it (picture, annotation) pairs and a query, and it draws the query's annotation.
 
-    Every picture is resized by its short side and cut out at the centre to the model's size (256 px, 64 px for 'mini').
+    Every picture is resized by its short side and cut out at the centre to the model's size (256 px, 40 px for 'mini').
     What is outside is not seen; ``crop`` of each prediction says how to map back. Arrays are uint8 RGB.
 
     All ways of asking take the options of :class:`AnswerOptions` by name (``temperature``, ``seed``, ``batch_size``,
@@ -66,7 +66,7 @@ class DeLVMInferencer(BaseInferencer):
         >>> inferencer = DeLVMInferencer(model="mini")
         >>> result = inferencer("photo.jpg", prompt=[("a.png", "a_mask.png"), ("b.png", "b_mask.png")], task="seg")
         >>> result["predictions"][0]["mask"].shape
-        (64, 64)
+        (40, 40)
     """
 
     preprocess_kwargs = {"on_error", "skipped"}  # noqa: RUF012 - as the base class has them

@@ -14,6 +14,7 @@ import delvm_mm
 from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.models.sharded_checkpoint import is_sharded
+from delvm_mm.pretrained import shipped_names
 from delvm_mm.registry import MODELS
 
 __all__ = ["QUICKSTART_MODELS", "build_model", "find_config", "task_codecs"]
@@ -146,12 +147,14 @@ def _quickstart(name: str, weights: str | None, options: dict[str, Any] | None) 
         folder = place / "work_dirs" / work
         checkpoint = weights or _last_checkpoint(folder / "student_kd")
         tokenizer = folder / "tokenizer" / "pretrained"
-        if checkpoint and (tokenizer / "config.json").is_file():
-            cfg.model.tokenizer.pretrained = str(tokenizer)
+        shipped = cfg.model.tokenizer.get("pretrained") in shipped_names()
+        if checkpoint and (shipped or (tokenizer / "config.json").is_file()):
+            if not shipped:
+                cfg.model.tokenizer.pretrained = str(tokenizer)
             return cfg, checkpoint
     looked = " and ".join(str(place / "work_dirs" / work) for place in dict.fromkeys(places))
     raise FileNotFoundError(
-        f"the model '{name}' is not trained yet: no tokenizer and student_kd in {looked}; train it with `{command}` "
+        f"the model '{name}' is not trained yet: no student_kd in {looked}; train it with `{command}` "
         "(in the project's folder), or give the config and weights of another model"
     )
 

@@ -14,10 +14,10 @@ def load_tokenizer(tokenizer: str | Path | dict[str, Any] | nn.Module) -> nn.Mod
     """Build a frozen tokenizer in eval mode.
 
     Args:
-        tokenizer (str | Path | dict | nn.Module): A checkpoint folder; ``dict(type='VQGAN', pretrained=folder)``; a
-            config such as ``dict(type='VQGAN', ..., init_cfg=dict(type='Pretrained', checkpoint=...))``, which has
-            random weights without ``init_cfg`` and says so; or a tokenizer. ``pretrained=None`` gives random weights
-            of the default shape.
+        tokenizer (str | Path | dict | nn.Module): A checkpoint folder, or ``'delvm_mm://mini_tokenizer'``, which the
+            package carries; ``dict(type='VQGAN', pretrained=folder)``; a config such as ``dict(type='VQGAN', ...,
+            init_cfg=dict(type='Pretrained', checkpoint=...))``, which has random weights without ``init_cfg`` and says
+            so; or a tokenizer. ``pretrained=None`` gives random weights of the default shape.
 
     Returns:
         nn.Module: Without gradients.

@@ -17,6 +17,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..pretrained import resolve_shipped
 from ..registry import MODELS
 from .checkpoint_io import load_into, load_state_dict
 from .vqgan_layers import Decoder, Encoder, ResnetBlock, VectorQuantizer
@@ -139,12 +140,16 @@ class VQGAN(BaseModule):
     def from_pretrained(cls, path: str | Path) -> "VQGAN":
         """Build from a checkpoint folder as openMUSE publishes it, in eval mode.
 
+        Args:
+            path: The folder, or ``'delvm_mm://mini_tokenizer'``, the one that the package carries.
+
         Raises:
             FileNotFoundError: The folder, its ``config.json`` or its weights are missing.
             ValueError: A file is damaged, or the weights do not fit the config.
         """
-        weights = _weight_file(Path(path))
-        vqgan = cls.from_config(Path(path))
+        path = resolve_shipped(path)
+        weights = _weight_file(path)
+        vqgan = cls.from_config(path)
         load_into(vqgan, load_state_dict(weights), weights)
         vqgan._read_tokens_of(Path(path) / "config.json")
         return vqgan.eval()
@@ -168,7 +173,7 @@ class VQGAN(BaseModule):
         if not (isinstance(self.init_cfg, dict) and self.init_cfg.get("type") == "Pretrained"):
             super().init_weights()
             return
-        source = Path(self.init_cfg["checkpoint"])
+        source = resolve_shipped(self.init_cfg["checkpoint"])
         if source.is_dir():
             source = _weight_file(source)
         load_into(self, load_state_dict(source, self.init_cfg.get("prefix") or ""), source)

@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.apis.model_loading import find_config
 from delvm_mm.codecs import ForegroundMaskCodec
 from delvm_mm.datasets import ProceduralScenes
 from delvm_mm.models import delvm_from_huggingface
@@ -275,6 +276,22 @@ def test_mini_is_found_where_the_quick_start_put_it(tiny_model, scenes, prompt, 
     (work / "student_kd" / "last_checkpoint").write_text("/elsewhere/student_kd/iter_500.pth")
     monkeypatch.chdir("/")
     assert len(DeLVMInferencer("mini", device="cpu")(scenes[4], prompt)["predictions"]) == 1
+
+
+def test_mini_needs_no_tokenizer_of_its_own_where_the_config_names_the_one_that_is_carried(
+    tiny_model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
+    (tmp_path / "configs" / "mini").mkdir(parents=True)
+    config = Config.fromfile(tiny_model.config)
+    config.model.tokenizer.pretrained = "delvm_mm://mini_tokenizer"
+    config.dump(str(tmp_path / "configs" / "mini" / "student_kd.py"))
+    weights = tmp_path / "work_dirs" / "quickstart" / "student_kd" / "iter_7.pth"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    found, checkpoint = find_config("mini")
+    assert (found.model.tokenizer.pretrained, checkpoint) == ("delvm_mm://mini_tokenizer", str(weights))
 
 
 @pytest.mark.parametrize(

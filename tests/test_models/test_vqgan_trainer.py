@@ -236,3 +236,20 @@ def test_the_decoder_alone_sees_the_tokens_of_float32_and_leaves_them(tmp_path):
 def test_a_decoder_without_weights_to_start_from_is_refused():
     with pytest.raises(ValueError, match=r"vqgan=dict\(pretrained=folder\)"):
         _trainer(train_part="decoder")
+
+
+def test_log_loss_is_the_mean_log_of_each_pictures_error():
+    trainer = _trainer(l1_weight=0.0, l2_weight=0.0, log_weight=0.5)
+    images = torch.zeros(2, 3, 4, 4)
+    off = torch.tensor([0.01, 0.3]).view(2, 1, 1, 1)
+    losses = trainer._reconstruction_losses(images + off, images)
+    expected = 0.5 * (math.log(1e-4 + 2e-4) + math.log(0.09 + 2e-4)) / 2
+    assert losses["loss_log"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_errors_on_saturated_pixels_weigh_more():
+    trainer = _trainer(l1_weight=0.0, color_weight=3.0)
+    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    for images, weight in ((torch.full((1, 3, 4, 4), 0.5), 1), (red / 2, 1 + 3 * 0.5), (red, 1 + 3)):
+        losses = trainer._reconstruction_losses(images + 0.1, images)
+        assert losses["loss_l2"].item() == pytest.approx(weight * 0.01, rel=1e-4)

@@ -33,7 +33,7 @@ from recipe_report import collect, put_into_docs, report  # noqa: E402
 
 from delvm_mm.engine.flops import training_flops_per_token  # noqa: E402
 
-NUM_CODES = 512  # of the mini tokenizer
+NUM_CODES = 1024  # of the mini tokenizer
 SECONDS_BETWEEN_LINES = 30  # where the output is no terminal
 console = Console(highlight=False)
 
