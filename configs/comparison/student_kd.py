@@ -5,5 +5,5 @@ custom_hooks = [
     *_base_.custom_hooks,
     dict(
         type='DistillationHook',
-        teacher=dict(cfg='{{ fileDirname }}/teacher.py', checkpoint=_base_.root + '/teacher/iter_1000.pth'))
+        teacher=dict(cfg='{{ fileDirname }}/teacher.py', checkpoint=_base_.root + '/teacher/iter_800.pth'))
 ]
