@@ -17,17 +17,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+
+from delvm_mm.datasets import cache_teacher
+from delvm_mm.models.checkpoint_io import load_state_dict
+from delvm_mm.registry import DATASETS, MODELS
 
 TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
 ROUNDS = int(os.environ.get("DELVM_MM_KILL_ROUNDS", "2"))
 MAX_STEPS_BETWEEN_KILLS = 9
 STEPS = MAX_STEPS_BETWEEN_KILLS * (ROUNDS + 1)
-# What the student is trained with -> options for the command line; student.py distils from an online teacher.
-CASES = {"online distillation": []}
+# What the student is trained with -> its config.
+CASES = {"online distillation": "student.py", "offline distillation": "offline.py"}
 FORK = multiprocessing.get_context("fork")
 
 
-def one_process(rank, processes, port, work_dir, options):
+def one_process(rank, processes, port, config, work_dir, options):
     """Be one process of a run of ``tools/train.py``; forked, for the seconds that importing everything would take."""
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(f"{work_dir}.log", "a")  # noqa: SIM115
@@ -35,31 +40,32 @@ def one_process(rank, processes, port, work_dir, options):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes))
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         options = ["--launcher", "pytorch", *options]
-    sys.argv = ["train.py", "student.py", "--work-dir", work_dir, *options]
+    sys.argv = ["train.py", config, "--work-dir", work_dir, *options]
     runpy.run_path(str(TRAIN), run_name="__main__")
 
 
-def start(processes, work_dir, options):
+def start(processes, config, work_dir, options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     started = [
-        FORK.Process(target=one_process, args=(rank, processes, port, work_dir, options)) for rank in range(processes)
+        FORK.Process(target=one_process, args=(rank, processes, port, config, work_dir, options))
+        for rank in range(processes)
     ]
     for process in started:
         process.start()
     return started
 
 
-def run(processes, work_dir, options):
-    started = start(processes, work_dir, options)
+def run(processes, config, work_dir, options):
+    started = start(processes, config, work_dir, options)
     for process in started:
         process.join(300)
     assert [process.exitcode for process in started] == [0] * processes, Path(f"{work_dir}.log").read_text()[-3000:]
 
 
-def run_until_killed(processes, work_dir, options, step, delay):
-    started = start(processes, work_dir, options)
+def run_until_killed(processes, config, work_dir, options, step, delay):
+    started = start(processes, config, work_dir, options)
     while max(curve(work_dir), default=0) < step and all(process.is_alive() for process in started):
         time.sleep(0.002)
     time.sleep(delay)
@@ -93,16 +99,31 @@ def final_state(work_dir):
     )
 
 
-def options_of(case, processes):
-    settings = [f"train_cfg.max_iters={STEPS}", f"train_dataloader.batch_size={4 // processes}", *CASES[case]]
-    return ["--cfg-options", *settings]
+def options_of(processes):
+    return ["--cfg-options", f"train_cfg.max_iters={STEPS}", f"train_dataloader.batch_size={4 // processes}"]
+
+
+@pytest.fixture
+def offline_config(run_folder):
+    """``offline.py``: the student with a cache of the teacher's predictions, and the teacher's files gone."""
+    cfg = Config.fromfile("student.py")
+    cfg.train_dataloader.dataset.assembly = "fixed"
+    teacher = MODELS.build(Config.fromfile("teacher.py").model)
+    teacher.load_state_dict(load_state_dict("teacher.pth"))
+    cache_teacher(DATASETS.build(cfg.train_dataloader.dataset), teacher, "cache", top_k=8)
+    hooks = [hook for hook in cfg.custom_hooks if hook["type"] != "DistillationHook"]
+    cfg.custom_hooks = [*hooks, dict(type="DistillationHook", teacher=dict(cache="cache"))]
+    cfg.dump("offline.py")
+    os.remove("teacher.pth")
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("processes", [1, 2])
-def test_killed_again_and_again_it_is_the_unbroken_run(run_folder, processes, case):
-    options = options_of(case, processes)
-    run(processes, "unbroken", options)
+def test_killed_again_and_again_it_is_the_unbroken_run(run_folder, request, processes, case):
+    config, options = CASES[case], options_of(processes)
+    if config == "offline.py":
+        request.getfixturevalue("offline_config")
+    run(processes, config, "unbroken", options)
     unbroken = curve("unbroken")
     assert sorted(unbroken) == list(range(1, STEPS + 1)) and all("loss_kd" in times[0] for times in unbroken.values())
 
@@ -112,8 +133,8 @@ def test_killed_again_and_again_it_is_the_unbroken_run(run_folder, processes, ca
         step = int(note.read_text().rpartition("_")[2].removesuffix(".pth")) if note.exists() else 0
         # From a step that must be made again to one behind two more checkpoints; now and then while one is saved.
         step += chance.randint(1, MAX_STEPS_BETWEEN_KILLS)
-        run_until_killed(processes, "killed", ["--resume", *options], step, chance.choice([0, 0.01, 0.03]))
-    run(processes, "killed", ["--resume", *options])
+        run_until_killed(processes, config, "killed", ["--resume", *options], step, chance.choice([0, 0.01, 0.03]))
+    run(processes, config, "killed", ["--resume", *options])
 
     killed = curve("killed")
     assert killed.keys() == unbroken.keys()
@@ -150,7 +171,7 @@ def test_a_process_killed_under_torchrun_comes_back_from_the_last_checkpoint(run
         "custom_imports = dict(imports=['dies_once'])\n"
         "custom_hooks = [*_base_.custom_hooks, dict(type='DiesOnce')]\n"
     )
-    options = options_of("online distillation", 2)
+    options = options_of(2)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=3"]
     paths = os.pathsep.join([str(run_folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
@@ -165,7 +186,7 @@ def test_a_process_killed_under_torchrun_comes_back_from_the_last_checkpoint(run
     # Steps 9 and 10 were made and are not in the checkpoint of step 8.
     assert len(logs) == 2 and "restart 1 by torchrun: resuming from" in logs[1] and "iter_8.pth" in logs[1]
 
-    run(2, "unbroken", options)
+    run(2, "student.py", "unbroken", options)
     unbroken, mortal = curve("unbroken"), curve("mortal")
     assert {step for step, times in mortal.items() if len(times) == 2} == {9, 10}
     assert mortal.keys() == unbroken.keys()
@@ -174,7 +195,7 @@ def test_a_process_killed_under_torchrun_comes_back_from_the_last_checkpoint(run
 
 def test_processes_save_the_same_step_when_one_gets_a_signal(run_folder):
     hook = ["default_hooks.signal.type=SaveOnSignalHook", "default_hooks.signal.interval=5"]
-    started = start(2, "preempted", [*options_of("online distillation", 2), *hook])
+    started = start(2, "student.py", "preempted", [*options_of(2), *hook])
     while len(curve("preempted")) < 3 and started[1].is_alive():
         time.sleep(0.002)
     os.kill(started[1].pid, signal.SIGTERM)

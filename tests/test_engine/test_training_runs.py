@@ -1,11 +1,9 @@
-"""Whole runs of ``tools/train.py`` in processes of their own: killed and resumed, and in two processes."""
+"""Whole runs of ``tools/train.py``, in one process and in two; test_kill_and_resume.py kills them."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -43,25 +41,6 @@ def unbroken(run_folder):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "trainable parameters: " in done.stdout + done.stderr
     return losses("unbroken")
-
-
-def test_a_killed_run_resumes_to_the_same_losses_bit_for_bit(unbroken):
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
-    with subprocess.Popen(
-        command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    ) as it:
-        while not (Path("killed") / "last_checkpoint").exists() and it.poll() is None:
-            time.sleep(0.01)
-        it.send_signal(signal.SIGKILL)
-    before = losses("killed")
-    assert 4 <= max(before) < 40, "it must be killed after its first checkpoint and before its end"
-    for path in Path("killed").glob("*/vis_data/scalars.json"):
-        path.unlink()
-    resumed = run("killed", "--resume")
-    assert resumed.returncode == 0, resumed.stderr[-2000:]
-    after = losses("killed")
-    assert min(after) > 4, "it must go on from a checkpoint, not from the start"
-    assert before | after == unbroken
 
 
 def test_two_processes_train_in_step_with_one(unbroken):
