@@ -49,7 +49,7 @@ def main() -> None:
         wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
         if wrapper != "OptimWrapper":
             raise ValueError(f"--amp replaces an OptimWrapper, {args.config} has {wrapper}; leave --amp out")
-        cfg.optim_wrapper.type = "AutocastOptimWrapper"
+        cfg.optim_wrapper.type = "delvm_mm.AutocastOptimWrapper"  # in whatever scope the config is
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")

@@ -1,8 +1,10 @@
 from .autocast_optim_wrapper import AutocastOptimWrapper
 from .hooks import (
+    ClassifierDistillationHook,
     DistillationHook,
     PanelHook,
     SaveTokenizerHook,
+    SoftCausalHook,
     ThroughputHook,
     TokenizerCheckHook,
     ValidationPanelHook,
@@ -10,9 +12,11 @@ from .hooks import (
 
 __all__ = [
     "AutocastOptimWrapper",
+    "ClassifierDistillationHook",
     "DistillationHook",
     "PanelHook",
     "SaveTokenizerHook",
+    "SoftCausalHook",
     "ThroughputHook",
     "TokenizerCheckHook",
     "ValidationPanelHook",

@@ -3,6 +3,7 @@ from .delvm import DeLVM
 from .embeddings import CodebookEmbedding, TokenEmbedding
 from .heads import NextTokenHead
 from .huggingface import delvm_from_huggingface
+from .lazy_backbones import vision_llama_class
 from .llama import LLaMA
 from .losses import LogitsKLLoss
 from .tokenizers import load_tokenizer
@@ -22,3 +23,9 @@ __all__ = [
     "delvm_from_huggingface",
     "load_tokenizer",
 ]
+
+
+def __getattr__(name: str) -> type:
+    if name == "VisionLLaMA":
+        return vision_llama_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
