@@ -178,10 +178,12 @@ class VisionLLaMA(LLaMA, BaseBackbone):
         own = self.state_dict()
         stack = [name for name in own if name.startswith(("layers.", "norm.")) and "_scale." not in name]
         missing = [name for name in stack if name not in weights]
-        if missing:
+        deeper = [name for name in weights if name.startswith(f"layers.{self.num_layers}.")]
+        if missing or deeper:
+            what = f"lacks {len(missing)} of the {len(stack)} parameters" if missing else "has more layers than those"
             raise ValueError(
-                f"{path} lacks {len(missing)} of the {len(stack)} parameters of the stack (under the prefix "
-                f"'{prefix}'), such as {missing[0]}; give a checkpoint of a DeLVM or a VisionLLaMA with this arch"
+                f"{path} {what} of the stack of {self.num_layers} layers (names under the prefix '{prefix}', such as "
+                f"{(missing or deeper)[0]}); give a checkpoint of a DeLVM or a VisionLLaMA with this arch"
             )
         weights = {name: value for name, value in weights.items() if name in own}
         self._resize_loaded_pos_embed(weights, "")
