@@ -5,6 +5,7 @@ custom_hooks = [
     *_base_.custom_hooks,
     dict(
         type='delvm_mm.ClassifierDistillationHook',
-        teacher=dict(cfg='mmpretrain::convnext/convnext-base_32xb128_in1k.py', checkpoint='weights/convnext-base_in1k.pth'),
+        teacher=dict(
+            cfg='mmpretrain::convnext/convnext-base_32xb128_in1k.py', checkpoint='weights/convnext-base_in1k.pth'),
         loss=dict(type='LogitsKLLoss', temperature=1.0, loss_weight=1.0))
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from PIL import Image
 
@@ -73,7 +74,8 @@ def test_two_steps_on_an_imagenet_layout_with_a_teacher_then_a_test_and_inferenc
     base = ROOT / "configs" / "imagenet" / "visionllama80m_distill_in1k.py"
     config.write_text(
         f"_base_ = {str(base)!r}\n"
-        "model = dict(backbone=dict(arch=dict(embed_dims=32, num_layers=2, num_heads=2)), head=dict(in_channels=32))\n"
+        "arch = dict(_delete_=True, embed_dims=32, num_layers=2, num_heads=2)\n"
+        "model = dict(backbone=dict(arch=arch), head=dict(in_channels=32))\n"
         "custom_hooks = [*_base_.custom_hooks]\n"
         "custom_hooks[0]['end'] = 2\n"
         "custom_hooks[1]['teacher'] = dict(checkpoint=None, cfg=dict(model=dict(type='ImageClassifier',\n"
@@ -99,7 +101,6 @@ def test_two_steps_on_an_imagenet_layout_with_a_teacher_then_a_test_and_inferenc
 
 
 def test_the_inferencer_of_mmpretrain_names_the_class_of_a_picture(tmp_path, monkeypatch):
-    import torch
     from mmengine.registry import DefaultScope
     from mmpretrain import ImageClassificationInferencer
     from mmpretrain.registry import MODELS
