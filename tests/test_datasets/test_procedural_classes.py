@@ -20,6 +20,17 @@ def test_a_sample_depends_on_seed_and_index_alone():
     assert all((other[index]["img"] != whole[index]["img"]).any() for index in range(5))
 
 
+def test_a_cached_picture_is_not_what_a_pipeline_made_of_it():
+    def spoil(results):
+        results["img"][:] = 0
+        return results
+
+    cached = ProceduralClasses(size=16, length=2, cache=True, pipeline=[spoil])
+    assert cached[1]["img"].max() == 0
+    cached.pipeline = lambda results: results
+    np.testing.assert_array_equal(cached[1]["img"], ProceduralClasses(size=16, length=2)[1]["img"])
+
+
 def test_classes_are_balanced_and_named():
     dataset = ProceduralClasses(size=16, start=5, length=40)
     assert Counter(dataset[index]["gt_label"] for index in range(40)) == dict.fromkeys(range(10), 4)

@@ -89,7 +89,7 @@ class Recorder(Hook):
         self.shares.append(float(getattr(runner.model.backbone, "bidirectional_share", torch.tensor(-1.0))))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.logs.append({name: float(value) for name, value in outputs.items()})
+        self.logs.append({name: float(torch.as_tensor(value).detach()) for name, value in outputs.items()})
 
 
 def test_attention_goes_from_bidirectional_to_causal_over_the_given_epochs(tmp_path):
@@ -188,3 +188,27 @@ def test_a_teacher_that_does_not_fit_is_refused_before_the_first_step(tmp_path, 
 def test_a_teacher_is_described_by_config_and_checkpoint():
     with pytest.raises(ValueError, match="expected 'cfg' and 'checkpoint'"):
         ClassifierDistillationHook(dict(config="teacher.py"))
+
+
+def test_layer_wise_decay_gives_lower_layers_lower_rates():
+    init_default_scope("mmpretrain")
+    from mmengine.optim import build_optim_wrapper
+    from mmpretrain.registry import MODELS
+
+    wrapper = build_optim_wrapper(
+        MODELS.build(classifier(with_pos_embed=True)),
+        dict(
+            optimizer=dict(type="AdamW", lr=1.0, weight_decay=0.1),
+            constructor="LearningRateDecayOptimWrapperConstructor",
+            paramwise_cfg=dict(
+                layer_decay_rate=0.5, flat_decay_mult=0.0, custom_keys={".pos_embed": dict(decay_mult=0.0)}
+            ),
+        ),
+    )
+    groups = {group["param_name"]: (group["lr"], group["weight_decay"]) for group in wrapper.optimizer.param_groups}
+    # Depths of a model of 2 layers: 0 before them, 1, 2, and 3 behind them.
+    assert groups["backbone.pos_embed"] == (1 / 8, 0.0)
+    assert groups["backbone.patch_embed.projection.weight"] == (1 / 8, 0.1)
+    assert groups["backbone.layers.0.mlp.up_proj.weight"] == (1 / 4, 0.1)
+    assert groups["backbone.layers.1.input_layernorm.weight"] == (1 / 2, 0.0)
+    assert groups["backbone.norm.weight"] == (1, 0.0) and groups["head.layers.head.weight"] == (1, 0.1)

@@ -13,10 +13,10 @@ from .backgrounds import plan_background
 from .drawing import pick, uniform
 from .objects import draw_objects, plan_light, plan_object
 
-SHAPES = ("ellipse", "star", "ring", "leaf", "vase")
+SHAPES = ("ellipse", "star", "ring", "crate", "vase")
 PATTERNS = ("plain", "checks")
 CLASSES = tuple(f"{pattern} {shape}" for shape in SHAPES for pattern in PATTERNS)
-CLUTTER = ("blob", "rounded box", "polygon", "crate")
+CLUTTER = ("blob", "rounded box", "polygon", "leaf")
 # Keeps the pictures apart from those of ProceduralScenes with the same seed.
 STREAM = 100
 
@@ -25,7 +25,7 @@ STREAM = 100
 class ProceduralClasses(Dataset):
     """Pictures of one object each, in ten classes: five shapes, plain or checked.
 
-    Place, size, rotation, proportions, colours, light, gloss, background and up to three small objects of other shapes
+    Place, size, rotation, proportions, colours, light, gloss, background and up to two small objects of other shapes
     vary, and none of them depends on the class. Sample ``i`` is of class ``i % 10`` and depends on the seed and ``i``
     alone; at another ``size`` it is the same picture. Windows ``[start, start + length)`` that do not overlap share no
     sample, which makes disjoint sets for training and test.
@@ -36,6 +36,8 @@ class ProceduralClasses(Dataset):
         start: Index of the first sample in the endless source.
         length: Number of samples in the window.
         channel_order: 'rgb', as everywhere in this package, or 'bgr', as mmpretrain's readers have it.
+        cache: Whether to keep drawn pictures in memory, size x size x 3 bytes each; the pipeline runs each time. Each
+            worker of a loader has a memory of its own: use one, and ``persistent_workers``.
         pipeline: Transform configs (TRANSFORMS) or callables, applied to the results dict in turn.
 
     Raises:
@@ -59,6 +61,7 @@ class ProceduralClasses(Dataset):
         start: int = 0,
         length: int = 1000,
         channel_order: str = "rgb",
+        cache: bool = False,
         pipeline: Sequence[dict | Callable] = (),
     ):
         for name, value, least in (("size", size, 1), ("seed", seed, 0), ("start", start, 0), ("length", length, 1)):
@@ -68,6 +71,7 @@ class ProceduralClasses(Dataset):
             raise ValueError(f"channel_order is {channel_order!r}; expected 'rgb' or 'bgr'")
         self.size, self.seed, self.start, self.length = int(size), int(seed), int(start), int(length)
         self.channel_order = channel_order
+        self._drawn: dict[int, np.ndarray] | None = {} if cache else None
         self.pipeline = Compose([TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline])
 
     @property
@@ -89,10 +93,14 @@ class ProceduralClasses(Dataset):
         if not -self.length <= index < self.length:
             raise IndexError(f"index {index} is out of range for a window of {self.length} procedural pictures")
         sample_idx = self.start + int(index) % self.length
-        picture = self._draw(sample_idx)
+        picture = None if self._drawn is None else self._drawn.get(sample_idx)
+        if picture is None:
+            picture = self._draw(sample_idx)
+            if self._drawn is not None:
+                self._drawn[sample_idx] = picture
         return self.pipeline(
             {
-                "img": picture if self.channel_order == "rgb" else np.ascontiguousarray(picture[..., ::-1]),
+                "img": (picture if self.channel_order == "rgb" else picture[..., ::-1]).copy(),
                 "gt_label": sample_idx % len(CLASSES),
                 "img_shape": (self.size, self.size),
                 "ori_shape": (self.size, self.size),
@@ -107,12 +115,12 @@ class ProceduralClasses(Dataset):
         background = plan_background(rng, "objects")
         thumbnail, light = background.render(32), plan_light(rng)
         clutter = []
-        for _ in range(pick(rng, (0, 1, 2, 3))):
+        for _ in range(pick(rng, (0, 1, 2))):
             radius = uniform(rng, 0.05, 0.1)
             place = np.array([rng.random(), rng.random()])
             clutter.append(plan_object(rng, thumbnail, place, radius, light, shape=pick(rng, CLUTTER)))
-        radius = uniform(rng, 0.24, 0.36)
-        place = np.array([uniform(rng, 0.9 * radius, 1 - 0.9 * radius) for _ in range(2)])
+        radius = uniform(rng, 0.3, 0.44)
+        place = np.array([uniform(rng, 0.38, 0.62) for _ in range(2)])
         # Drawing at a whole multiple of the size and averaging gives smooth edges and the same look at small sizes.
         canvas = self.size * max(2, -(-192 // self.size))
         picture = background.render(canvas)
