@@ -287,6 +287,23 @@ def test_frozen_stages_have_no_gradient_and_stay_in_evaluation_mode():
     assert not any(parameter.requires_grad for parameter in build(frozen_stages=3).parameters())
 
 
+def test_grad_cam_finds_the_features_of_each_patch_and_their_gradients():
+    model = build()
+    seen = []
+
+    def keep(module, args, output):
+        output.retain_grad()
+        seen.append(output)
+
+    model.layers[-1].input_layernorm.register_forward_hook(keep)
+    model(torch.rand(1, 3, 16, 16))[-1][0, 5].backward()
+    tokens, features, slopes = seen[0], model.feature_map(seen[0]), model.feature_map(seen[0].grad)
+    for row in range(4):
+        for column in range(4):
+            torch.testing.assert_close(features[0, :, row, column], tokens[0, row * 4 + column])
+    assert (slopes.abs().amax(1) > 0).all(), "the class token reads every patch"
+
+
 def test_gradient_checkpointing_changes_neither_values_nor_gradients():
     plain, saving = build().train(), build(with_cp=True).train()
     images = torch.rand(2, 3, 16, 16)

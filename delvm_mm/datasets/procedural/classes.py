@@ -13,10 +13,10 @@ from .backgrounds import plan_background
 from .drawing import pick, uniform
 from .objects import draw_objects, plan_light, plan_object
 
-SHAPES = ("ellipse", "star", "ring", "crate", "vase")
+SHAPES = ("star", "ring", "crate", "leaf", "vase")
 PATTERNS = ("plain", "checks")
 CLASSES = tuple(f"{pattern} {shape}" for shape in SHAPES for pattern in PATTERNS)
-CLUTTER = ("blob", "rounded box", "polygon", "leaf")
+CLUTTER = ("blob", "rounded box", "polygon", "ellipse")
 # Keeps the pictures apart from those of ProceduralScenes with the same seed.
 STREAM = 100
 
@@ -49,7 +49,7 @@ class ProceduralClasses(Dataset):
     Example:
         >>> dataset = ProceduralClasses(size=64, length=20)
         >>> dataset[13]["img"].shape, dataset.METAINFO["classes"][dataset[13]["gt_label"]]
-        ((64, 64, 3), 'checks star')
+        ((64, 64, 3), 'checks ring')
     """
 
     METAINFO = {"classes": CLASSES}  # noqa: RUF012 - mmpretrain looks for it in the class
@@ -124,5 +124,9 @@ class ProceduralClasses(Dataset):
         # Drawing at a whole multiple of the size and averaging gives smooth edges and the same look at small sizes.
         canvas = self.size * max(2, -(-192 // self.size))
         picture = background.render(canvas)
-        draw_objects(picture, None, [*clutter, plan_object(rng, thumbnail, place, radius, light, shape, pattern)])
+        item = plan_object(rng, thumbnail, place, radius, light, shape, pattern)
+        # Fine and strong enough to be seen on every shape, in 48 pixels too.
+        item.period = uniform(rng, 0.28, 0.42)
+        item.second_color = item.color * 0.4 if item.color.mean() > 100 else 255 - (255 - item.color) * 0.35
+        draw_objects(picture, None, [*clutter, item])
         return cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
