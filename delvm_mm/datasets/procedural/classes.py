@@ -128,5 +128,8 @@ class ProceduralClasses(Dataset):
         # Fine and strong enough to be seen on every shape, in 48 pixels too.
         item.period = uniform(rng, 0.28, 0.42)
         item.second_color = item.color * 0.4 if item.color.mean() > 100 else 255 - (255 - item.color) * 0.35
+        if shape == "star":  # longer arms: at this size the plain star is hard to tell from a leaf
+            reach = np.linalg.norm(item.outline - place, axis=1, keepdims=True) / radius
+            item.outline = place + (item.outline - place) * reach
         draw_objects(picture, None, [*clutter, item])
         return cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
