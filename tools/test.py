@@ -1,4 +1,7 @@
-"""Score a model on the tasks of its config, by the toolboxes' own metrics, with the tokenizer's ceiling beside them."""
+"""Score a model on the tasks of its config, by the toolboxes' own metrics, with the tokenizer's ceiling beside them.
+
+A config without tasks, such as a classifier's, is scored on its ``test_dataloader`` by its ``test_evaluator``.
+"""
 
 import sys
 
@@ -32,7 +35,7 @@ from delvm_mm.engine.unwrap import unwrap_model
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="path of the config")
     parser.add_argument("checkpoint", help="path of the weights; 'none' scores the untrained model")
     parser.add_argument("--task", nargs="+", help="tasks to score, all of the config's by default")
@@ -55,20 +58,9 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
         and ``prompt``: how prompts were chosen.
     """
     cfg = cfg.copy()
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
-        cfg[key] = None
-    cfg.param_scheduler = None
-    cfg.auto_scale_lr = None
-    cfg.load_from, cfg.resume = None, False
-    # Hooks of training have nothing to do here, and may want data that is not there.
-    panels = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] == "PanelHook"]
-    cfg.custom_hooks = [dict(type="delvm_mm.ThroughputHook"), *panels]
-    cfg.test_cfg = dict()
     cfg.test_dataloader = cfg.tasks[tasks[0]].dataloader
     cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator
-    runner = Runner.from_cfg(cfg)
-    if checkpoint is not None:
-        load_weights(unwrap_model(runner.model), checkpoint)
+    runner = _build_runner(cfg, checkpoint)
 
     results = {}
     for task in tasks:
@@ -82,6 +74,39 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
         metrics["prompt"] = getattr(dataset, "choice", None)
         results[task] = metrics
     return results
+
+
+def test_set(cfg: Config, checkpoint: str | None) -> dict[str, dict[str, float]]:
+    """Score the test set of a config without tasks.
+
+    Args:
+        cfg (Config): With ``test_dataloader`` and ``test_evaluator``.
+        checkpoint (str, optional): Path of the weights; None for the model as it is built.
+
+    Returns:
+        dict[str, dict[str, float]]: 'test' -> metrics, and ``test/images_per_s`` of everything.
+    """
+    runner = _build_runner(cfg.copy(), checkpoint)
+    start = time.perf_counter()
+    metrics = dict(runner.test())
+    metrics["test/images_per_s"] = len(runner.test_dataloader.dataset) / (time.perf_counter() - start)
+    return {"test": metrics}
+
+
+def _build_runner(cfg: Config, checkpoint: str | None) -> Runner:
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+    cfg.param_scheduler = None
+    cfg.auto_scale_lr = None
+    cfg.load_from, cfg.resume = None, False
+    # Hooks of training have nothing to do here, and may want data that is not there.
+    panels = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] == "PanelHook"]
+    cfg.custom_hooks = [dict(type="delvm_mm.ThroughputHook"), *panels]
+    cfg.test_cfg = dict()
+    runner = Runner.from_cfg(cfg)
+    if checkpoint is not None:
+        load_weights(unwrap_model(runner.model), checkpoint)
+    return runner
 
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
@@ -111,17 +136,23 @@ def main() -> None:
     set_up_distributed(cfg, args.launcher)
     if args.work_dir:
         cfg.work_dir = args.work_dir
-    if not cfg.get("tasks"):
-        raise ValueError(f"{args.config} defines no tasks; add tasks=dict(...) as in configs/_base_/tasks/")
-    tasks = args.task or list(cfg.tasks)
-    if unknown := set(tasks) - set(cfg.tasks):
+    has_tasks = bool(cfg.get("tasks"))
+    if not has_tasks and not cfg.get("test_dataloader"):
+        raise ValueError(
+            f"{args.config} defines no tasks; add tasks=dict(...) as in configs/_base_/tasks/ (or, for a classifier, a "
+            "test_dataloader and a test_evaluator)"
+        )
+    if not has_tasks and (args.task or args.show_dir):
+        raise ValueError(f"--task and --show-dir are for configs with tasks, {args.config} defines none")
+    tasks = args.task or list(cfg.get("tasks") or ())
+    if unknown := set(tasks) - set(cfg.get("tasks") or ()):
         raise ValueError(f"--task: {args.config} has no task {sorted(unknown)}, it has {list(cfg.tasks)}")
     if args.show_dir:
         panels = dict(type="PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), panels]
     use_safe_checkpoints()
     checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
-    results = test_tasks(cfg, checkpoint, tasks)
+    results = test_tasks(cfg, checkpoint, tasks) if has_tasks else test_set(cfg, checkpoint)
     if is_main_process():
         if args.out:
             os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)

@@ -51,7 +51,7 @@ def use_autocast(cfg: Config, path: str) -> None:
     for wrapper in wrappers:
         if wrapper.get("type", "OptimWrapper") != "OptimWrapper":
             raise ValueError(f"--amp replaces an OptimWrapper, {path} has {wrapper.type}; leave --amp out")
-        wrapper.type = "AutocastOptimWrapper"
+        wrapper.type = "delvm_mm.AutocastOptimWrapper"  # in whatever scope the config is
 
 
 @user_errors

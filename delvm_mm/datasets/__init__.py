@@ -5,7 +5,7 @@ from .image_folder import ImageFolderDataset, ImageNetDataset
 from .image_io import read_picture
 from .mpii import MpiiDataset
 from .pascal5i import Pascal5iDataset
-from .procedural import ProceduralScenes
+from .procedural import ProceduralClasses, ProceduralScenes
 from .reader import ReaderDataset
 from .restoration import GoProDataset, PairedFolderDataset, RainDataset
 from .sa1b import SA1BDataset
@@ -31,6 +31,7 @@ __all__ = [
     "MpiiDataset",
     "PairedFolderDataset",
     "Pascal5iDataset",
+    "ProceduralClasses",
     "ProceduralScenes",
     "RainDataset",
     "ReaderDataset",

@@ -1,6 +1,7 @@
 from .autocast_optim_wrapper import AutocastOptimWrapper
 from .fully_sharded import FullyShardedDeLVM
 from .hooks import (
+    ClassifierDistillationHook,
     CompileHook,
     DistillationHook,
     MemoryHook,
@@ -11,6 +12,7 @@ from .hooks import (
     SaveOnSignalHook,
     SaveTokenizerHook,
     ShardedCheckpointHook,
+    SoftCausalHook,
     ThroughputHook,
     TokenizerCheckHook,
     ValidationPanelHook,
@@ -23,6 +25,7 @@ from .self_averaging_model import SelfAveragingModel
 __all__ = [
     "AccumulatingTrainLoop",
     "AutocastOptimWrapper",
+    "ClassifierDistillationHook",
     "CompileHook",
     "DistillationHook",
     "FullyShardedDeLVM",
@@ -37,6 +40,7 @@ __all__ = [
     "SaveTokenizerHook",
     "SelfAveragingModel",
     "ShardedCheckpointHook",
+    "SoftCausalHook",
     "ThroughputHook",
     "TokenizerCheckHook",
     "ValidationPanelHook",

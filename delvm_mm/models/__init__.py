@@ -7,6 +7,7 @@ from .embeddings import CodebookEmbedding, TokenEmbedding
 from .extra_loss import ExtraLoss
 from .heads import NextTokenHead
 from .huggingface import delvm_from_huggingface
+from .lazy_backbones import vision_llama_class
 from .llama import LLaMA
 from .losses import LogitsKLLoss, SimilarityLoss
 from .perceptual import LPIPS
@@ -36,3 +37,9 @@ __all__ = [
     "load_tokenizer",
     "next_token_losses",
 ]
+
+
+def __getattr__(name: str) -> type:
+    if name == "VisionLLaMA":
+        return vision_llama_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -196,6 +196,7 @@ class Attention(nn.Module):
     def __init__(self, embed_dims: int, num_heads: int, bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.causal = True  # VisionLLaMA may let patches see each other
         self.q_proj = nn.Linear(embed_dims, embed_dims, bias=bias)
         self.k_proj = nn.Linear(embed_dims, embed_dims, bias=bias)
         self.v_proj = nn.Linear(embed_dims, embed_dims, bias=bias)
@@ -209,7 +210,7 @@ class Attention(nn.Module):
         cache: KVCache | None = None,
         index: int = 0,
     ) -> Tensor:
-        """Map B x L x C to B x L x C; ``mask`` (L x all tokens, True where seen) replaces the causal triangle."""
+        """Map B x L x C to B x L x C; ``mask`` (L x all tokens; True where seen, or added) replaces the triangle."""
         batch, length, channels = hidden.shape
         query, key, value = (
             projection(hidden).view(batch, length, self.num_heads, -1).transpose(1, 2)
@@ -220,7 +221,7 @@ class Attention(nn.Module):
             key, value = cache.append(index, key.to(cache.keys.dtype), value.to(cache.values.dtype))
             key, value = key.to(query.dtype), value.to(query.dtype)
         # A single new token sees everything before it; only a whole sentence needs the causal triangle.
-        is_causal = mask is None and length > 1
+        is_causal = self.causal and mask is None and bool(length > 1)  # a tensor while FLOPs are counted
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal)
         return self.o_proj(out.transpose(1, 2).reshape(batch, length, channels))
 

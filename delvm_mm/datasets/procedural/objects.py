@@ -76,16 +76,14 @@ def plan_objects(
     Returns:
         The objects, back to front.
     """
-    azimuth = uniform(rng, 3.4, 6.0)
-    light = np.array([np.cos(azimuth) * 0.62, np.sin(azimuth) * 0.62, 0.78])
-    light /= np.sqrt(np.sum(light * light))
+    light = plan_light(rng)
     objects = []
     for number in range(count):
         low = radii[0] + (radii[1] - radii[0]) * (0.45 if number == 0 else 0.0)
         radius = uniform(rng, low, radii[1] if number == 0 else radii[0] + (radii[1] - radii[0]) * 0.7)
         places = [np.array([uniform(rng, 0.8 * radius, 1 - 0.8 * radius) for _ in range(2)]) for _ in range(4)]
         place = max(places, key=lambda spot: min([1.0] + [_gap(spot, radius, other) for other in objects]))
-        objects.append(_plan_object(rng, thumbnail, place, radius, light))
+        objects.append(plan_object(rng, thumbnail, place, radius, light))
     return objects
 
 
@@ -106,10 +104,24 @@ def _gap(spot: np.ndarray, radius: float, other: SceneObject) -> float:
     return float(np.sqrt(np.sum((spot - other.center) ** 2))) - radius - other.radius
 
 
-def _plan_object(
-    rng: np.random.Generator, thumbnail: np.ndarray, center: np.ndarray, radius: float, light: np.ndarray
+def plan_light(rng: np.random.Generator) -> np.ndarray:
+    """Chooses where the light comes from: a unit vector, from above and from the viewer's side."""
+    azimuth = uniform(rng, 3.4, 6.0)
+    light = np.array([np.cos(azimuth) * 0.62, np.sin(azimuth) * 0.62, 0.78])
+    return light / np.sqrt(np.sum(light * light))
+
+
+def plan_object(
+    rng: np.random.Generator,
+    thumbnail: np.ndarray,
+    center: np.ndarray,
+    radius: float,
+    light: np.ndarray,
+    shape: str | None = None,
+    texture: str | None = None,
 ) -> SceneObject:
-    shape = pick(rng, SHAPES, (4, 3, 2, 2, 3, 3, 1.5, 1.5, 2.5))
+    """Chooses one object that stands out from the background; ``shape`` and ``texture`` at random where not given."""
+    shape = shape or pick(rng, SHAPES, (4, 3, 2, 2, 3, 3, 1.5, 1.5, 2.5))
     angle = uniform(rng, -0.25, 0.25) if shape in ("vase", "crate") else uniform(rng, 0, 6.283)
     side = thumbnail.shape[0]
     low, high = (np.clip((center + sign * radius) * side, 0, side).astype(int) for sign in (-1, 1))
@@ -128,7 +140,7 @@ def _plan_object(
         angle=angle,
         color=color,
         second_color=second,
-        texture=pick(rng, TEXTURES),
+        texture=texture or pick(rng, TEXTURES),
         period=uniform(rng, 0.28, 0.6),
         light=light,
         gloss=uniform(rng, 0.0, 0.8),

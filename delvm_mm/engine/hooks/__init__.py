@@ -1,3 +1,4 @@
+from .classifier_distillation_hook import ClassifierDistillationHook
 from .compile_hook import CompileHook
 from .distillation_hook import DistillationHook
 from .memory_hook import MemoryHook
@@ -8,11 +9,13 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 from .save_on_signal_hook import SaveOnSignalHook
 from .save_tokenizer_hook import SaveTokenizerHook
 from .sharded_checkpoint_hook import ShardedCheckpointHook
+from .soft_causal_hook import SoftCausalHook
 from .task_balance_hook import TaskBalanceHook
 from .throughput_hook import ThroughputHook
 from .tokenizer_check_hook import TokenizerCheckHook
 
 __all__ = [
+    "ClassifierDistillationHook",
     "CompileHook",
     "DistillationHook",
     "MemoryHook",
@@ -23,6 +26,7 @@ __all__ = [
     "SaveOnSignalHook",
     "SaveTokenizerHook",
     "ShardedCheckpointHook",
+    "SoftCausalHook",
     "TaskBalanceHook",
     "ThroughputHook",
     "TokenizerCheckHook",
