@@ -2,7 +2,7 @@
 # on held-out pictures at the end.
 _base_ = '../_base_/classification_runtime.py'
 
-size, max_epochs = 48, 30
+size, max_epochs = 48, 24
 data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[64.0] * 3, to_rgb=True)
 model = dict(
     type='ImageClassifier',
@@ -29,7 +29,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         start=0,
-        length=6144,
+        length=8192,
         cache=True,
         pipeline=[
             dict(type='RandomFlip', prob=0.5),
@@ -59,7 +59,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=True, end=3, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=3, end=max_epochs, convert_to_iter_based=True)
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
 val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(logger=dict(interval=32), checkpoint=dict(save_best=None))
