@@ -47,6 +47,9 @@ class VQGANTrainer(BaseModel):
         scales: Sides in pixels of the averaging windows at which the errors are taken; 1 is the picture itself.
         decay: Decay of the moving averages per step.
         restart_after: Steps without use after which a code is restarted, and the window of ``codebook_usage``.
+        share_flat_codes: Give all patches of one and the same flat colour, such as the background of label pictures,
+            one code in training. Left alone they get dozens, by what is around them, and which of those is next is
+            noise to a language model.
         data_init: Start the codes from the first batch; by default where ``vqgan`` is no pretrained folder.
         codebook: 'ema' for the moving averages, or 'gradient': the optimizer moves the codes by the codebook loss
             (its weight is 1, that of the commitment ``commitment_cost``), and restarts them all the same.
@@ -69,6 +72,7 @@ class VQGANTrainer(BaseModel):
         scales: tuple[int, ...] = (1,),
         decay: float = 0.99,
         restart_after: int = 100,
+        share_flat_codes: bool = False,
         data_init: bool | None = None,
         codebook: str = "ema",
         train_part: str = "all",
@@ -98,6 +102,7 @@ class VQGANTrainer(BaseModel):
             self._freeze_tokens(has_weights=pretrained or isinstance(vqgan, VQGAN))
         self.weights = {"l1": l1_weight, "l2": l2_weight, "log": log_weight, "color": color_weight}
         self.scales, self.decay, self.restart_after = tuple(scales), decay, restart_after
+        self.share_flat_codes = share_flat_codes
         codes, dim = self.vqgan.codebook.shape
         self.register_buffer("code_counts", torch.ones(codes))
         self.register_buffer("code_sums", torch.zeros(codes, dim))
@@ -151,10 +156,14 @@ class VQGANTrainer(BaseModel):
         if self.training:
             self._start(flat.detach())
         indices = self.vqgan.quantize.nearest(flat)
+        settled = torch.zeros_like(indices, dtype=torch.bool)
+        if self.training and self.share_flat_codes:
+            indices, settled = self._share_flat_codes(images, flat.detach(), indices)
         codes = self.vqgan.quantize(indices)
         counts = torch.bincount(indices, minlength=len(self.code_counts)).to(flat.dtype)
         if self.training:
-            self._move_codes(flat.detach(), indices, counts, (flat - codes).detach().square().sum(1))
+            errors = (flat - codes).detach().square().sum(1).masked_fill(settled, 0)
+            self._move_codes(flat.detach(), indices, counts, errors)
         losses = {"loss_commit": self.vqgan.config["commitment_cost"] * F.mse_loss(flat, codes.detach())}
         if self.codes_by_gradient:
             losses["loss_codebook"] = F.mse_loss(codes, flat.detach())
@@ -190,6 +199,19 @@ class VQGANTrainer(BaseModel):
             tokens = self.vqgan.encode(images)
         codes = self.vqgan.quantize(tokens.view(len(images), *self.vqgan.grid_of(*images.shape[2:])))
         return self.vqgan.to_images(codes.permute(0, 3, 1, 2))
+
+    @torch.no_grad()
+    def _share_flat_codes(self, images: Tensor, vectors: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """``indices`` with one code for all flat patches of a colour, the nearest to their mean; and which are flat."""
+        factor = self.vqgan.downsample_factor
+        high, low = F.max_pool2d(images, factor), -F.max_pool2d(-images, factor)
+        flat = (high == low).all(1).flatten()
+        colors, group = high.permute(0, 2, 3, 1).flatten(0, 2)[flat].unique(dim=0, return_inverse=True)
+        if len(colors):
+            sums = vectors.new_zeros(len(colors), vectors.shape[1]).index_add_(0, group, vectors[flat])
+            means = sums / torch.bincount(group, minlength=len(colors))[:, None]
+            indices = indices.masked_scatter(flat, self.vqgan.quantize.nearest(means)[group])
+        return indices, flat
 
     def _reconstruction_losses(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         error = reconstruction.float() - images

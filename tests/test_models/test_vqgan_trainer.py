@@ -253,3 +253,22 @@ def test_errors_on_saturated_pixels_weigh_more():
     for images, weight in ((torch.full((1, 3, 4, 4), 0.5), 1), (red / 2, 1 + 3 * 0.5), (red, 1 + 3)):
         losses = trainer._reconstruction_losses(images + 0.1, images)
         assert losses["loss_l2"].item() == pytest.approx(weight * 0.01, rel=1e-4)
+
+
+def test_flat_patches_of_one_colour_share_a_code_in_training():
+    trainer = _trainer(share_flat_codes=True, data_init=False)
+    images = torch.rand(3, 3, 8, 8)
+    images[0, :, :4], images[1, :, 4:], images[2, :, :2, :2] = 0, 0, 0.75
+    factor = trainer.vqgan.downsample_factor
+    patches = images.unfold(2, factor, factor).unfold(3, factor, factor).permute(0, 2, 3, 1, 4, 5).flatten(3)
+    nearest = trainer.vqgan.encode(images).flatten().tolist()
+    seen, quantize = [], trainer.vqgan.quantize.forward
+    trainer.vqgan.quantize.forward = lambda indices: seen.append(indices) or quantize(indices)
+    trainer(images, mode="loss")
+    shared = {}
+    for patch, used, own in zip(patches.flatten(0, 2), seen[0].tolist(), nearest, strict=True):
+        if patch.unique().numel() == 1:
+            shared.setdefault(patch[0].item(), set()).add(used)
+        else:
+            assert used == own
+    assert {color: len(codes) for color, codes in shared.items()} == {0.0: 1, 0.75: 1}
