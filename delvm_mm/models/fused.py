@@ -1,8 +1,8 @@
 """Element-wise steps of a decoder layer that keep little for the backward pass.
 
 Written out op by op, autograd keeps every intermediate of a norm, a rotation or a gate. Each function here keeps its
-inputs only and computes the rest again, which is cheaper than the memory it saves. A compiler fuses and recomputes them
-in the same way; these serve where nothing is compiled.
+inputs only and computes the rest again, which is cheaper than the memory it saves. A compiler fuses and recomputes by
+itself, and a tracer has to see the operations: both get the formula written out.
 """
 
 from typing import Any
@@ -23,6 +23,9 @@ def rms_norm(hidden: Tensor, weight: Tensor, eps: float) -> Tensor:
     Returns:
         Tensor: ... x C, in the type of ``hidden`` times that of ``weight``.
     """
+    if _is_traced():
+        scale = torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + eps)
+        return weight * (hidden.float() * scale).to(hidden.dtype)
     return _RMSNorm.apply(hidden, weight, eps)
 
 
@@ -37,6 +40,8 @@ def gated_linear(gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Tensor: ... x C, in the type of ``gate``.
     """
+    if _is_traced():
+        return F.linear(F.silu(gate) * up, weight.to(gate.dtype))
     return _GatedLinear.apply(gate, up, weight)
 
 
@@ -51,7 +56,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Returns:
         Tensor: ... x L x D.
     """
+    if _is_traced():
+        first, second = x.chunk(2, dim=-1)
+        return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
     return _Rotate.apply(x, cos, sin)
+
+
+def _is_traced() -> bool:
+    # torch.compiler.is_compiling is younger than torch 2.1.
+    is_compiling = getattr(torch.compiler, "is_compiling", None) or torch._dynamo.is_compiling
+    return is_compiling() or torch.jit.is_tracing()
 
 
 class _RMSNorm(torch.autograd.Function):

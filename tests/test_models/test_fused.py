@@ -49,6 +49,18 @@ def test_values_and_gradients_equal_the_formula(ours, plain, shapes):
         torch.testing.assert_close(ours_, theirs, **exact)
 
 
+def test_a_tracer_sees_the_operations():
+    hidden, weight, down = torch.randn(3, 8), torch.ones(8), torch.randn(5, 8)
+    cos, sin = (table.float() for table in rotation(3, 8))
+
+    def layer(x):
+        return gated_linear(rotate(rms_norm(x, weight, 1e-5), cos, sin), x, down)
+
+    traced = torch.jit.trace(layer, hidden)
+    assert "aten::linear" in str(traced.graph) and "PythonOp" not in str(traced.graph)
+    torch.testing.assert_close(traced(hidden), layer(hidden))
+
+
 def test_only_the_inputs_are_kept_for_the_backward_pass():
     kept = []
     hidden, gate, up = (torch.randn(4, 8, requires_grad=True) for _ in range(3))
