@@ -62,7 +62,7 @@ def training_footprint(
     *,
     precision: str = "bfloat16",
     checkpointing: bool = False,
-    loss_chunk: int = 1024,
+    loss_chunk: int = 2048,
     teacher: Arch | None = None,
     teacher_precision: str = "float32",
     tokenizer_parameters: int = 0,

@@ -41,7 +41,7 @@ def next_token_losses(
     weight: Tensor,
     labels: Tensor,
     terms: Sequence[LossTerm] = (),
-    chunk_tokens: int = 512,
+    chunk_tokens: int | None = None,
     loss_weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """Mean cross-entropy of ``features @ weight.T`` and other losses on these logits, in nats.
@@ -54,7 +54,8 @@ def next_token_losses(
         weight (Tensor): K x C.
         labels (Tensor): int64, N.
         terms (Sequence[LossTerm]): Further losses.
-        chunk_tokens (int): Tokens whose logits are computed at a time.
+        chunk_tokens (int, optional): Tokens whose logits are computed at a time, by default 256 on CPUs and 2048
+            elsewhere.
         loss_weight (float): Factor of the cross-entropy.
 
     Returns:
@@ -68,6 +69,7 @@ def next_token_losses(
     names = ["loss_ce", *(term.name for term in terms)]
     if len(set(names)) < len(names):
         raise ValueError(f"losses must have names of their own, got {names}")
+    chunk_tokens = chunk_tokens or (256 if features.device.type == "cpu" else 2048)
     total, means = _ChunkedLosses.apply(
         features, weight, labels, tuple(terms), chunk_tokens, loss_weight, torch.is_grad_enabled()
     )

@@ -21,6 +21,7 @@ from delvm_mm.models import DeLVM
 STUDENT = dict(embed_dims=96, num_layers=4, num_heads=4, feedforward_channels=256)
 TEACHER = dict(embed_dims=128, num_layers=3, num_heads=4, feedforward_channels=384)
 BATCH, CONTEXT, CODES, CODEBOOK_DIMS = 4, 128, 128, 16
+LOSS_CHUNK = 256  # tokens whose logits exist at a time
 
 
 class Row(NamedTuple):
@@ -78,14 +79,14 @@ def build(arch: dict = STUDENT, checkpointing: bool = False) -> DeLVM:
         tokenizer=None,
         backbone=dict(type="LLaMA", arch=arch, max_positions=CONTEXT, with_cp=checkpointing),
         embedding=dict(type="CodebookEmbedding", codebook=torch.randn(CODES, CODEBOOK_DIMS)),
-        head=dict(type="NextTokenHead", num_embeddings=CODES),
+        head=dict(type="NextTokenHead", num_embeddings=CODES, chunk_tokens=LOSS_CHUNK),
     )
     return model.train()
 
 
 def expected(**changes: Any) -> Any:
     """The formula's :class:`Footprint` of this step."""
-    options = dict(precision="float32", codebook_dims=CODEBOOK_DIMS) | changes
+    options = dict(precision="float32", codebook_dims=CODEBOOK_DIMS, loss_chunk=LOSS_CHUNK) | changes
     return training_footprint(STUDENT, BATCH, CONTEXT, CODES, **options)
 
 
