@@ -56,7 +56,7 @@ def test_fsdp_divides_what_stands_and_ddp_does_not():
 def test_a_teacher_adds_its_weights_and_wider_logits():
     alone, taught = (training_footprint("300m", 1, 2048, 8192, teacher=teacher) for teacher in (None, "1b"))
     assert taught.teacher == 4 * 1_147_545_600
-    assert taught.loss - alone.loss == 16 * 1024 * 8192
+    assert taught.loss - alone.loss == 16 * 2048 * 8192
 
 
 @pytest.mark.parametrize(
