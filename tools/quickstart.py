@@ -54,6 +54,14 @@ def main() -> None:
     work = Path("work_dirs") / ("mini_long" if args.long else "quickstart")
     if args.from_scratch:
         shutil.rmtree(work, ignore_errors=True)
+    if (work / "smoke").exists() != args.smoke and work.exists():
+        sys.exit(
+            f"{work} is of a run {'without' if args.smoke else 'with'} --smoke: take another --folder, or delete it "
+            "with --from-scratch"
+        )
+    if args.smoke:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "smoke").touch()
     if (work / "tokenizer").exists():
         sys.exit(
             f"{work} was made by an earlier version, with a tokenizer of its own, and does not fit this one: run the "

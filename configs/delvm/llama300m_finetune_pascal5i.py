@@ -20,13 +20,13 @@ train_dataloader = dict(
 val_dataloader = dict(_delete_=True, **tasks['pascal5i']['dataloader'])
 val_evaluator = dict(_delete_=True, **tasks['pascal5i']['evaluator'])
 max_iters = 2000
-train_cfg = dict(max_iters=max_iters, val_interval=1000)
+train_cfg = dict(max_iters=max_iters, val_interval=1000, global_batch_tokens=65536)
 optim_wrapper = dict(optimizer=dict(lr=1.5e-5))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', eta_min=1.5e-6, by_epoch=False, begin=100, end=max_iters)
 ]
 default_hooks = dict(checkpoint=dict(interval=500))
-# 8 GPUs x 4 sentences of 2048 tokens.
+# 32 sentences of 2048 tokens.
 auto_scale_lr = dict(base_batch_size=32)
 del role

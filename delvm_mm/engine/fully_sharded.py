@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -104,6 +103,8 @@ class FullyShardedDeLVM(nn.Module):
             data = self.module.data_preprocessor(data, training=True)
             losses = self(**data, mode="loss")
         loss, log_vars = self.module.parse_losses(losses)
+        # Read in the backward pass, unlike DDP's flag, which the forward pass reads.
+        self.module.set_requires_gradient_sync(self.sync_every_batch or optim_wrapper.should_sync())
         optim_wrapper.update_params(loss)
         return log_vars
 
@@ -113,18 +114,6 @@ class FullyShardedDeLVM(nn.Module):
             return BaseModel.val_step(self.module, data)
 
     test_step = val_step
-
-    @contextlib.contextmanager
-    def no_sync(self) -> Iterator[None]:
-        """The batches of an accumulated step before its last."""
-        if self.sync_every_batch:
-            yield
-            return
-        self.module.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            self.module.set_requires_gradient_sync(True)
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         # Weights come out of their shards in param_dtype; what meets them, such as code vectors, must be of that type.

@@ -15,7 +15,10 @@ _STEP = re.compile(r"^(?:iter|epoch)_(\d+)\.pth$")
 
 
 def damage_of(path: str | Path) -> str | None:
-    """Why a checkpoint cannot be used, or None if it is whole; every byte of it is read and compared with its checksum.
+    """Why a checkpoint cannot be used, or None if it is whole.
+
+    Every byte of a file is read and compared with its checksum. Of a folder of shards only the part that is not in
+    shards is; the shards themselves are checked when they are loaded.
 
     Args:
         path (str | Path): A file of ``torch.save``, or the folder of a sharded checkpoint.

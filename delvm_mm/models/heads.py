@@ -73,6 +73,13 @@ class NextTokenHead(BaseModule):
         Returns:
             dict[str, Tensor]: ``loss_ce`` and the terms' names; see :func:`next_token_losses`.
         """
+        if type(self.projection) is not nn.Linear:  # an adapter or a quantised layer stands in its place
+            if terms:
+                raise ValueError(
+                    f"the head's projection is a {type(self.projection).__name__}: losses beside the cross-entropy "
+                    "need an nn.Linear"
+                )
+            return self.loss(self(features), labels)
         return next_token_losses(
             features.flatten(0, 1), self.projection.weight, labels.flatten(), terms, self.chunk_tokens, self.loss_weight
         )

@@ -54,8 +54,15 @@ def with_tensors(rest: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, 
 
 
 def write_tensors(folder: str | Path, tensors: dict[str, Tensor]) -> None:
-    """Write the shards of this process; every process of the group must call it."""
-    dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder))
+    """Write the shards of this process; every process of the group must call it.
+
+    Raises:
+        OSError: A process could not write its shards.
+    """
+    try:
+        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder))
+    except dcp.api.CheckpointException as error:
+        raise OSError(f"{folder} cannot be written: {next(iter(error.failures.values()))[0]}") from error
 
 
 def read_tensors(folder: str | Path, tensors: dict[str, Tensor], alone: bool = False) -> None:

@@ -111,6 +111,8 @@ def test_the_mini_form_starts_from_the_multi_task_weights(folder, monkeypatch):
 def test_the_mini_form_continues_the_students_checkpoint_on_its_stores():
     mini = Config.fromfile(ROOT / "configs/mini/finetune_seg.py")
     student = Config.fromfile(ROOT / "configs/mini/student_kd.py")
+    full = Config.fromfile(ROOT / "configs/delvm/llama300m_finetune_pascal5i.py")
+    assert full.train_cfg.global_batch_tokens == full.auto_scale_lr.base_batch_size * 2048 == 65536
     assert mini.load_from == f"{student.work_dir}/iter_{student.train_cfg.max_iters}.pth"
     assert mini.model == student.model
     assert set(mini.train_dataloader.dataset.stores) < set(student.train_dataloader.dataset.stores)

@@ -88,6 +88,8 @@ class DistillationHook(Hook):
         student = unwrap_model(runner.model)
         if not isinstance(student, DeLVM):
             raise ValueError(f"DistillationHook distils into a DeLVM, the model is a {type(student).__name__}")
+        if self.extra_loss is not None:  # a run before this one ended with an error
+            self.after_train(runner)
         self.loss.to(next(student.parameters()).device)
         self.extra_loss = self._online(student) if "cfg" in self.teacher_cfg else self._offline(runner)
         student.extra_losses.append(self.extra_loss)

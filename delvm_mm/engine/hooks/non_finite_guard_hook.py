@@ -60,6 +60,7 @@ class NonFiniteGuardHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Take the counts of a resumed run and watch the optimizer's steps."""
+        self.after_train(runner)  # a run before this one may have ended with an error
         counts = runner.message_hub.get_info("skipped_steps", dict(in_a_row=0, total=0))
         self._in_a_row, self._total = counts["in_a_row"], counts["total"]
         self._batches, self._losses = [], []

@@ -84,6 +84,6 @@ class SafeCheckpointHook(CheckpointHook):
 
 def _remove(path: str) -> None:
     if os.path.isdir(path):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # several processes may
     elif os.path.exists(path):
         os.remove(path)

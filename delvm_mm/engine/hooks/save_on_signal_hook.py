@@ -49,7 +49,13 @@ class SaveOnSignalHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen."""
-        if not any(isinstance(hook, SafeCheckpointHook) for hook in runner.hooks):
+        savers = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)]
+        if savers and savers[0].by_epoch:
+            raise ValueError(
+                "SaveOnSignalHook saves in the middle of an epoch, from where only iteration-based runs go on; it is "
+                "for checkpoints with by_epoch=False"
+            )
+        if not savers:
             raise ValueError(
                 "SaveOnSignalHook saves with SafeCheckpointHook; set default_hooks.checkpoint.type='SafeCheckpointHook'"
             )
