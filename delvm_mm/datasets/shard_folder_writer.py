@@ -3,12 +3,13 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+
+from delvm_mm import files
 
 from .shard_folder import (
     INDEX_FILE,
@@ -163,22 +164,11 @@ def write_json(file: Path, content: dict) -> None:
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Write so that, whenever the process or the machine stops, ``file`` is its old self or complete."""
-    temporary = file.with_name(f".{file.name}.tmp")
+    """As :func:`delvm_mm.files.write_atomically`, with an error that says how a run goes on."""
     try:
-        with open(temporary, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
+        files.write_atomically(file, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(
             f"cannot write {file}: {error.strerror or error}; what was written before is kept: "
             "make room or give permission, and run again"
         ) from error
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

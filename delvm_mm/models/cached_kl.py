@@ -39,9 +39,8 @@ class CachedTeacherTerm:
     def __init__(
         self, loss: LogitsKLLoss, codes: Tensor, log_probs: Tensor, log_rest: Tensor, factor: float = 1.0
     ) -> None:
-        self.temperature = loss.temperature
-        self.inverse = loss.inverse
-        self.loss_weight = factor * loss.loss_weight
+        self.loss = loss
+        self.factor = factor
         self.codes = codes
         self.log_probs = log_probs
         self.log_rest = log_rest
@@ -70,7 +69,7 @@ class CachedTeacherTerm:
     def _block(self, logits: Tensor, gradient: Tensor, rows: slice) -> Tensor:
         """Fill ``gradient`` and return the loss."""
         codes, log_p = self.codes[rows], self.log_probs[rows].to(logits)
-        torch.div(logits, self.temperature, out=gradient)
+        torch.div(logits, self.loss.temperature, out=gradient)
         top = gradient.gather(1, codes)
         if codes.shape[1] == logits.shape[1]:
             value, of_top = self._divergence(top, log_p)
@@ -90,16 +89,5 @@ class CachedTeacherTerm:
 
     def _divergence(self, events: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """The loss over n x (k + 1) events, given as logits over T, and its gradient for these logits times T."""
-        log_p = log_p.log_softmax(dim=-1)
-        log_q = events.log_softmax(dim=-1)
-        p, q = log_p.exp(), log_q.exp()
-        if self.inverse:
-            ratio = log_q - log_p
-            divergence = (q * ratio).sum(-1, keepdim=True)
-            gradient = q * (ratio - divergence)
-        else:
-            divergence = (p * (log_p - log_q)).sum(-1, keepdim=True)
-            gradient = q - p
-        value = divergence.sum() * (self.loss_weight * self.temperature**2)
-        gradient *= self.loss_weight * self.temperature
-        return value, gradient
+        value, gradient = self.loss.sum_and_gradient_of(events.log_softmax(dim=-1), log_p.log_softmax(dim=-1))
+        return self.factor * value, self.factor * gradient

@@ -245,7 +245,7 @@ class DeLVM(BaseModel):
         given = dict(dtype=dtype, compile=compile, max_cache_bytes=max_cache_bytes)
         options = self.generation | {name: value for name, value in given.items() if value is not None}
         if isinstance(options.get("dtype"), str):
-            options["dtype"] = _dtype(options["dtype"])
+            options["dtype"] = floating_dtype(options["dtype"])
         parts = (self.embedding, self.backbone, self.head)
         return self._engine.generate(parts, tokens, num_tokens, sampler, on_token, prompt_length, **options)
 
@@ -320,7 +320,8 @@ def to_uint8(pictures: Tensor) -> list:
     return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 
-def _dtype(name: str) -> torch.dtype:
+def floating_dtype(name: str) -> torch.dtype:
+    """The type of a name such as 'bfloat16'; a ValueError says what is expected instead."""
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"dtype is '{name}', expected 'float32', 'bfloat16' or 'float16'")

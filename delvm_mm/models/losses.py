@@ -59,7 +59,18 @@ class LogitsKLLoss(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: A float32 scalar, and n x K with respect to ``student_logits``, n all tokens.
         """
-        student, teacher = self._log_probs(student_logits, teacher_logits)
+        return self.sum_and_gradient_of(*self._log_probs(student_logits, teacher_logits))
+
+    def sum_and_gradient_of(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`sum_and_gradient`, of distributions that are normalised already.
+
+        Args:
+            student (Tensor): Log-probabilities n x E of any E events at the loss's temperature; overwritten.
+            teacher (Tensor): The same shape; overwritten.
+
+        Returns:
+            tuple[Tensor, Tensor]: A scalar, and n x E with respect to the student's logits of the events.
+        """
         # d KL(p || q) / d logits is q - p for the teacher's p, and q * (log q - log p - KL) for the student's own q.
         difference = student - teacher
         if self.inverse:

@@ -12,8 +12,8 @@ from mmengine.structures import BaseDataElement
 
 from delvm_mm.datasets import VisualSentenceDataset, cache_teacher
 from delvm_mm.engine import DistillationHook
+from delvm_mm.engine.cached_teacher import CachedTeacher
 from delvm_mm.engine.distillation import OnlineTeacher
-from delvm_mm.engine.hooks.cached_teacher import CachedTeacher
 from delvm_mm.models import LogitsKLLoss, SimilarityLoss
 from delvm_mm.registry import MODELS
 

@@ -14,9 +14,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from delvm_mm.engine import SaveOnSignalHook
-from delvm_mm.engine.files import put_in_place, write_atomically
 from delvm_mm.engine.hooks import safe_checkpoint_hook
 from delvm_mm.engine.resume import damage_of
+from delvm_mm.files import put_in_place, write_atomically
 
 NUMBERS = itertools.count()
 

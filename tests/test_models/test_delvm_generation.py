@@ -3,11 +3,12 @@ import shutil
 
 import pytest
 import torch
+from random_llama import random_llama
 
 from delvm_mm.generation import Decoder, TokenSampler, engine
 from delvm_mm.models import VQGAN, DeLVM, delvm_from_huggingface
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 # 32 tokens of prompt, 20 of query and 256 of answer.
 PROMPT, QUERY, ANSWER = 32, 20, 256
@@ -16,27 +17,7 @@ ROW_BYTES = 2 * 2 * 4 * 16 * 4  # keys and values, layers, heads, channels, floa
 
 @pytest.fixture(scope="module")
 def reference():
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=96,
-        hidden_size=64,
-        intermediate_size=112,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=320,
-        rms_norm_eps=1e-5,
-        attention_bias=True,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-        initializer_range=0.3,
-    )
-    model = transformers.LlamaForCausalLM(config).eval()
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.3)
-    return model
+    return random_llama(num_layers=2, max_positions=320)
 
 
 @pytest.fixture(scope="module")

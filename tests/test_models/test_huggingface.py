@@ -4,35 +4,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from random_llama import random_llama
 
 from delvm_mm.models import delvm_from_huggingface
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A random LlamaForCausalLM with attention biases that are not zero, and its folder."""
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=96,
-        hidden_size=64,
-        intermediate_size=112,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        rms_norm_eps=1e-5,
-        attention_bias=True,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-        initializer_range=0.3,
-    )
-    model = transformers.LlamaForCausalLM(config).eval()
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.3)
+    model = random_llama(num_layers=3, max_positions=512)
     folder = tmp_path_factory.mktemp("export")
     model.save_pretrained(folder)
     return model, folder

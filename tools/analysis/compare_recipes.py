@@ -54,7 +54,6 @@ RECIPES = {
     "augment + cached KD": Recipe("student_kd_cached.py", "augment"),
 }
 SMOKE = dict(
-    tokenizer=["train_cfg.max_iters=2", *(f"train_dataloader.dataset.datasets.{n}.length=4" for n in range(3))],
     tokens=[
         *(f"stores.{n}.dataset.length=4" for n in range(8)),
         *(f"stores.{n}.num_augmented_copies=2" for n in (3, 4)),
@@ -87,7 +86,6 @@ def main(arguments: list[str] | None = None) -> None:
     if args.from_scratch:
         shutil.rmtree(WORK, ignore_errors=True)
     options = SMOKE if args.smoke else {key: [] for key in SMOKE}
-    make_tokenizer(options["tokenizer"])
     tokenize(options["tokens"])
     teacher = plan("teacher", "teacher.py", WORK / "teacher", options["model"])
     students = {
@@ -235,15 +233,6 @@ def train(training: Training, show: Callable[[str], None]) -> None:
     options = ["--cfg-options", *training.options] if training.options else []
     run([*command, *options], training.folder / "train.log", show)
     (training.folder / "done").touch()
-
-
-def make_tokenizer(options: Sequence[str]) -> None:
-    """Train the mini tokenizer where the quick start keeps it, unless it is there or the package carries it."""
-    pretrained = Config.fromfile(CONFIGS / "tokens.py").tokenizer.pretrained
-    if "://" not in pretrained and not Path(pretrained, "config.json").exists():
-        config = ROOT / "configs/mini/tokenizer.py"
-        folder = Path(Config.fromfile(config).work_dir)
-        train_all([Training("tokenizer", config, folder, list(options), 1.0)])
 
 
 def cache(teacher: Training) -> None:

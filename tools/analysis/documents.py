@@ -1,16 +1,15 @@
 """Results into documents: whole files at once, and the marked block of a page that a tool writes."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from delvm_mm.files import write_atomically
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is never seen half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
+    write_atomically(path, text.encode())
 
 
 def replace_block(path: Path, name: str, text: str) -> None:

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import torch
 import transformers
-from machine import machine
+from machine import machine, resident
+from peer import llama_config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from transformers import CompileConfig, LlamaConfig, LlamaForCausalLM
+from transformers import CompileConfig, LlamaForCausalLM
 
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.models.llama import resolve_arch
@@ -81,19 +82,7 @@ def main() -> None:
 def build(arch: str, dtype: torch.dtype, device: str, context: int) -> tuple[LlamaForCausalLM, DeLVM]:
     """Hugging Face's model with random weights, and DeLVM with the same."""
     shape = resolve_arch(TINY if arch == "tiny" else arch)
-    config = LlamaConfig(
-        vocab_size=CODES,
-        hidden_size=shape["embed_dims"],
-        intermediate_size=shape["feedforward_channels"],
-        num_hidden_layers=shape["num_layers"],
-        num_attention_heads=shape["num_heads"],
-        max_position_embeddings=max(2048, context),
-        attention_bias=True,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
+    config = llama_config(shape, CODES, max(2048, context))
     torch.manual_seed(0)
     theirs = LlamaForCausalLM(config).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -152,21 +141,14 @@ def measure(method: Callable[[], Tensor], device: str) -> tuple[Tensor, float, i
         before = torch.cuda.memory_allocated()
     else:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
     start = time.perf_counter()
     written = method()
     if on_gpu:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - start) / len(written)
-    peak = torch.cuda.max_memory_allocated() if on_gpu else _resident("VmHWM")
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resident("VmHWM")
     return written.cpu(), seconds, max(0, peak - before)
-
-
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def print_table(

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine
+from machine import machine, resident
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -146,16 +146,9 @@ def peak(step: Callable[[], None], device: str) -> int:
         step()
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     step()
-    return max(0, _resident("VmHWM") - before)
-
-
-def _resident(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    return 0
+    return max(0, resident("VmHWM") - before)
 
 
 def shape_of(arch: str) -> dict[str, int]:
@@ -179,23 +172,10 @@ def delvm(args: argparse.Namespace, arch: str) -> nn.Module:
 
 def hugging_face(args: argparse.Namespace, compiled: bool) -> tuple[Callable[[], None], Callable[[], int]]:
     """The peer's step with its own loss."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from peer import llama_config
+    from transformers import LlamaForCausalLM
 
-    shape = shape_of(args.arch)
-    config = LlamaConfig(
-        vocab_size=args.codes,
-        hidden_size=shape["embed_dims"],
-        intermediate_size=shape["feedforward_channels"],
-        num_hidden_layers=shape["num_layers"],
-        num_attention_heads=shape["num_heads"],
-        max_position_embeddings=args.context,
-        attention_bias=True,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-        use_cache=False,
-    )
+    config = llama_config(shape_of(args.arch), args.codes, args.context, use_cache=False)
     model = LlamaForCausalLM(config).to(args.device).train()
     if compiled:
         model.compile()
@@ -224,7 +204,7 @@ def ours(args: argparse.Namespace, compiled: bool = False, teacher: str | None =
 def cached_teacher(args: argparse.Namespace):
     """A teacher cache on disk, and the data samples of a batch; what the teacher says does not matter here."""
     from delvm_mm.datasets import TokenStoreWriter, VisualSentenceDataset, cache_teacher
-    from delvm_mm.engine.hooks.cached_teacher import CachedTeacher
+    from delvm_mm.engine.cached_teacher import CachedTeacher
     from delvm_mm.models import LogitsKLLoss
 
     folder = tempfile.mkdtemp()

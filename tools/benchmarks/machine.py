@@ -26,3 +26,15 @@ def machine(device: str = "cpu") -> str:
         f"{gpu}{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
     )
+
+
+def resident(field: str) -> int:
+    """Bytes of this process's memory.
+
+    Args:
+        field: 'VmRSS', what it has now, or 'VmHWM', the most since /proc/self/clear_refs was written.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return 0

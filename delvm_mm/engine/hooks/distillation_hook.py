@@ -4,16 +4,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from delvm_mm.engine.cached_teacher import CachedTeacher
 from delvm_mm.engine.distillation import OnlineTeacher, build_teacher
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.models import DeLVM
+from delvm_mm.models.delvm import floating_dtype
 from delvm_mm.registry import HOOKS, MODELS
-
-from .cached_teacher import CachedTeacher
 
 TEACHER_OPTIONS = {"dtype", "compile", "overlap"}
 
@@ -116,7 +115,7 @@ class DistillationHook(Hook):
         cfg = self.teacher_cfg
         self.teacher = build_teacher(cfg["cfg"], cfg["checkpoint"], student)
         if cfg.get("dtype"):
-            self.teacher.to(getattr(torch, cfg["dtype"]))
+            self.teacher.to(floating_dtype(cfg["dtype"]))
         if cfg.get("compile"):
             for layer in self.teacher.backbone.layers:
                 layer.compile()

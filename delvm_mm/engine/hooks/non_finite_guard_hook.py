@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from delvm_mm.engine.files import write_atomically
 from delvm_mm.engine.step_guard import SkippedStep, StepGuard
+from delvm_mm.files import write_atomically
 from delvm_mm.registry import HOOKS
 
 PROCESSES_SHOWN = 4

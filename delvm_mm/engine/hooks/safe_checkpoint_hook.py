@@ -9,7 +9,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from delvm_mm.engine.files import put_in_place, write_atomically
+from delvm_mm.files import put_in_place, write_atomically
 from delvm_mm.registry import HOOKS
 
 
