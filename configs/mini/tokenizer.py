@@ -18,8 +18,9 @@ model = dict(
     l1_weight=0.2,
     l2_weight=0.,
     log_weight=0.1,
-    color_weight=3.,
-    restart_after=60)
+    color_weight=5.,
+    restart_after=60,
+    share_flat_codes=True)
 # Scenes are rendered once, by the process that trains: a worker beside it would slow two cores down.
 train_dataloader = dict(
     batch_size=4,
@@ -32,7 +33,7 @@ train_dataloader = dict(
             dict(**_base_.clips[task], start=0, length=length)
             for task, length in (('seg', 1000), ('pose', 3000), ('derain', 3000))
         ]))
-max_iters = 3500
+max_iters = 5000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100000)
 optim_wrapper = dict(
     type='AutocastOptimWrapper',

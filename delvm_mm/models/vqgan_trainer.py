@@ -20,6 +20,8 @@ from .vqgan import VQGAN
 
 # Of the mean squared errors in ``loss_log``: pictures that are better than 37 dB have little to gain.
 _SMALL_ERROR = 2e-4
+# How much more the vectors of flat patches are drawn to the code that they share.
+_FLAT_COMMITMENT = 8.0
 
 
 @MODELS.register_module()
@@ -48,8 +50,8 @@ class VQGANTrainer(BaseModel):
         decay: Decay of the moving averages per step.
         restart_after: Steps without use after which a code is restarted, and the window of ``codebook_usage``.
         share_flat_codes: Give all patches of one and the same flat colour, such as the background of label pictures,
-            one code in training. Left alone they get dozens, by what is around them, and which of those is next is
-            noise to a language model.
+            one code in training, and draw their vectors to it. Left alone they get dozens, by what is around
+            them, and which of those is next is noise to a language model.
         data_init: Start the codes from the first batch; by default where ``vqgan`` is no pretrained folder.
         codebook: 'ema' for the moving averages, or 'gradient': the optimizer moves the codes by the codebook loss
             (its weight is 1, that of the commitment ``commitment_cost``), and restarts them all the same.
@@ -164,11 +166,15 @@ class VQGANTrainer(BaseModel):
         if self.training:
             errors = (flat - codes).detach().square().sum(1).masked_fill(settled, 0)
             self._move_codes(flat.detach(), indices, counts, errors)
-        losses = {"loss_commit": self.vqgan.config["commitment_cost"] * F.mse_loss(flat, codes.detach())}
+        weights = torch.where(settled, _FLAT_COMMITMENT, 1.0)[:, None]
+        commitment = F.mse_loss(flat, codes.detach(), reduction="none").mul(weights).mean()
+        losses = {"loss_commit": self.vqgan.config["commitment_cost"] * commitment}
         if self.codes_by_gradient:
             losses["loss_codebook"] = F.mse_loss(codes, flat.detach())
-        # Straight through: the decoder sees the codes, its gradient goes to the encoder's vectors.
-        passed = (flat + (codes - flat).detach()).view(vectors.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+        # Straight through: the decoder sees the codes, its gradient goes to the encoder's vectors. Not to those of flat
+        # patches, which it would tell apart again.
+        through = flat.masked_fill(settled[:, None], 0)
+        passed = (through + (codes - through).detach()).view(vectors.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
         reconstruction = self.vqgan.to_images(passed)
         losses.update(self._reconstruction_losses(reconstruction, images))
         shares = counts / len(indices)

@@ -272,3 +272,30 @@ def test_flat_patches_of_one_colour_share_a_code_in_training():
         else:
             assert used == own
     assert {color: len(codes) for color, codes in shared.items()} == {0.0: 1, 0.75: 1}
+
+
+def test_flat_patches_hear_of_their_code_and_not_of_the_reconstruction():
+    trainer = _trainer(share_flat_codes=True, data_init=False)
+    images = torch.rand(2, 3, 8, 8)
+    images[:, :, :4] = 0
+    made, to_vectors = [], trainer.vqgan.to_vectors
+    used, quantize = [], trainer.vqgan.quantize.forward
+    trainer.vqgan.quantize.forward = lambda indices: used.append(quantize(indices)) or used[-1]
+
+    def watch(pictures):
+        made.append(to_vectors(pictures))
+        made[-1].retain_grad()
+        return made[-1]
+
+    trainer.vqgan.to_vectors = watch
+    losses, reconstruction = trainer.losses_and_reconstruction(images)
+    rows = made[-1].shape[2] // 2
+    reconstruction.square().sum().backward(retain_graph=True)
+    gradient, made[-1].grad = made[-1].grad, None
+    assert (gradient[:, :, :rows] == 0).all() and (gradient[:, :, rows:] != 0).any()
+    losses["loss_commit"].backward()
+    vectors = made[-1].detach().permute(0, 2, 3, 1)
+    distance = vectors - used[0].view(vectors.shape)
+    expected = trainer.vqgan.config["commitment_cost"] * 2 * distance / distance.numel()
+    expected[:, :rows] *= 8
+    torch.testing.assert_close(made[-1].grad.permute(0, 2, 3, 1), expected)
