@@ -347,6 +347,23 @@ def test_mmengine_counts_parameters_and_flops():
     assert products <= info["flops"] < 1.05 * products
 
 
+def test_an_80m_learns_64_random_labels_by_heart():
+    torch.manual_seed(0)
+    images, labels = torch.randn(64, 3, 32, 32), torch.randint(1000, (64,))
+    model, head = VisionLLaMA("80m", img_size=32, patch_size=16).train(), nn.Linear(768, 1000)
+    assert 80e6 < sum(parameter.numel() for parameter in model.parameters()) < 90e6
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=3e-4)
+    for _ in range(10):
+        scores = head(model(images)[-1])
+        if (scores.argmax(1) == labels).all():
+            return
+        optimizer.zero_grad()
+        F.cross_entropy(scores, labels).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    pytest.fail(f"{(scores.argmax(1) == labels).sum()} of 64 labels after 10 steps")
+
+
 def test_a_small_one_learns_64_random_labels_by_heart():
     torch.manual_seed(0)
     images, labels = torch.randn(64, 3, 16, 16), torch.randint(10, (64,))

@@ -69,6 +69,18 @@ def test_imagenet_configs_build_the_published_size(name):
     assert cfg.train_cfg.max_epochs == (100 if name == "from_delvm" else 300)
 
 
+def test_two_steps_of_the_imagenet_config_at_its_full_size(imagenet, tmp_path):
+    done = tool("train.py", ROOT / "configs" / "imagenet" / "visionllama80m_300e_in1k.py",
+                "--work-dir", tmp_path, "--cfg-options", *data_options(imagenet), "train_cfg.max_epochs=1",
+                "val_cfg=None", "val_dataloader=None", "val_evaluator=None",
+                "default_hooks.logger.interval=1", "default_hooks.checkpoint=None")  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    log = next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()
+    losses = [line["loss"] for line in map(json.loads, log) if "loss" in line]
+    # Two batches of three pictures of 224 px; mixed labels of 1000 classes start near the uniform distribution.
+    assert len(losses) == 2 and np.allclose(losses, np.log(1000), atol=0.7)
+
+
 def test_two_steps_on_an_imagenet_layout_with_a_teacher_then_a_test_and_inference(imagenet, tmp_path):
     config = tmp_path / "small.py"
     base = ROOT / "configs" / "imagenet" / "visionllama80m_distill_in1k.py"
