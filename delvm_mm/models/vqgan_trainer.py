@@ -22,6 +22,8 @@ from .vqgan import VQGAN
 _SMALL_ERROR = 2e-4
 # How much more the vectors of flat patches are drawn to the code that they share.
 _FLAT_COMMITMENT = 8.0
+# Votes that make a code a candidate for flat patches, as a share of the votes for the most frequent one.
+_MANY = 0.1
 
 
 @MODELS.register_module()
@@ -160,7 +162,7 @@ class VQGANTrainer(BaseModel):
         indices = self.vqgan.quantize.nearest(flat)
         settled = torch.zeros_like(indices, dtype=torch.bool)
         if self.training and self.share_flat_codes:
-            indices, settled = self._share_flat_codes(images, flat.detach(), indices)
+            indices, settled = self._share_flat_codes(images, indices)
         codes = self.vqgan.quantize(indices)
         counts = torch.bincount(indices, minlength=len(self.code_counts)).to(flat.dtype)
         if self.training:
@@ -207,17 +209,18 @@ class VQGANTrainer(BaseModel):
         return self.vqgan.to_images(codes.permute(0, 3, 1, 2))
 
     @torch.no_grad()
-    def _share_flat_codes(self, images: Tensor, vectors: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """``indices`` with one code for all flat patches of a colour, the nearest to their mean; and which are flat."""
+    def _share_flat_codes(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """``indices`` with one code for all flat patches of a colour, and which patches are flat."""
         factor = self.vqgan.downsample_factor
         high, low = F.max_pool2d(images, factor), -F.max_pool2d(-images, factor)
         flat = (high == low).all(1).flatten()
         colors, group = high.permute(0, 2, 3, 1).flatten(0, 2)[flat].unique(dim=0, return_inverse=True)
-        if len(colors):
-            sums = vectors.new_zeros(len(colors), vectors.shape[1]).index_add_(0, group, vectors[flat])
-            means = sums / torch.bincount(group, minlength=len(colors))[:, None]
-            indices = indices.masked_scatter(flat, self.vqgan.quantize.nearest(means)[group])
-        return indices, flat
+        votes = self.code_counts.new_zeros(len(colors), len(self.code_counts))
+        votes.index_put_((group, indices[flat]), votes.new_ones(()), accumulate=True)
+        # Of the codes that many have, the one most used so far: of twins at one place only one remains in use.
+        often = votes >= _MANY * votes.amax(1, keepdim=True)
+        shared = torch.where(often, self.code_counts, -1).argmax(1)
+        return indices.masked_scatter(flat, shared[group]), flat
 
     def _reconstruction_losses(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         error = reconstruction.float() - images

@@ -274,6 +274,19 @@ def test_flat_patches_of_one_colour_share_a_code_in_training():
     assert {color: len(codes) for color, codes in shared.items()} == {0.0: 1, 0.75: 1}
 
 
+def test_of_twin_codes_flat_patches_take_the_one_in_use():
+    trainer = _trainer(share_flat_codes=True)
+    black, grey = torch.zeros(1, 3, 8, 16), torch.full((1, 3, 8, 16), 0.5)
+    trainer.code_counts[:4] = torch.tensor([1.0, 5.0, 9.0, 50.0])
+    # Of black's votes codes 1 and 2 have enough; grey's are all for 1, however much others are in use.
+    votes = torch.tensor([3] + [2] * 14 + [1] * 17 + [1] * 32)
+    indices, flat = trainer._share_flat_codes(torch.cat([black, grey]), votes)
+    assert flat.all()
+    assert indices.tolist() == [2] * 32 + [1] * 32
+    indices, flat = trainer._share_flat_codes(torch.rand(2, 3, 8, 16), votes)
+    assert not flat.any() and torch.equal(indices, votes)
+
+
 def test_flat_patches_hear_of_their_code_and_not_of_the_reconstruction():
     trainer = _trainer(share_flat_codes=True, data_init=False)
     images = torch.rand(2, 3, 8, 8)
