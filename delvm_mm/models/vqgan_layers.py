@@ -226,6 +226,8 @@ class Upsample(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """N×C×H×W to N×C×2H×2W."""
+        if isinstance(self.conv, nn.Conv2d) and not torch.is_grad_enabled():
+            return _convolve_repeated(hidden, self.conv)
         return self.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
 
 
@@ -269,6 +271,31 @@ class _Middle(nn.Module):
         if hasattr(self, "attn_1"):
             hidden = self.attn_1(hidden)
         return self.block_2(hidden)
+
+
+def _convolve_repeated(hidden: Tensor, conv: nn.Conv2d) -> Tensor:
+    """``conv``, 3×3, of ``hidden`` with each place repeated, without making the copies.
+
+    Of the three taps along a side two meet copies of one place: rows (and columns) 2i see places i - 1 and i with the
+    weights (w0, w1 + w2), rows 2i + 1 see i and i + 1 with (w0 + w1, w2). So four 2×2 convolutions at half the size do
+    what one 3×3 does at the full one, with 4/9 of the multiplications; the sum is rounded in another order.
+    """
+    first, second, third = conv.weight.float().unbind(2)
+    rows = (torch.stack((first, second + third), 2), torch.stack((first + second, third), 2))
+    kernels = []
+    for kernel in rows:
+        first, second, third = kernel.unbind(3)
+        kernels += [torch.stack((first, second + third), 3), torch.stack((first + second, third), 3)]
+    weight = torch.cat(kernels).to(conv.weight)
+    parts = F.conv2d(hidden, weight, conv.bias.repeat(4), padding=1).chunk(4, 1)
+    height, width = hidden.shape[2:]
+    layout = torch.channels_last if parts[0].stride(1) == 1 else torch.contiguous_format
+    size = (len(hidden), conv.out_channels, 2 * height, 2 * width)
+    repeated = torch.empty(size, dtype=parts[0].dtype, device=hidden.device, memory_format=layout)
+    for number, part in enumerate(parts):
+        row, column = divmod(number, 2)
+        repeated[:, :, row::2, column::2] = part[:, :, row : row + height, column : column + width]
+    return repeated
 
 
 def _silu(normed: Tensor) -> Tensor:

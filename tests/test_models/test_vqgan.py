@@ -6,7 +6,7 @@ import torch
 from mmengine.config import ConfigDict
 
 from delvm_mm.models.vqgan import VQGAN
-from delvm_mm.models.vqgan_layers import Downsample, VectorQuantizer
+from delvm_mm.models.vqgan_layers import Downsample, Upsample, VectorQuantizer
 from delvm_mm.registry import MODELS
 
 TINY = {
@@ -183,6 +183,24 @@ def test_downsampling_pads_right_and_bottom_only():
     picture = torch.arange(16.0).view(1, 1, 4, 4)
     assert down(picture).flatten().tolist() == [0, 2, 8, 10]
     assert Downsample(1, with_conv=False)(picture).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (8, 4)])
+def test_upsampling_without_gradients_is_the_convolution_of_repeated_places(size, layout):
+    torch.manual_seed(0)
+    upsample = Upsample(6, with_conv=True).to(memory_format=layout)
+    hidden = torch.randn(2, 6, *size).to(memory_format=layout)
+    plain = upsample.conv(hidden.repeat_interleave(2, 2).repeat_interleave(2, 3)).detach()
+    with torch.inference_mode():
+        quick = upsample(hidden)
+    torch.testing.assert_close(quick, plain, atol=1e-5, rtol=1e-5)
+    assert quick.is_contiguous(memory_format=layout)
+    with torch.no_grad():
+        half = upsample.bfloat16()(hidden.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), plain, atol=0.03, rtol=0.03)
+    assert upsample.float()(hidden).requires_grad
 
 
 def test_resampling_without_convolutions_has_no_weights_for_it():
