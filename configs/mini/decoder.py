@@ -3,7 +3,14 @@ _base_ = '_base_scenes.py'
 pretrained = _base_.tokenizer.pretrained
 work_dir = _base_.root + '/decoder'
 
-model = dict(type='VQGANTrainer', vqgan=dict(type='VQGAN', pretrained=pretrained), train_part='decoder')
+model = dict(
+    type='VQGANTrainer',
+    vqgan=dict(type='VQGAN', pretrained=pretrained),
+    train_part='decoder',
+    l1_weight=0.2,
+    l2_weight=0.,
+    log_weight=0.1,
+    color_weight=5.)
 # Masks, skeletons, and clean scenes lest the decoder forget them.
 train_dataloader = dict(
     batch_size=8,
@@ -24,11 +31,11 @@ train_dataloader = dict(
                           dict(type='PackClip', keys=('label', ), factor=8)])
             for task, length in (('seg', 1500), ('pose', 3000), ('derain', 1500))
         ]))
-max_iters = 800
+max_iters = 1200
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100000)
 optim_wrapper = dict(
     type='AutocastOptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.),
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.),
     clip_grad=dict(max_norm=1.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=max_iters // 10),

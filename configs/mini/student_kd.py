@@ -2,7 +2,8 @@
 _base_ = 'teacher.py'
 work_dir = _base_.root + '/student_kd'
 
-model = dict(backbone=dict(arch=dict(embed_dims=192, num_layers=3, num_heads=3)))
+model = dict(backbone=dict(arch=dict(embed_dims=192, num_layers=3, num_heads=6)))
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
 custom_hooks = [
     *_base_.custom_hooks,
     dict(

@@ -10,7 +10,7 @@ model = dict(
     tokenizer=dict(_delete_=True, **_base_.tokenizer),
     # The published deviations are for a width of 1024 and 40 000 steps; a few hundred steps want a livelier start.
     backbone=dict(
-        arch=dict(_delete_=True, embed_dims=256, num_layers=4, num_heads=4), max_positions=context, init_std=0.03),
+        arch=dict(_delete_=True, embed_dims=256, num_layers=4, num_heads=8), max_positions=context, init_std=0.03),
     embedding=dict(init_std=0.5),
     head=dict(init_std=0.02),
     # So short a training knows where labels are likely, not where they must be: greedy answers are mostly background.
@@ -24,9 +24,9 @@ val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     dataset=dict(stores=[f'{_base_.root}/tokens/val/{task}' for task in _base_.codecs], context=context))
-max_iters = 1000
+max_iters = 650
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters, global_batch_tokens=None)
-optim_wrapper = dict(type='AutocastOptimWrapper', optimizer=dict(lr=2e-3))
+optim_wrapper = dict(type='AutocastOptimWrapper', optimizer=dict(lr=3e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=60),
     dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=60, end=max_iters)

@@ -2,7 +2,7 @@
 _base_ = 'teacher.py'
 work_dir = _base_.root + '/student_kd'
 
-model = dict(backbone=dict(arch=dict(embed_dims=256, num_layers=4, num_heads=4)))
+model = dict(backbone=dict(arch=dict(embed_dims=256, num_layers=4, num_heads=8)))
 custom_hooks = [
     *_base_.custom_hooks,
     dict(

@@ -3,7 +3,7 @@ _base_ = '../mini/teacher.py'
 root = 'work_dirs/mini_long'
 work_dir = root + '/teacher'
 
-model = dict(backbone=dict(arch=dict(embed_dims=320, num_layers=5, num_heads=5)))
+model = dict(backbone=dict(arch=dict(embed_dims=320, num_layers=5, num_heads=10)))
 train_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/train/{task}' for task in _base_.codecs]))
 val_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/val/{task}' for task in _base_.codecs]))
 max_iters = 4000
