@@ -14,7 +14,7 @@ model = dict(
     embedding=dict(init_std=0.5),
     head=dict(init_std=0.02),
     # So short a training knows where labels are likely, not where they must be: greedy answers are mostly background.
-    sampler=dict(temperature=0.7, top_p=0.9, seed=0))
+    sampler=dict(temperature=1.0, top_p=0.9, seed=0))
 train_dataloader = dict(
     batch_size=2,
     num_workers=0,
