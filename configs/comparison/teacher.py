@@ -2,7 +2,7 @@
 _base_ = 'student.py'
 work_dir = _base_.root + '/teacher'
 
-model = dict(backbone=dict(arch=dict(embed_dims=256, num_layers=4, num_heads=4)))
+model = dict(backbone=dict(arch=dict(embed_dims=256, num_layers=4, num_heads=8)))
 max_iters = 800
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [

@@ -112,6 +112,20 @@ def test_two_steps_on_an_imagenet_layout_with_a_teacher_then_a_test_and_inferenc
     assert refused.returncode == 1 and "defines none" in refused.stderr and "Traceback" not in refused.stderr
 
 
+def test_a_diverging_classifier_is_stopped_with_its_pictures_named_and_kept(tmp_path):
+    options = ["train_dataloader.dataset.length=64", "train_dataloader.batch_size=4", "train_dataloader.num_workers=0",
+               "train_dataloader.persistent_workers=False", "optim_wrapper.optimizer.lr=1e30",
+               "default_hooks.guard.max_skipped=3", "default_hooks.logger.interval=1"]  # fmt: skip
+    config = ROOT / "configs" / "mini" / "visionllama_scenes.py"
+    done = tool("train.py", config, "--work-dir", tmp_path, "--cfg-options", *options)
+    assert done.returncode == 1
+    assert "3 steps in a row" in done.stderr and "Lower the learning rate" in done.stderr
+    skipped = [line for line in (done.stdout + done.stderr).splitlines() if "skipped step" in line]
+    assert len(skipped) == 3 and all("pictures procedural/" in line for line in skipped)
+    saved = torch.load(tmp_path / "non_finite_batch.pth", weights_only=True)
+    assert len(saved["batches"][0]["inputs"]) == 4
+
+
 def test_the_inferencer_of_mmpretrain_names_the_class_of_a_picture(tmp_path, monkeypatch):
     from mmengine.registry import DefaultScope
     from mmpretrain import ImageClassificationInferencer

@@ -32,9 +32,9 @@ from quickstart import TRAINING_LINE, run  # noqa: E402
 from recipe_report import collect, put_into_docs, report  # noqa: E402
 
 from delvm_mm.engine.flops import training_flops_per_token  # noqa: E402
+from delvm_mm.models import load_tokenizer  # noqa: E402
 
-NUM_CODES = 1024  # of the mini tokenizer
-TOP_K = 256  # codes that the cached teacher keeps: 92 % of its mass; 32 would be 65 %
+TOP_K = 128  # codes that the cached teacher keeps, of 512
 SECONDS_BETWEEN_LINES = 30  # where the output is no terminal
 console = Console(highlight=False)
 
@@ -139,7 +139,8 @@ def plan(name: str, config: str, folder: Path, options: Sequence[str], teacher: 
     cfg = merged(CONFIGS / config, options)
     arch = None if teacher is None else merged(teacher.config, teacher.options).model.backbone.arch
     context = cfg.train_dataloader.dataset.context
-    flops = training_flops_per_token(cfg.model.backbone.arch, context, NUM_CODES, teacher=arch)
+    num_codes = load_tokenizer(cfg.model.tokenizer).num_embeddings
+    flops = training_flops_per_token(cfg.model.backbone.arch, context, num_codes, teacher=arch)
     return Training(name, CONFIGS / config, folder, list(options), cfg.train_cfg.max_iters * flops)
 
 

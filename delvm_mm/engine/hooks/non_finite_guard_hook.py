@@ -20,7 +20,7 @@ from delvm_mm.files import write_atomically
 from delvm_mm.registry import HOOKS
 
 PROCESSES_SHOWN = 4
-SENTENCES_SHOWN = 8
+CONTENTS_SHOWN = 8
 
 
 @HOOKS.register_module()
@@ -104,10 +104,10 @@ class NonFiniteGuardHook(Hook):
         what = f"step {runner.iter + 1}: {_shown(losses, skipped)}"
         # All processes are here: gradients are the same on all of them. The losses are not.
         own_loss = any(outcome.own_loss for outcome in skipped)
-        sentences = all_gather_object((own_loss, _sentences(batches)))
-        culprits = [rank for rank, (bad, _) in enumerate(sentences) if bad] or list(range(len(sentences)))
+        contents = all_gather_object((own_loss, _contents(batches)))
+        culprits = [rank for rank, (bad, _) in enumerate(contents) if bad] or list(range(len(contents)))
         runner.logger.warning(
-            f"skipped {what}; {_of_processes(culprits, sentences)}; "
+            f"skipped {what}; {_of_processes(culprits, contents)}; "
             f"{self._total} skipped in all, {self._in_a_row} in a row"
         )
         if self._in_a_row >= self.max_skipped or self._total >= self.max_total:
@@ -158,25 +158,28 @@ def _shown(losses: list[dict[str, Tensor]], skipped: list[SkippedStep]) -> str:
     return f"{' | '.join(parts)}, gradient norm {norms}"
 
 
-def _of_processes(culprits: list[int], sentences: list[tuple[bool, str]]) -> str:
-    """The sentences of the first processes whose loss was not finite, or of all."""
-    if len(sentences) == 1:
-        return sentences[0][1]
+def _of_processes(culprits: list[int], contents: list[tuple[bool, str]]) -> str:
+    """What the first processes whose loss was not finite had read, or all."""
+    if len(contents) == 1:
+        return contents[0][1]
     more = f" and {len(culprits) - PROCESSES_SHOWN} more processes" if len(culprits) > PROCESSES_SHOWN else ""
-    return "; ".join(f"process {rank}: {sentences[rank][1]}" for rank in culprits[:PROCESSES_SHOWN]) + more
+    return "; ".join(f"process {rank}: {contents[rank][1]}" for rank in culprits[:PROCESSES_SHOWN]) + more
 
 
-def _sentences(batches: list[Any]) -> str:
-    """Tasks and numbers of the sentences of this process."""
-    names = [
-        f"{sample.task} {sample.sentence} (epoch {sample.epoch})"
-        for batch in batches
-        if isinstance(batch, Mapping)
-        for sample in batch.get("data_samples") or ()
-        if all(hasattr(sample, field) for field in ("task", "sentence", "epoch"))
+def _contents(batches: list[Any]) -> str:
+    """Tasks and numbers of the sentences of this process, or paths of its pictures."""
+    samples = [
+        sample for batch in batches if isinstance(batch, Mapping) for sample in batch.get("data_samples") or ()
     ]
-    more = f" and {len(names) - SENTENCES_SHOWN} more" if len(names) > SENTENCES_SHOWN else ""
-    return f"sentences {', '.join(names[:SENTENCES_SHOWN])}{more}" if names else "no sentences named"
+    for kind, fields, name in (
+        ("sentences", ("task", "sentence", "epoch"), "{0.task} {0.sentence} (epoch {0.epoch})"),
+        ("pictures", ("img_path",), "{0.img_path}"),
+    ):
+        names = [name.format(sample) for sample in samples if all(hasattr(sample, field) for field in fields)]
+        if names:
+            more = f" and {len(names) - CONTENTS_SHOWN} more" if len(names) > CONTENTS_SHOWN else ""
+            return f"{kind} {', '.join(names[:CONTENTS_SHOWN])}{more}"
+    return "no sentences or pictures named"
 
 
 def _plain(value: Any) -> Any:
