@@ -23,12 +23,18 @@ from delvm_mm.datasets import cache_teacher
 from delvm_mm.models.checkpoint_io import load_state_dict
 from delvm_mm.registry import DATASETS, MODELS
 
-TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / "tools" / "train.py"
+MINI_TOKENIZER = ROOT / "configs" / "mini" / "tokenizer.py"
 ROUNDS = int(os.environ.get("DELVM_MM_KILL_ROUNDS", "2"))
 MAX_STEPS_BETWEEN_KILLS = 9
 STEPS = MAX_STEPS_BETWEEN_KILLS * (ROUNDS + 1)
-# What the student is trained with -> its config.
-CASES = {"online distillation": "student.py", "offline distillation": "offline.py"}
+# What is trained -> its config, and the part of the loss that shows it.
+CASES = {
+    "online distillation": ("student.py", "loss_kd"),
+    "offline distillation": ("offline.py", "loss_kd"),
+    "tokenizer": ("tokenizer.py", "loss_commit"),
+}
 FORK = multiprocessing.get_context("fork")
 
 
@@ -117,15 +123,29 @@ def offline_config(run_folder):
     os.remove("teacher.pth")
 
 
+@pytest.fixture
+def tokenizer_config(run_folder):
+    """``tokenizer.py``: the mini tokenizer's recipe with a small network, few scenes and codes that move often."""
+    cfg, recipe = Config.fromfile("student.py"), Config.fromfile(str(MINI_TOKENIZER))
+    small = dict(resolution=16, hidden_channels=8, channel_mult=(1, 2), num_embeddings=24)
+    cfg.model = recipe.model
+    cfg.model.update(vqgan={**recipe.model.vqgan, **small}, restart_after=5)
+    cfg.train_dataloader = recipe.train_dataloader
+    for dataset in cfg.train_dataloader.dataset.datasets:
+        dataset.update(size=16, length=6)
+    cfg.optim_wrapper, cfg.custom_hooks = recipe.optim_wrapper, []
+    cfg.dump("tokenizer.py")
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_again_and_again_it_is_the_unbroken_run(run_folder, request, processes, case):
-    config, options = CASES[case], options_of(processes)
-    if config == "offline.py":
-        request.getfixturevalue("offline_config")
+    (config, part), options = CASES[case], options_of(processes)
+    if config != "student.py":
+        request.getfixturevalue(config.replace(".py", "_config"))
     run(processes, config, "unbroken", options)
     unbroken = curve("unbroken")
-    assert sorted(unbroken) == list(range(1, STEPS + 1)) and all("loss_kd" in times[0] for times in unbroken.values())
+    assert sorted(unbroken) == list(range(1, STEPS + 1)) and all(part in times[0] for times in unbroken.values())
 
     chance = random.Random(processes)
     for _ in range(ROUNDS):
