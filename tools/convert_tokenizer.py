@@ -27,6 +27,7 @@ from delvm_mm.models.tokenizer_conversion import (
     vqgan_from_diffusers,
     vqgan_from_taming,
 )
+from delvm_mm.pretrained import resolve_shipped
 
 LAYOUTS = ("openmuse", "diffusers", "taming")
 
@@ -53,7 +54,7 @@ def layout_of(source: str) -> str:
     """What a path holds: a file is taming's, a folder says in its ``config.json``."""
     if Path(source).is_file():
         return "taming"
-    config = Path(source) / "config.json"
+    config = Path(resolve_shipped(source)) / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"{source} is neither a .ckpt file nor a folder with a config.json")
     try:

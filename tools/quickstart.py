@@ -6,6 +6,7 @@ checkpoint.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -59,14 +61,16 @@ def main() -> None:
             f"{work} is of a run {'without' if args.smoke else 'with'} --smoke: take another --folder, or delete it "
             "with --from-scratch"
         )
-    if args.smoke:
-        work.mkdir(parents=True, exist_ok=True)
-        (work / "smoke").touch()
-    if (work / "tokenizer").exists():
+    note, asked = work / "settings", settings_digest(configs)
+    if work.exists() and (note.read_text() if note.exists() else None) != asked:
         sys.exit(
-            f"{work} was made by an earlier version, with a tokenizer of its own, and does not fit this one: run the "
-            "quick start with --from-scratch, which deletes it"
+            f"{work} was made by an earlier version or with other configs, and what is finished there would be mixed "
+            "with the new: run the quick start with --from-scratch, which deletes it, or in another --folder"
         )
+    work.mkdir(parents=True, exist_ok=True)
+    note.write_text(asked)
+    if args.smoke:
+        (work / "smoke").touch()
     start = time.perf_counter()
     steps: list[tuple[str, Path, Callable[[], None]]] = [
         ("tokenize scenes", work / "tokens/done", lambda: tokenize(configs / "tokens.py", work)),
@@ -130,6 +134,14 @@ def score(configs: Path, work: Path, trained: bool) -> None:
             console.print(f"      batch {found[1]}/{found[2]}", end="\r")
 
     run([*arguments, "--work-dir", work / "test", "--out", work / f"{name}.json"], work / f"{name}.log", show)
+
+
+def settings_digest(configs: Path) -> str:
+    """Changes with the configs of all steps, with what overrides them, and with the tokenizer."""
+    names = ("tokens", "teacher", "student_kd")
+    asked = [Config.fromfile(configs / f"{name}.py").pretty_text for name in names] + [json.dumps(options)]
+    weights = ROOT / "delvm_mm" / "pretrained" / "mini_tokenizer" / "model.safetensors"
+    return hashlib.sha256("".join(asked).encode() + weights.read_bytes()).hexdigest()[:16]
 
 
 def settings(name: str) -> list[str]:

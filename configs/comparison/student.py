@@ -10,6 +10,7 @@ train_dataloader = dict(
         f'{root}/tokens/train/{name}' for name in ('seg', 'pose', 'pose_augmented', 'derain', 'derain_augmented')
     ]))
 val_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/val/{task}' for task in _base_.codecs]))
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
 max_iters = 300
 train_cfg = dict(max_iters=max_iters, val_interval=100)
 param_scheduler = [

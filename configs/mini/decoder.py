@@ -45,5 +45,6 @@ default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=2))
 custom_hooks = [
     dict(type='EMAHook', momentum=0.01),
     dict(type='ReconstructionHook', interval=250),
-    dict(type='SaveTokenizerHook', out_dir=work_dir + '/pretrained')
+    dict(type='SaveTokenizerHook', out_dir=work_dir + '/pretrained'),
+    dict(type='NonFiniteGuardHook')
 ]

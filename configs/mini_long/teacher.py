@@ -1,4 +1,4 @@
-# A larger teacher, trained four times as long (about 20 minutes on 2 cores).
+# A larger teacher, trained six times as long (about 20 minutes on 2 cores).
 _base_ = '../mini/teacher.py'
 root = 'work_dirs/mini_long'
 work_dir = root + '/teacher'

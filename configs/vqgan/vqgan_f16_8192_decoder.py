@@ -42,5 +42,6 @@ param_scheduler = [
 custom_hooks = [
     dict(type='EMAHook', momentum=1e-3),
     dict(type='ReconstructionHook', interval=1000),
-    dict(type='SaveTokenizerHook', out_dir='work_dirs/vqgan_f16_8192_decoder/pretrained')
+    dict(type='SaveTokenizerHook', out_dir='work_dirs/vqgan_f16_8192_decoder/pretrained'),
+    dict(type='NonFiniteGuardHook')
 ]

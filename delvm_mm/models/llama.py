@@ -213,7 +213,7 @@ class Attention(nn.Module):
         """Map B x L x C to B x L x C; ``mask`` (L x all tokens; True where seen, or added) replaces the triangle."""
         batch, length, channels = hidden.shape
         query, key, value = (
-            projection(hidden).view(batch, length, self.num_heads, -1).transpose(1, 2)
+            projection(hidden).view(batch, length, self.num_heads, channels // self.num_heads).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         query, key = rotate(query, *rope), rotate(key, *rope)

@@ -286,9 +286,10 @@ class VisionLLaMA(LLaMA, BaseBackbone):
         """Cosines and sines, L x D each, of the patches' places in the grid of training and of the class token."""
         key = (grid, like.device, like.dtype)
         if self._patch_rope_key != key:
-            angle = self._rope_angles(grid)
+            with torch.inference_mode(False):  # training may use the table that inference made
+                angle = self._rope_angles(grid)
+                self._patch_rope_table = angle.cos().to(key[1], key[2]), angle.sin().to(key[1], key[2])
             self._patch_rope_key = key
-            self._patch_rope_table = angle.cos().to(like), angle.sin().to(like)
         return self._patch_rope_table
 
     def _rope_angles(self, grid: tuple[int, int]) -> Tensor:

@@ -280,7 +280,7 @@ def _convolve_repeated(hidden: Tensor, conv: nn.Conv2d) -> Tensor:
     weights (w0, w1 + w2), rows 2i + 1 see i and i + 1 with (w0 + w1, w2). So four 2×2 convolutions at half the size do
     what one 3×3 does at the full one, with 4/9 of the multiplications; the sum is rounded in another order.
     """
-    first, second, third = conv.weight.float().unbind(2)
+    first, second, third = conv.weight.to(torch.promote_types(conv.weight.dtype, torch.float32)).unbind(2)
     rows = (torch.stack((first, second + third), 2), torch.stack((first + second, third), 2))
     kernels = []
     for kernel in rows:

@@ -52,8 +52,8 @@ class VQGANTrainer(BaseModel):
         decay: Decay of the moving averages per step.
         restart_after: Steps without use after which a code is restarted, and the window of ``codebook_usage``.
         share_flat_codes: Give all patches of one and the same flat colour, such as the background of label pictures,
-            one code in training, and draw their vectors to it. Left alone they get dozens, by what is around
-            them, and which of those is next is noise to a language model.
+            one code in training, the same in all processes, and draw their vectors to it. Left alone they get dozens,
+            by what is around them, and which of those is next is noise to a language model.
         data_init: Start the codes from the first batch; by default where ``vqgan`` is no pretrained folder.
         codebook: 'ema' for the moving averages, or 'gradient': the optimizer moves the codes by the codebook loss
             (its weight is 1, that of the commitment ``commitment_cost``), and restarts them all the same.
@@ -101,12 +101,12 @@ class VQGANTrainer(BaseModel):
             self.vqgan = vqgan if isinstance(vqgan, VQGAN) else MODELS.build({"type": "VQGAN", **vqgan})
         data_init = not pretrained if data_init is None else data_init
         self.codes_by_gradient, self.train_part = codebook == "gradient", train_part
+        self.share_flat_codes = share_flat_codes
         self.vqgan.codebook.requires_grad_(self.codes_by_gradient)
         if train_part == "decoder":
             self._freeze_tokens(has_weights=pretrained or isinstance(vqgan, VQGAN))
         self.weights = {"l1": l1_weight, "l2": l2_weight, "log": log_weight, "color": color_weight}
         self.scales, self.decay, self.restart_after = tuple(scales), decay, restart_after
-        self.share_flat_codes = share_flat_codes
         codes, dim = self.vqgan.codebook.shape
         self.register_buffer("code_counts", torch.ones(codes))
         self.register_buffer("code_sums", torch.zeros(codes, dim))
@@ -158,6 +158,7 @@ class VQGANTrainer(BaseModel):
         vectors = self.vqgan.to_vectors(images)
         flat = vectors.permute(0, 2, 3, 1).flatten(0, 2).float()
         if self.training:
+            self._check_finite(flat)
             self._start(flat.detach())
         indices = self.vqgan.quantize.nearest(flat)
         settled = torch.zeros_like(indices, dtype=torch.bool)
@@ -191,7 +192,18 @@ class VQGANTrainer(BaseModel):
             self.vqgan.encoder.eval()
         return self
 
+    def _check_finite(self, vectors: Tensor) -> None:
+        # They become codes at once: a step that is skipped afterwards would come too late.
+        if not vectors.isfinite().all():
+            raise FloatingPointError(
+                f"after {int(self.num_steps)} steps the encoder's vectors are not finite, so a picture is not or the "
+                "training has diverged. No code was moved. Lower the learning rate or clip_grad, or look at the data, "
+                "and go on from the last checkpoint with --resume"
+            )
+
     def _freeze_tokens(self, has_weights: bool) -> None:
+        if self.share_flat_codes:
+            raise ValueError("share_flat_codes is about codes, which train_part='decoder' leaves as they are: omit it.")
         if not has_weights:
             raise ValueError(
                 "train_part='decoder' trains a decoder for the tokens that there are: give vqgan the folder of a "
@@ -214,13 +226,19 @@ class VQGANTrainer(BaseModel):
         factor = self.vqgan.downsample_factor
         high, low = F.max_pool2d(images, factor), -F.max_pool2d(-images, factor)
         flat = (high == low).all(1).flatten()
-        colors, group = high.permute(0, 2, 3, 1).flatten(0, 2)[flat].unique(dim=0, return_inverse=True)
+        found, chosen, own = high.permute(0, 2, 3, 1).flatten(0, 2)[flat], indices[flat], slice(None)
+        if dist.get_world_size() > 1:  # patches of one colour are one group wherever they are
+            places = dist.all_gather_object((found.cpu(), chosen.cpu()))
+            before = sum(len(other) for other, _ in places[: dist.get_rank()])
+            own = slice(before, before + len(found))
+            found, chosen = (torch.cat(parts).to(indices.device) for parts in zip(*places, strict=True))
+        colors, group = found.unique(dim=0, return_inverse=True)
         votes = self.code_counts.new_zeros(len(colors), len(self.code_counts))
-        votes.index_put_((group, indices[flat]), votes.new_ones(()), accumulate=True)
+        votes.index_put_((group, chosen), votes.new_ones(()), accumulate=True)
         # Of the codes that many have, the one most used so far: of twins at one place only one remains in use.
         often = votes >= _MANY * votes.amax(1, keepdim=True)
         shared = torch.where(often, self.code_counts, -1).argmax(1)
-        return indices.masked_scatter(flat, shared[group]), flat
+        return indices.masked_scatter(flat, shared[group[own]]), flat
 
     def _reconstruction_losses(self, reconstruction: Tensor, images: Tensor) -> dict[str, Tensor]:
         error = reconstruction.float() - images

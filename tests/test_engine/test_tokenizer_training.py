@@ -1,5 +1,6 @@
 """Whole runs of tokenizer training: two optimizers, averaged weights, resuming, two processes, a frozen half."""
 
+import copy
 import importlib.util
 import itertools
 import os
@@ -154,6 +155,17 @@ def test_a_tokenizer_whose_tokens_changed_is_not_saved_as_the_old_one(tmp_path):
     assert not (tmp_path / "tuned").exists()
 
 
+def test_a_diverged_tokenizer_is_not_saved(tmp_path):
+    hooks = [dict(type="SaveTokenizerHook", out_dir=str(tmp_path / "tokenizer"))]
+    runner = Runner.from_cfg(run_config(tmp_path / "run", 2, custom_hooks=hooks))
+    with torch.no_grad():
+        runner.model.vqgan.decoder.conv_out.bias[0] = float("nan")
+    hook = next(hook for hook in runner.hooks if type(hook).__name__ == "SaveTokenizerHook")
+    with pytest.raises(FloatingPointError, match=r"1 weights .* decoder\.conv_out\.bias .* Nothing was written"):
+        hook.after_train(runner)
+    assert not (tmp_path / "tokenizer").exists()
+
+
 def test_a_part_without_an_optimizer_config_or_of_another_name_is_refused():
     model = MODELS.build(ADVERSARIAL)
     build = OPTIM_WRAPPER_CONSTRUCTORS.build
@@ -210,6 +222,17 @@ def train_steps(batches, wrap):
     return {name: value.clone() for name, value in model.state_dict().items()}, logged["gan_weight"]
 
 
+def shared_codes(trainer, part):
+    """Codes that patches take, of which black ones and a few grey ones are flat; ``part``: a slice of the pictures."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(4, 3, 16, 16, generator=generator)
+    images[0], images[1, :, :8], images[2:, :, 8:] = 0, 0.5, 0
+    nearest = torch.randint(4, (4, 64), generator=generator)
+    nearest[0] = 5  # alone, the first pictures would not choose what the last ones do
+    trainer.code_counts[:6] = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 3.5])
+    return trainer._share_flat_codes(images[part], nearest[part].flatten())[0]
+
+
 def worker(rank, port, batches, results):
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
@@ -218,7 +241,9 @@ def worker(rank, port, batches, results):
     state, weight = train_steps(own, SelfAveragingModel)
     # The plain trainer under DDP, with codes from the first batch and restarts.
     torch.manual_seed(rank)
-    model = MODELS.build(dict(type="VQGANTrainer", vqgan=VQGAN_CONFIG, restart_after=2)).train()
+    options = dict(restart_after=2, share_flat_codes=True)
+    model = MODELS.build(dict(type="VQGANTrainer", vqgan=VQGAN_CONFIG, **options)).train()
+    results[f"shared {rank}"] = shared_codes(copy.deepcopy(model), slice(2 * rank, 2 * rank + 2))
     ddp = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
     optimizer = torch.optim.SGD([p for p in ddp.parameters() if p.requires_grad], lr=0.05)
     for batch in [*own, *own]:
@@ -241,6 +266,10 @@ def test_two_processes_train_as_one_with_the_whole_batch():
         results = manager.dict()
         mp.spawn(worker, args=(port, batches, results), nprocs=2)
         (first, weight, plain), (second, _, other_plain) = results[0], results[1]
+        shared = torch.cat([results["shared 0"], results["shared 1"]])
+    trainer = MODELS.build(dict(type="VQGANTrainer", vqgan=VQGAN_CONFIG, share_flat_codes=True))
+    assert torch.equal(shared, shared_codes(trainer, slice(None)))
+    assert not torch.equal(shared[:128], shared_codes(trainer, slice(0, 2)))
     alone, weight_alone = train_steps(batches, lambda model: model)
     torch.testing.assert_close(weight, weight_alone, rtol=1e-3, atol=0)
     for name, value in alone.items():

@@ -278,6 +278,18 @@ def test_depths_of_parameters_are_those_of_mmpretrains_transformer():
         assert model.get_layer_depth(ours, "backbone.") == peer.get_layer_depth(theirs, "backbone.")
 
 
+def test_training_goes_on_after_inference_mode():
+    model = build()
+    with torch.inference_mode():
+        model(torch.rand(2, 3, 16, 16))
+    model.train()(torch.rand(2, 3, 16, 16))[-1].sum().backward()
+    assert model.layers[0].self_attn.q_proj.weight.grad.abs().sum() > 0
+
+
+def test_no_pictures_have_no_features():
+    assert build()(torch.rand(0, 3, 16, 16))[-1].shape == (0, 32)
+
+
 def test_frozen_stages_have_no_gradient_and_stay_in_evaluation_mode():
     model = build(frozen_stages=2, with_pos_embed=True, drop_path_rate=0.5).train()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}

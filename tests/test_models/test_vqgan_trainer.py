@@ -312,3 +312,19 @@ def test_flat_patches_hear_of_their_code_and_not_of_the_reconstruction():
     expected = trainer.vqgan.config["commitment_cost"] * 2 * distance / distance.numel()
     expected[:, :rows] *= 8
     torch.testing.assert_close(made[-1].grad.permute(0, 2, 3, 1), expected)
+
+
+def test_a_picture_that_is_not_finite_moves_no_code():
+    trainer = _trainer()
+    trainer(torch.rand(2, 3, 8, 8), mode="loss")
+    before = copy.deepcopy(trainer.state_dict())
+    images = torch.rand(2, 3, 8, 8)
+    images[0, 0, 0, 0] = math.nan
+    with pytest.raises(FloatingPointError, match=r"after 1 steps .* not finite.*No code was moved"):
+        trainer(images, mode="loss")
+    torch.testing.assert_close(trainer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_decoder_alone_shares_no_codes():
+    with pytest.raises(ValueError, match="share_flat_codes"):
+        _trainer(train_part="decoder", share_flat_codes=True, vqgan=VQGAN(**TINY))

@@ -1,8 +1,11 @@
 """The quick start from its first step to its table, a few steps of each training long."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from PIL import Image
 from tools_in_process import load_tool, run_here
 
@@ -39,6 +42,15 @@ def test_it_ends_with_a_table_and_a_picture_and_has_nothing_to_do_the_second_tim
     table = first[first.index("held-out scenes") : first.index("label tokens")]
     assert table in second
 
+    note = tmp_path / "work_dirs/quickstart/settings"
+    note.write_text("of another tokenizer")
+    with pytest.raises(SystemExit, match=r"earlier version or with other configs.*--from-scratch"):
+        quickstart.main()
+    note.unlink()
+    with pytest.raises(SystemExit, match="earlier version or with other configs"):
+        quickstart.main()
+    assert (tmp_path / "work_dirs/quickstart/student.json").exists()
+
 
 def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(quickstart, tmp_path):
     shown = []
@@ -50,3 +62,12 @@ def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(quickst
     assert shown[-1] == "three\n" and log.read_text().endswith("two\nthree\n")
     for text in ("three\n", str(log), "failed: ", "run the same command again"):
         assert text in str(stopped.value.code)
+
+
+def test_checkpoints_that_documents_name_are_those_that_it_writes():
+    root = Path(__file__).resolve().parents[2]
+    text = "".join(path.read_text(encoding="utf-8") for path in [root / "README.md", *(root / "docs").glob("*.md")])
+    named = set(re.findall(r"work_dirs/quickstart/(\w+)/iter_(\d+)\.pth", text))
+    assert {name for name, _ in named} >= {"teacher", "student_kd"}
+    for name, step in named:
+        assert Config.fromfile(root / "configs" / "mini" / f"{name}.py").train_cfg.max_iters == int(step)

@@ -71,11 +71,12 @@ class Training(NamedTuple):
     folder: Path
     options: list[str]
     flops: float  # of all its steps
+    taught_by: str = ""  # what its teacher was asked for
 
     @property
     def settings(self) -> str:
-        """A digest of what the run was asked for; another config or option changes it."""
-        return hashlib.sha256(merged(self.config, self.options).pretty_text.encode()).hexdigest()[:16]
+        """A digest of what the run, and its teacher's, were asked for; another config or option changes it."""
+        return digest(merged(self.config, self.options).pretty_text + self.taught_by)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -86,11 +87,13 @@ def main(arguments: list[str] | None = None) -> None:
     if args.from_scratch:
         shutil.rmtree(WORK, ignore_errors=True)
     options = SMOKE if args.smoke else {key: [] for key in SMOKE}
-    tokenize(options["tokens"])
     teacher = plan("teacher", "teacher.py", WORK / "teacher", options["model"])
     students = {
         (name, seed): student(name, seed, options["model"], teacher) for seed in args.seeds for name in args.recipes
     }
+    for training in (teacher, *students.values()):
+        is_finished(training)  # or of other settings: better said before anything is made
+    tokenize(options["tokens"])
     train_all([teacher])
     if any(RECIPES[name].config == "student_kd_cached.py" for name in args.recipes):
         cache(teacher)
@@ -126,7 +129,10 @@ def student(name: str, seed: int, options: Sequence[str], teacher: Training) -> 
         number = next(number for number, hook in enumerate(hooks) if hook["type"] == "DistillationHook")
         settings.append(f"custom_hooks.{number}.teacher.checkpoint={checkpoint_of(teacher)}")
     folder = WORK / "runs" / f"{re.sub('[^a-z]+', '_', name.lower())}_{seed}"
-    return plan(f"{name}, seed {seed}", recipe.config, folder, [*settings, *options], teacher if online else None)
+    planned = plan(f"{name}, seed {seed}", recipe.config, folder, [*settings, *options], teacher if online else None)
+    if recipe.config == "student.py":
+        return planned
+    return planned._replace(taught_by=teacher.settings + ("" if online else f", {TOP_K} codes"))
 
 
 def checkpoint_of(training: Training) -> Path:
@@ -237,29 +243,29 @@ def train(training: Training, show: Callable[[str], None]) -> None:
 
 
 def cache(teacher: Training) -> None:
-    """Write down what the teacher says of the training sentences; the tool skips what is there."""
-    done = WORK / "teacher_cache.done"
-    if not done.exists():
-        command = [
-            ROOT / "tools" / "cache_teacher.py",
-            teacher.config,
-            checkpoint_of(teacher),
-            "--out",
-            WORK / "teacher_cache",
-            "--top-k",
-            TOP_K,
-        ]
-        run(command, WORK / "teacher_cache.log", console=True)
-        done.touch()
+    """Write down what the teacher says of the training sentences; the tool refuses what another teacher has said."""
+    command = [ROOT / "tools" / "cache_teacher.py", teacher.config, checkpoint_of(teacher)]
+    command += ["--out", WORK / "teacher_cache", "--top-k", TOP_K]
+    run_once(command, WORK / "teacher_cache", digest(f"{teacher.settings} {TOP_K}"))
 
 
 def tokenize(options: Sequence[str]) -> None:
-    """Tokenize the scenes; the tool skips what is there, and has its own progress."""
-    done = WORK / "tokens" / "done"
-    if not done.exists():
-        command = [ROOT / "tools" / "tokenize_dataset.py", CONFIGS / "tokens.py"]
-        run([*command, *(["--cfg-options", *options] if options else [])], WORK / "tokens.log", console=True)
-        done.touch()
+    """Tokenize the scenes; the tool has its own progress, and refuses stores of other scenes."""
+    command = [ROOT / "tools" / "tokenize_dataset.py", CONFIGS / "tokens.py"]
+    command += ["--cfg-options", *options] if options else []
+    run_once(command, WORK / "tokens", digest(merged(CONFIGS / "tokens.py", options).pretty_text))
+
+
+def run_once(command: list, product: Path, asked: str) -> None:
+    """Run a tool, unless it was run to its end before and asked for the same."""
+    done = product.with_suffix(".done")
+    if not done.exists() or done.read_text() != asked:
+        run(command, product.with_suffix(".log"), console=True)
+        write_text(done, asked)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Score tokenizers by themselves: what is left of pictures and labels that went through them, side by side.
 
-    python tools/analysis/tokenizer_ceiling.py configs/mini/student.py work_dirs/quickstart/tokenizer/pretrained
+    python tools/analysis/tokenizer_ceiling.py configs/mini/student.py delvm_mm://mini_tokenizer
     python tools/analysis/tokenizer_ceiling.py configs/_base_/tasks/pose.py BEFORE AFTER --show-dir pictures
 
 The queries of each task of the config are encoded and decoded: PSNR, SSIM (and LPIPS, with --lpips-vgg) of the

@@ -168,9 +168,7 @@ def _of_processes(culprits: list[int], contents: list[tuple[bool, str]]) -> str:
 
 def _contents(batches: list[Any]) -> str:
     """Tasks and numbers of the sentences of this process, or paths of its pictures."""
-    samples = [
-        sample for batch in batches if isinstance(batch, Mapping) for sample in batch.get("data_samples") or ()
-    ]
+    samples = [sample for batch in batches if isinstance(batch, Mapping) for sample in batch.get("data_samples") or ()]
     for kind, fields, name in (
         ("sentences", ("task", "sentence", "epoch"), "{0.task} {0.sentence} (epoch {0.epoch})"),
         ("pictures", ("img_path",), "{0.img_path}"),

@@ -35,8 +35,16 @@ class SaveTokenizerHook(Hook):
 
         Raises:
             ValueError: If the decoder alone was to be trained, and the tokens are others now.
+            FloatingPointError: If a weight is not finite.
         """
         vqgan = model_to_keep(runner).vqgan
+        spoilt = [name for name, value in vqgan.state_dict().items() if not value.isfinite().all()]
+        if spoilt:
+            raise FloatingPointError(
+                f"{len(spoilt)} weights of the tokenizer are not finite, {spoilt[0]} among them: the training has "
+                f"diverged. Nothing was written to {self.out_dir}. Lower the learning rate or clip_grad, or look at "
+                "the data."
+            )
         if self._kept not in (None, vqgan.fingerprint):
             raise ValueError(
                 f"the decoder alone was trained, but tokenizer {self._kept} is {vqgan.fingerprint} now: its encoder or "
