@@ -6,6 +6,7 @@ checkpoint.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -56,21 +57,14 @@ def main() -> None:
     work = Path("work_dirs") / ("mini_long" if args.long else "quickstart")
     if args.from_scratch:
         shutil.rmtree(work, ignore_errors=True)
-    if (work / "smoke").exists() != args.smoke and work.exists():
-        sys.exit(
-            f"{work} is of a run {'without' if args.smoke else 'with'} --smoke: take another --folder, or delete it "
-            "with --from-scratch"
-        )
     note, asked = work / "settings", settings_digest(configs)
     if work.exists() and (note.read_text() if note.exists() else None) != asked:
         sys.exit(
-            f"{work} was made by an earlier version or with other configs, and what is finished there would be mixed "
-            "with the new: run the quick start with --from-scratch, which deletes it, or in another --folder"
+            f"{work} was made by an earlier version or with other configs or options (--smoke), and what is finished "
+            "there would be mixed with the new: run with --from-scratch, which deletes it, or in another --folder"
         )
     work.mkdir(parents=True, exist_ok=True)
     note.write_text(asked)
-    if args.smoke:
-        (work / "smoke").touch()
     start = time.perf_counter()
     steps: list[tuple[str, Path, Callable[[], None]]] = [
         ("tokenize scenes", work / "tokens/done", lambda: tokenize(configs / "tokens.py", work)),
@@ -137,11 +131,19 @@ def score(configs: Path, work: Path, trained: bool) -> None:
 
 
 def settings_digest(configs: Path) -> str:
-    """Changes with the configs of all steps, with what overrides them, and with the tokenizer."""
+    """Changes with the configs of all steps and with what overrides them."""
     names = ("tokens", "teacher", "student_kd")
-    asked = [Config.fromfile(configs / f"{name}.py").pretty_text for name in names] + [json.dumps(options)]
-    weights = ROOT / "delvm_mm" / "pretrained" / "mini_tokenizer" / "model.safetensors"
-    return hashlib.sha256("".join(asked).encode() + weights.read_bytes()).hexdigest()[:16]
+    return digest(*(Config.fromfile(configs / f"{name}.py").pretty_text for name in names), json.dumps(options))
+
+
+def digest(*asked: str) -> str:
+    """Changes with what a run was asked for, and with the tokenizer that the package carries."""
+    return hashlib.sha256("".join(asked).encode() + shipped_weights()).hexdigest()[:16]
+
+
+@functools.cache
+def shipped_weights() -> bytes:
+    return (ROOT / "delvm_mm" / "pretrained" / "mini_tokenizer" / "model.safetensors").read_bytes()
 
 
 def settings(name: str) -> list[str]:

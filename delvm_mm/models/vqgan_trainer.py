@@ -94,6 +94,8 @@ class VQGANTrainer(BaseModel):
         ):
             if value not in valid:
                 raise ValueError(f"{name} must be {valid[0]!r} or {valid[1]!r}, got {value!r}.")
+        if share_flat_codes and train_part == "decoder":
+            raise ValueError("share_flat_codes is about codes, which train_part='decoder' leaves as they are: omit it.")
         pretrained = isinstance(vqgan, str | Path) or (isinstance(vqgan, dict) and vqgan.get("pretrained") is not None)
         if pretrained:
             self.vqgan = load_tokenizer(vqgan).requires_grad_(True)
@@ -101,12 +103,12 @@ class VQGANTrainer(BaseModel):
             self.vqgan = vqgan if isinstance(vqgan, VQGAN) else MODELS.build({"type": "VQGAN", **vqgan})
         data_init = not pretrained if data_init is None else data_init
         self.codes_by_gradient, self.train_part = codebook == "gradient", train_part
-        self.share_flat_codes = share_flat_codes
         self.vqgan.codebook.requires_grad_(self.codes_by_gradient)
         if train_part == "decoder":
             self._freeze_tokens(has_weights=pretrained or isinstance(vqgan, VQGAN))
         self.weights = {"l1": l1_weight, "l2": l2_weight, "log": log_weight, "color": color_weight}
         self.scales, self.decay, self.restart_after = tuple(scales), decay, restart_after
+        self.share_flat_codes = share_flat_codes
         codes, dim = self.vqgan.codebook.shape
         self.register_buffer("code_counts", torch.ones(codes))
         self.register_buffer("code_sums", torch.zeros(codes, dim))
@@ -202,8 +204,6 @@ class VQGANTrainer(BaseModel):
             )
 
     def _freeze_tokens(self, has_weights: bool) -> None:
-        if self.share_flat_codes:
-            raise ValueError("share_flat_codes is about codes, which train_part='decoder' leaves as they are: omit it.")
         if not has_weights:
             raise ValueError(
                 "train_part='decoder' trains a decoder for the tokens that there are: give vqgan the folder of a "

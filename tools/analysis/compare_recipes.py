@@ -7,7 +7,7 @@ skipped when the command is run again, and a training that was interrupted goes 
 """
 
 import argparse
-import hashlib
+import functools
 import os
 import re
 import shutil
@@ -28,7 +28,7 @@ WORK = Path("work_dirs", "comparison")
 sys.path[:0] = [str(ROOT / "tools"), str(Path(__file__).parent)]
 
 from documents import write_text  # noqa: E402
-from quickstart import TRAINING_LINE, run  # noqa: E402
+from quickstart import TRAINING_LINE, digest, run  # noqa: E402
 from recipe_report import collect, put_into_docs, report  # noqa: E402
 
 from delvm_mm.engine.flops import training_flops_per_token  # noqa: E402
@@ -76,7 +76,7 @@ class Training(NamedTuple):
     @property
     def settings(self) -> str:
         """A digest of what the run, and its teacher's, were asked for; another config or option changes it."""
-        return digest(merged(self.config, self.options).pretty_text + self.taught_by)
+        return digest(merged(self.config, self.options).pretty_text, self.taught_by)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         (name, seed): student(name, seed, options["model"], teacher) for seed in args.seeds for name in args.recipes
     }
     for training in (teacher, *students.values()):
-        is_finished(training)  # or of other settings: better said before anything is made
+        check_settings(training)
     tokenize(options["tokens"])
     train_all([teacher])
     if any(RECIPES[name].config == "student_kd_cached.py" for name in args.recipes):
@@ -145,9 +145,14 @@ def plan(name: str, config: str, folder: Path, options: Sequence[str], teacher: 
     cfg = merged(CONFIGS / config, options)
     arch = None if teacher is None else merged(teacher.config, teacher.options).model.backbone.arch
     context = cfg.train_dataloader.dataset.context
-    num_codes = load_tokenizer(cfg.model.tokenizer).num_embeddings
-    flops = training_flops_per_token(cfg.model.backbone.arch, context, num_codes, teacher=arch)
+    codes = number_of_codes(cfg.model.tokenizer.pretrained)
+    flops = training_flops_per_token(cfg.model.backbone.arch, context, codes, teacher=arch)
     return Training(name, CONFIGS / config, folder, list(options), cfg.train_cfg.max_iters * flops)
+
+
+@functools.cache
+def number_of_codes(tokenizer: str) -> int:
+    return load_tokenizer(tokenizer).num_embeddings
 
 
 def merged(config: Path, options: Sequence[str]) -> Config:
@@ -218,7 +223,12 @@ class Display:
 
 
 def is_finished(training: Training) -> bool:
-    """Whether a training has run to its end, with the same settings.
+    """Whether a training has run to its end."""
+    return (training.folder / "done").exists()
+
+
+def check_settings(training: Training) -> None:
+    """Before anything is made: what there is of a training is of these settings.
 
     Raises:
         SystemExit: If it, or what there is of it, was asked for with other settings.
@@ -229,7 +239,6 @@ def is_finished(training: Training) -> bool:
             f"{training.folder} was made with other settings than {training.config.name} and this command give now; "
             "delete that folder, or everything with --from-scratch"
         )
-    return (training.folder / "done").exists()
 
 
 def train(training: Training, show: Callable[[str], None]) -> None:
@@ -262,10 +271,6 @@ def run_once(command: list, product: Path, asked: str) -> None:
     if not done.exists() or done.read_text() != asked:
         run(command, product.with_suffix(".log"), console=True)
         write_text(done, asked)
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":
