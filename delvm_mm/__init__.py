@@ -1,6 +1,6 @@
 """Data-efficient large vision models (DeLVM) for the OpenMMLab toolboxes."""
 
-from .toolboxes import require_toolbox
+from delvm_mm.toolboxes import require_toolbox
 
 __version__ = "0.1.0"
 

@@ -26,15 +26,15 @@ def require_toolbox(name: str) -> ModuleType:
     """Import an OpenMMLab toolbox, or one of its modules.
 
     Args:
-        name (str): Import name, such as ``'mmseg'`` or, for one module, ``'mmseg.evaluation'``.
+        name: Import name, such as ``'mmseg'`` or, for one module, ``'mmseg.evaluation'``.
 
     Returns:
-        ModuleType: The module.
+        The module.
 
     Raises:
         ValueError: ``name`` is not of a toolbox that this package works with.
         ImportError: The toolbox is not installed, or is installed and cannot be imported (of a version that refuses
-            its neighbours, without compiled ops that the module wants, ...). One sentence says which version was
+            its neighbors, without compiled ops that the module wants, ...). One sentence says which version was
             found, what went wrong and what to install.
 
     Example:
@@ -49,7 +49,7 @@ def require_toolbox(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as err:
         if err.name == toolbox:
-            raise ImportError(f"{toolbox} is needed here and is not installed: {_advice(toolbox)}.") from err
+            raise ImportError(f"{toolbox} is needed here and is not installed: {_advice(toolbox)}") from err
         raise ImportError(_unusable(name, toolbox, err)) from err
     except Exception as err:  # a version check is an AssertionError, a wheel for another numpy a ValueError, ...
         raise ImportError(_unusable(name, toolbox, err)) from err
@@ -59,10 +59,10 @@ def installed_version(toolbox: str) -> str | None:
     """Find which distribution of a toolbox is installed, without importing it.
 
     Args:
-        toolbox (str): Import name, a key of :data:`DISTRIBUTIONS`.
+        toolbox: Import name, a key of :data:`DISTRIBUTIONS`.
 
     Returns:
-        str | None: Such as ``'onedl-mmsegmentation 1.4.2'``; ``None`` where there is none.
+        Such as ``'onedl-mmsegmentation 1.4.2'``; ``None`` where there is none.
     """
     for distribution in DISTRIBUTIONS[toolbox]:
         try:

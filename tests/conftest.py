@@ -20,7 +20,7 @@ def default_scope():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden vectors and sample pictures that may lie beside the checkout; skips where it is missing."""
+    """The folder of golden vectors and sample images that may lie beside the checkout; skips where it is missing."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip(f"no folder of golden vectors and samples at {folder}")
@@ -29,7 +29,7 @@ def shared() -> Path:
 
 @dataclass(frozen=True)
 class TinyModel:
-    """Files of a random model of 32 px pictures, 8 x 8 tokens each, and a context of 8 pictures."""
+    """Files of a random model of 32 px images, 8 x 8 tokens each, and a context of 8 images."""
 
     config: str
     weights: str

@@ -29,7 +29,7 @@ def test_nothing_has_to_be_imported_by_hand():
         f"print(type(MODELS.build(dict(type='LLaMA', arch={TINY['arch']}))).__module__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "delvm_mm.models.llama"
+    assert done.stdout.splitlines()[-1] == "delvm_mm.models.backbones.llama"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.py")), ids=lambda path: path.stem)

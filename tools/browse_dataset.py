@@ -33,21 +33,23 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from delvm_mm.datasets import TokenStore, VisualSentenceDataset
-from delvm_mm.datasets.store_summary import first_errors, store_summary
-from delvm_mm.datasets.token_store import INDEX_FILE
-from delvm_mm.datasets.tokenization import DATA_ERRORS, SeededClips, Unreadable
+from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.models import load_tokenizer
+from delvm_mm.models.tokenizers.images import decode_images
+from delvm_mm.precompute.tokenization import DATA_ERRORS, SeededClips, Unreadable
 from delvm_mm.registry import DATASETS
+from delvm_mm.stores import TokenStore
+from delvm_mm.stores.store_summary import first_errors, store_summary
+from delvm_mm.stores.token_store import INDEX_FILE
 from delvm_mm.visualization import draw_panel, stack_panels
 from delvm_mm.visualization.sheets import draw_row
 
 PARTS = ("stores", "sentences", "prompts")
 ERRORS = (*DATA_ERRORS, KeyError, TypeError, ImportError)
-MAX_IN_ROW = 8  # pictures; raw and decoded ones stand under each other if they are more
-PICTURES_AT_ONCE = 8  # for the tokenizer
-CAPTIONS = {1: ("picture",), 2: ("picture", "label")}
+MAX_IN_ROW = 8  # images; raw and decoded ones stand under each other if they are more
+IMAGES_AT_ONCE = 8  # for the tokenizer
+CAPTIONS = {1: ("image",), 2: ("image", "label")}
 
 
 @user_errors
@@ -150,7 +152,7 @@ class Browser:
         print(f"{path}: {what}")
 
     def why_not_decoded(self, store: TokenStore) -> str:
-        """Why the tokens of a store cannot be shown as pictures; empty if they can."""
+        """Why the tokens of a store cannot be shown as images; empty if they can."""
         if self._tokenizer is None and not self._missing:
             try:
                 self._tokenizer = load_tokenizer(self._given).to(self.device)
@@ -166,18 +168,17 @@ class Browser:
         if not len(store):
             return "it has no clips yet"
         if store.grid[0] == 1 < store.grid[1]:
-            return f"its rows of {store.grid[1]} tokens are no pictures"
+            return f"its rows of {store.grid[1]} tokens are no images"
         return ""
 
     @torch.inference_mode()
     def decode(self, tokens: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-        """Pictures of tokens: integers N x (h*w) to uint8 N x H x W x 3."""
-        pictures = []
-        for start in range(0, len(tokens), PICTURES_AT_ONCE):
-            part = torch.from_numpy(tokens[start : start + PICTURES_AT_ONCE].astype(np.int64)).to(self.device)
-            decoded = self._tokenizer.decode(part, grid=grid).float() * 255
-            pictures.append(decoded.round().byte().permute(0, 2, 3, 1).cpu().numpy())
-        return np.concatenate(pictures)
+        """Images of tokens: integers N x (h*w) to uint8 N x H x W x 3."""
+        images = []
+        for start in range(0, len(tokens), IMAGES_AT_ONCE):
+            part = torch.from_numpy(tokens[start : start + IMAGES_AT_ONCE].astype(np.int64)).to(self.device)
+            images.extend(decode_images(self._tokenizer, part, grid))
+        return np.stack(images)
 
 
 def show_stores(browser: Browser, stores: Sequence[dict], only: Sequence[str] | None) -> None:
@@ -210,7 +211,7 @@ def show_stores(browser: Browser, stores: Sequence[dict], only: Sequence[str] | 
 
 
 def show_clips(browser: Browser, clips: SeededClips, name: str) -> dict[int, tuple[str, np.ndarray]]:
-    """A sheet of raw clips; returns what it shows: number of the clip -> its title and pictures k x H x W x 3."""
+    """A sheet of raw clips; returns what it shows: number of the clip -> its title and images k x H x W x 3."""
     readable, damaged = {}, []
     # Damaged ones are replaced by others, but where most are damaged, not all are tried.
     for clip in track_on_terminal(browser.choose(len(clips), 2 * browser.num), name):
@@ -230,7 +231,7 @@ def show_clips(browser: Browser, clips: SeededClips, name: str) -> dict[int, tup
             else "the data set is empty"
         )
     readable = dict(sorted(readable.items()))
-    rows = [draw_row([captioned(pictures)], title) for title, pictures in readable.values()]
+    rows = [draw_row([captioned(images)], title) for title, images in readable.values()]
     browser.save(name, rows, f"{len(rows)} of {len(clips)} clips, raw")
     return readable
 
@@ -257,14 +258,14 @@ def show_store(
     rows = []
     for position in track_on_terminal(list(shown) or sorted(browser.choose(len(store), browser.num)), name):
         decoded = browser.decode(store[position], store.grid)
-        title, pictures = shown.get(position, (f"clip {position}", None))
+        title, images = shown.get(position, (f"clip {position}", None))
         groups = [captioned(decoded, " decoded")]
-        if pictures is None:
+        if images is None:
             rows.append(draw_row(groups, title))
-        elif 2 * len(decoded) <= MAX_IN_ROW and pictures.shape == decoded.shape:
-            rows.append(draw_row([captioned(pictures), *groups], title))
+        elif 2 * len(decoded) <= MAX_IN_ROW and images.shape == decoded.shape:
+            rows.append(draw_row([captioned(images), *groups], title))
         else:
-            rows += [draw_row([captioned(pictures)], title), draw_row(groups)]
+            rows += [draw_row([captioned(images)], title), draw_row(groups)]
     browser.save(f"{name}_decoded", rows, f"{len(shown) or len(rows)} of {len(store)} clips, from their tokens")
 
 
@@ -279,7 +280,7 @@ def is_made_of(store: TokenStore, clips: SeededClips) -> bool:
 
 
 def show_sentences(browser: Browser, dataset_config: dict, split: str, only: Sequence[str] | None) -> None:
-    """A sheet of visual sentences, some of every store; or of clips, where training is on pictures."""
+    """A sheet of visual sentences, some of every store; or of clips, where training is on images."""
     dataset = DATASETS.build(dataset_config)
     if not isinstance(dataset, VisualSentenceDataset):
         show_clips(browser, SeededClips(dataset, 0, 1), f"{split}_raw")
@@ -301,10 +302,8 @@ def show_sentences(browser: Browser, dataset_config: dict, split: str, only: Seq
         sentence = dataset[index]
         info = sentence["data_samples"]
         k, tokens = info.clip_shape
-        pictures = browser.decode(sentence["inputs"].view(-1, tokens).numpy(), dataset.grid)
-        groups = [
-            captioned(clip, f" {number + 1}") for number, clip in enumerate(np.split(pictures, len(pictures) // k))
-        ]
+        images = browser.decode(sentence["inputs"].view(-1, tokens).numpy(), dataset.grid)
+        groups = [captioned(clip, f" {number + 1}") for number, clip in enumerate(np.split(images, len(images) // k))]
         rows.append(draw_row(groups, f"{info.task}, sentence {info.sentence} of epoch 0"))
     browser.save(f"sentences_{split}", rows, f"{len(rows)} of {len(dataset)} sentences of an epoch, from their tokens")
 
@@ -326,9 +325,9 @@ def show_prompts(browser: Browser, tasks: dict, only: Sequence[str] | None) -> N
                 damaged.append(str(error))
                 continue
             rows[index] = draw_panel(
-                sample.prompt_pictures,
-                sample.query_picture,
-                truth=sample.label_picture,
+                sample.prompt_images,
+                sample.query_image,
+                truth=sample.label_image,
                 title=f"{sample.task} {index}: {name_of(sample)}",
             )
         print_damaged(damaged)
@@ -370,10 +369,10 @@ def short_names(folders: Sequence[str]) -> list[str]:
     return ["-".join(Path(os.path.relpath(folder, common)).parts) for folder in absolute]
 
 
-def captioned(pictures: np.ndarray, suffix: str = "") -> list[tuple[str, np.ndarray]]:
-    """Tiles of the pictures k x H x W x 3 of a clip."""
-    captions = CAPTIONS.get(len(pictures)) or [f"frame {number + 1}" for number in range(len(pictures))]
-    return [(caption + suffix, picture) for caption, picture in zip(captions, pictures, strict=True)]
+def captioned(images: np.ndarray, suffix: str = "") -> list[tuple[str, np.ndarray]]:
+    """Tiles of the images k x H x W x 3 of a clip."""
+    captions = CAPTIONS.get(len(images)) or [f"frame {number + 1}" for number in range(len(images))]
+    return [(caption + suffix, image) for caption, image in zip(captions, images, strict=True)]
 
 
 def name_of(sample: Any) -> str:

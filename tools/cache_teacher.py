@@ -26,11 +26,13 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 
-from delvm_mm.datasets import TeacherCache, VisualSentenceDataset, cache_teacher
+from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.launch import load_config, load_weights, use_safe_checkpoints, user_errors
-from delvm_mm.engine.long_runs import processes_of_torchrun, progress_of
 from delvm_mm.models import DeLVM
+from delvm_mm.precompute import cache_teacher
+from delvm_mm.precompute.long_runs import processes_of_torchrun, progress_of
 from delvm_mm.registry import DATASETS, MODELS
+from delvm_mm.stores import TeacherCache
 
 
 @user_errors

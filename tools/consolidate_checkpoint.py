@@ -13,9 +13,9 @@ import os
 
 import torch
 
+from delvm_mm.checkpoints.io import load_checkpoint
+from delvm_mm.checkpoints.sharded import is_sharded
 from delvm_mm.engine.launch import user_errors
-from delvm_mm.models.checkpoint_io import load_checkpoint
-from delvm_mm.models.sharded_checkpoint import is_sharded
 
 
 def parse_args() -> argparse.Namespace:

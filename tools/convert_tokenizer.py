@@ -21,7 +21,7 @@ from pathlib import Path
 
 from delvm_mm.engine.launch import user_errors
 from delvm_mm.models import VQGAN
-from delvm_mm.models.tokenizer_conversion import (
+from delvm_mm.models.tokenizers.conversion import (
     save_as_diffusers,
     save_as_taming,
     vqgan_from_diffusers,
@@ -45,7 +45,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "[-1, 1] (as taming's; the default for taming)",
     )
     parser.add_argument(
-        "--resolution", type=int, default=256, help="side of its training pictures, a name for where attention is"
+        "--resolution", type=int, default=256, help="side of its training images, a name for where attention is"
     )
     return parser.parse_args(arguments)
 
@@ -89,9 +89,9 @@ def main(arguments: list[str] | None = None) -> None:
         f"{vqgan.downsample_factor} pixels, fingerprint {vqgan.fingerprint}"
     )
     if args.out_layout != "taming" and vqgan.symmetric_pixels:
-        print(f"  note: it works on pictures in [-1, 1], which {args.out_layout} does not feed by itself")
+        print(f"  note: it works on images in [-1, 1], which {args.out_layout} does not feed by itself")
     if args.out_layout == "taming" and not vqgan.symmetric_pixels:
-        print("  note: it works on pictures in [0, 1], where taming-transformers feeds [-1, 1]")
+        print("  note: it works on images in [0, 1], where taming-transformers feeds [-1, 1]")
 
 
 if __name__ == "__main__":

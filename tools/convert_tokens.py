@@ -1,7 +1,7 @@
 """Convert tokens between token stores and the text format in which the method's authors release them.
 
     python tools/convert_tokens.py import train.bin data/tokens/seg --task seg --tokenizer vqgan-f16-8192-laion
-    python tools/convert_tokens.py export data/tokens/seg released/train.bin --pictures-per-row 8
+    python tools/convert_tokens.py export data/tokens/seg released/train.bin --images-per-row 8
 
 A store has clips of one length: rows of several lengths become several stores below the folder that is named.
 ``train.bin.meta`` is written beside an exported file; on import it is checked where it is there, and not needed.
@@ -33,10 +33,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from delvm_mm.datasets.released_tokens import export_released_tokens, import_released_tokens
-from delvm_mm.datasets.token_store import TokenStore
 from delvm_mm.engine.launch import user_errors
 from delvm_mm.models import load_tokenizer
+from delvm_mm.stores.released_tokens import export_released_tokens, import_released_tokens
+from delvm_mm.stores.token_store import TokenStore
 
 PUBLISHED_NUM_EMBEDDINGS = 8192
 
@@ -59,13 +59,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     made_by.add_argument("--tokenizer", help="folder of the tokenizer that made the tokens")
     made_by.add_argument("--fingerprint", help="its fingerprint, where the folder is not at hand")
     reading.add_argument(
-        "--grid", nargs=2, type=int, default=(16, 16), metavar=("H", "W"), help="tokens of a picture; 16 16 by default"
+        "--grid", nargs=2, type=int, default=(16, 16), metavar=("H", "W"), help="tokens of an image; 16 16 by default"
     )
     reading.add_argument(
         "--num-embeddings", type=int, help=f"codebook size; the tokenizer's, or {PUBLISHED_NUM_EMBEDDINGS}, by default"
     )
     reading.add_argument(
-        "--clip-length", type=int, help="pictures of a clip: longer rows are split; by default a row is a clip"
+        "--clip-length", type=int, help="images of a clip: longer rows are split; by default a row is a clip"
     )
     reading.add_argument("--source", help="where the data comes from, noted in the store; the file's name by default")
     reading.add_argument("--shard-clips", type=int, help="clips in a shard; by default as many as make 16 MiB")
@@ -75,7 +75,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     writing.add_argument("stores", nargs="+", metavar="store", help="folders of token stores")
     writing.add_argument("file", help="file to make, e.g. train.bin; <file>.meta is made beside it")
     writing.add_argument(
-        "--pictures-per-row", type=int, help="lay clips end to end to rows of so many pictures, e.g. 8; a clip a row "
+        "--images-per-row", type=int, help="lay clips end to end to rows of so many images, e.g. 8; a clip a row "
         "by default"
     )  # fmt: skip
     writing.set_defaults(run=export_tokens)
@@ -105,17 +105,17 @@ def import_tokens(args: argparse.Namespace) -> None:
         print(f"{store.path}: {len(store)} clips of {k} x {tokens} tokens")
         if store.grid != tuple(args.grid):
             print(
-                f"  note: {tokens} tokens are no whole number of pictures of {args.grid[0]} x {args.grid[1]}; these "
-                f"rows are kept whole, as a 'picture' of 1 x {tokens}, and do not go into one training with the others"
+                f"  note: {tokens} tokens are no whole number of images of {args.grid[0]} x {args.grid[1]}; these "
+                f"rows are kept whole, as a 'image' of 1 x {tokens}, and do not go into one training with the others"
             )
         elif args.clip_length not in (None, k):
-            print(f"  note: rows of {k} pictures do not split into clips of {args.clip_length} and are kept whole")
+            print(f"  note: rows of {k} images do not split into clips of {args.clip_length} and are kept whole")
 
 
 def export_tokens(args: argparse.Namespace) -> None:
     """Write a file of token stores."""
     with _progress(args.file, MofNCompleteColumn(), _ClipsPerSecond()) as show:
-        rows = export_released_tokens(args.stores, args.file, args.pictures_per_row, progress=show)
+        rows = export_released_tokens(args.stores, args.file, args.images_per_row, progress=show)
     print(f"{args.file}: {rows} rows; offsets and lengths are in {args.file}.meta")
 
 

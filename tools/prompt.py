@@ -1,11 +1,11 @@
-"""Prompt a model from the shell: show it pairs of picture and label, and let it label other pictures.
+"""Prompt a model from the shell: show it pairs of image and label, and let it label other images.
 
     prompt.py --prompt DIR --query PATH [PATH ...] --out DIR     answer queries
-    prompt.py complete PATH [PATH ...] --keep 0.5 --out DIR      finish pictures from their first rows
+    prompt.py complete PATH [PATH ...] --keep 0.5 --out DIR      finish images from their first rows
     prompt.py frames PATH [PATH ...] --num 4 --out DIR           predict the next frames of a video
 
-DIR of --prompt holds pairs <name>_img.png and <name>_label.png. A PATH is a picture or a folder of pictures. The output
-folder gets pictures/, predictions/ (JSON), vis/ (panels) and, where the task has them, masks/.
+DIR of --prompt holds pairs <name>_img.png and <name>_label.png. A PATH is an image or a folder of images. The output
+folder gets images/, predictions/ (JSON), vis/ (panels) and, where the task has them, masks/.
 """
 
 import sys
@@ -38,10 +38,10 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
     )
     if command == "prompt":
         parser.add_argument("--prompt", required=True, metavar="DIR", help="folder with the pairs")
-        parser.add_argument("--query", required=True, nargs="+", metavar="PATH", help="pictures or folders to answer")
+        parser.add_argument("--query", required=True, nargs="+", metavar="PATH", help="images or folders to answer")
         parser.add_argument("--task", help="read the answers as this task: seg, pose, derain, or another of the config")
     else:
-        what = dict(complete="pictures or folders to finish", frames="frames in order, or their folder")
+        what = dict(complete="images or folders to finish", frames="frames in order, or their folder")
         parser.add_argument("paths", nargs="+", metavar="PATH", help=what[command])
     if command == "complete":
         parser.add_argument("--keep", type=float, default=0.5, help="part of the rows to keep (0.5)")
@@ -54,12 +54,12 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None:
-    """Arguments of all commands; ``several`` are those of commands that go through pictures one by one."""
+    """Arguments of all commands; ``several`` are those of commands that go through images one by one."""
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the answers")
     parser.add_argument("--model", help="'mini' (the quick start's, by default), 'mini_long', or a config")
     parser.add_argument("--weights", help="checkpoint of the config, or folder of a Hugging Face export")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the config's")
-    parser.add_argument("--size", type=int, help="side of the model's pictures in pixels")
+    parser.add_argument("--size", type=int, help="side of the model's images in pixels")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU if there is one")
     parser.add_argument("--temperature", type=float, help="0: always the most probable token; by default the model's")
     parser.add_argument("--top-k", type=int, help="draw among the k most probable tokens")
@@ -68,12 +68,12 @@ def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings that override the config's")
     parser.add_argument("--show", action="store_true", help="show each panel in a window")
     if several:
-        parser.add_argument("--batch-size", type=int, default=8, help="pictures that are written together (8)")
-        parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a damaged picture")
+        parser.add_argument("--batch-size", type=int, default=8, help="images that are written together (8)")
+        parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a damaged image")
 
 
 def answer(args: argparse.Namespace, inferencer: DeLVMInferencer) -> tuple[int, list[dict[str, str]]]:
-    """Run the command; returns how many pictures were written and which were skipped."""
+    """Run the command; returns how many images were written and which were skipped."""
     names = ("temperature", "top_k", "top_p", "seed", "show", "batch_size", "on_error")
     options: dict[str, Any] = {name: getattr(args, name) for name in names if hasattr(args, name)}
     options |= dict(out_dir=args.out, return_vis=False)
@@ -109,9 +109,9 @@ def main(arguments: list[str] | None = None) -> None:
     for one in skipped:
         print(f"skipped {one['name']}: {one['reason']}")
     if not written:
-        raise ValueError(f"none of {len(skipped)} pictures could be read")
+        raise ValueError(f"none of {len(skipped)} images could be read")
     skips = f", {len(skipped)} skipped" if skipped else ""
-    print(f"{written} pictures in {args.out}{skips} ({seconds:.1f} s, {written / seconds:.2f} pictures/s)")
+    print(f"{written} images in {args.out}{skips} ({seconds:.1f} s, {written / seconds:.2f} images/s)")
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, c
 
 
 def summarize(work: Path, seconds: float) -> None:
-    """Print the table and lay one panel of each task into one picture."""
+    """Print the table and lay one panel of each task into one image."""
     student, untrained = (json.loads((work / f"{name}.json").read_text()) for name in ("student", "untrained"))
     table = Table("task", "metric", "untrained", "student", "tokenizer ceiling", title="held-out scenes")
     for task in TASKS:
@@ -194,8 +194,8 @@ def summarize(work: Path, seconds: float) -> None:
         f"(teacher {teacher['token/label/loss']:.3f}), unigram entropy {tokens['token/label/unigram_entropy']:.3f}, "
         f"accuracy {tokens['token/label/accuracy']:.1f} %"
     )
-    picture = draw_summary(work)
-    console.print(f"panels: {work / 'panels'}; the first of each task together: {picture}")
+    image = draw_summary(work)
+    console.print(f"panels: {work / 'panels'}; the first of each task together: {image}")
     console.print(f"{seconds:.0f} s in all", style="bold")
 
 
@@ -210,7 +210,7 @@ def validation(folder: Path) -> dict[str, float]:
 
 
 def draw_summary(work: Path) -> Path:
-    """One picture with a panel of each task."""
+    """One image with a panel of each task."""
     import numpy as np
     from PIL import Image
 

@@ -49,12 +49,12 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
     """Score the tasks one after another with one runner.
 
     Args:
-        cfg (Config): With ``tasks``: name -> ``dict(dataloader=..., evaluator=...)``.
-        checkpoint (str, optional): Path of the weights; None for the model as it is built.
-        tasks (list[str]): Names of the tasks to score.
+        cfg: With ``tasks``: name -> ``dict(dataloader=..., evaluator=...)``.
+        checkpoint: Path of the weights; None for the model as it is built.
+        tasks: Names of the tasks to score.
 
     Returns:
-        dict[str, dict[str, float]]: Task -> metrics, ``images_per_s`` of everything (loading, generation, scoring),
+        Task -> metrics, ``images_per_s`` of everything (loading, generation, scoring),
         and ``prompt``: how prompts were chosen.
     """
     cfg = cfg.copy()
@@ -80,11 +80,11 @@ def test_set(cfg: Config, checkpoint: str | None) -> dict[str, dict[str, float]]
     """Score the test set of a config without tasks.
 
     Args:
-        cfg (Config): With ``test_dataloader`` and ``test_evaluator``.
-        checkpoint (str, optional): Path of the weights; None for the model as it is built.
+        cfg: With ``test_dataloader`` and ``test_evaluator``.
+        checkpoint: Path of the weights; None for the model as it is built.
 
     Returns:
-        dict[str, dict[str, float]]: 'test' -> metrics, and ``test/images_per_s`` of everything.
+        'test' -> metrics, and ``test/images_per_s`` of everything.
     """
     runner = _build_runner(cfg.copy(), checkpoint)
     start = time.perf_counter()
@@ -110,7 +110,7 @@ def _build_runner(cfg: Config, checkpoint: str | None) -> Runner:
 
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
-    """One table: metric, score, tokenizer ceiling, pictures a second."""
+    """One table: metric, score, tokenizer ceiling, images a second."""
     table = Table("task", "metric", "score", "ceiling", "images/s")
     for task, metrics in results.items():
         rate = f"{metrics[f'{task}/images_per_s']:.2f}"

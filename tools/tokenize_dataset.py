@@ -28,12 +28,12 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 
-from delvm_mm.datasets import tokenize_clips
-from delvm_mm.datasets.store_summary import first_errors
 from delvm_mm.engine.launch import load_config, user_errors
-from delvm_mm.engine.long_runs import processes_of_torchrun, progress_of
 from delvm_mm.models import load_tokenizer
+from delvm_mm.precompute import tokenize_clips
+from delvm_mm.precompute.long_runs import processes_of_torchrun, progress_of
 from delvm_mm.registry import DATASETS
+from delvm_mm.stores.store_summary import first_errors
 
 STORE_KEYS = ("dataset", "out", "source", "seed", "num_augmented_copies", "shard_clips")
 TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips", "precision")
@@ -55,7 +55,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--on-error",
         choices=("stop", "skip"),
         default="stop",
-        help="a picture or annotation that cannot be read ends the run (default), or is left out and listed",
+        help="an image or annotation that cannot be read ends the run (default), or is left out and listed",
     )
     parser.add_argument("--stores", nargs="+", metavar="OUT", help="only these stores of the config, by their 'out'")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")

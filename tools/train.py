@@ -15,6 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from delvm_mm.checkpoints.resume import decide_start
 from delvm_mm.engine.launch import (
     check_precision,
     check_weights_fit,
@@ -24,7 +25,6 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
-from delvm_mm.engine.resume import decide_start
 from delvm_mm.engine.unwrap import unwrap_model
 
 

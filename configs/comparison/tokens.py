@@ -1,5 +1,5 @@
 # A long-tailed mixture of built-in scenes: much segmentation, one fiftieth of it for pose and for deraining, and fifty
-# augmented copies of these two. Copies are cut out of pictures of twice the side, as photographs are larger than 256.
+# augmented copies of these two. Copies are cut out of images of twice the side, as photographs are larger than 256.
 _base_ = '../mini/tokens.py'
 root = 'work_dirs/comparison'
 work_dir = root + '/tokens'

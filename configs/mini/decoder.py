@@ -1,4 +1,4 @@
-# The mini tokenizer's decoder alone, trained on label pictures: tokens stay, bit for bit, and the ceilings rise.
+# The mini tokenizer's decoder alone, trained on label images: tokens stay, bit for bit, and the ceilings rise.
 _base_ = '_base_scenes.py'
 pretrained = _base_.tokenizer.pretrained
 work_dir = _base_.root + '/decoder'

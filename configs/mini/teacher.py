@@ -1,4 +1,4 @@
-# The teacher: LLaMA on visual sentences of 800 tokens, 8 pictures of 100.
+# The teacher: LLaMA on visual sentences of 800 tokens, 8 images of 100.
 _base_ = [
     '_base_scenes.py', '../_base_/models/delvm.py', '../_base_/datasets/visual_sentences.py',
     '../_base_/schedules/adamw_40k.py'

@@ -1,5 +1,5 @@
-# The mini tokenizer that the package carries (delvm_mm/pretrained/mini_tokenizer), trained from nothing on pictures and
-# label pictures of the built-in scenes. Its score: tools/test.py's column "ceiling".
+# The mini tokenizer that the package carries (delvm_mm/pretrained/mini_tokenizer), trained from nothing on images and
+# label images of the built-in scenes. Its score: tools/test.py's column "ceiling".
 _base_ = '_base_scenes.py'
 work_dir = 'work_dirs/mini_tokenizer'
 

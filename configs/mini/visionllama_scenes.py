@@ -1,5 +1,5 @@
 # A small VisionLLaMA on ten classes of drawn objects (five shapes, plain or checked), trained from scratch and scored
-# on held-out pictures at the end.
+# on held-out images at the end.
 _base_ = '../_base_/classification_runtime.py'
 
 size, max_epochs = 48, 24
@@ -20,7 +20,7 @@ model = dict(
         num_classes=10,
         in_channels=128,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
-pictures = dict(type='delvm_mm.ProceduralClasses', size=size, seed=0, channel_order='bgr')
+images = dict(type='delvm_mm.ProceduralClasses', size=size, seed=0, channel_order='bgr')
 test_pipeline = [dict(type='Resize', scale=size), dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=64,
@@ -36,19 +36,19 @@ train_dataloader = dict(
             dict(type='RandomCrop', crop_size=size, padding=3, padding_mode='edge'),
             dict(type='PackInputs')
         ],
-        **pictures))
+        **images))
 val_dataloader = dict(
     batch_size=100,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(start=1_000_000, length=500, cache=True, pipeline=test_pipeline, **pictures))
+    dataset=dict(start=1_000_000, length=500, cache=True, pipeline=test_pipeline, **images))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 test_dataloader = dict(
     batch_size=100,
     num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(start=2_000_000, length=1000, pipeline=test_pipeline, **pictures))
+    dataset=dict(start=2_000_000, length=1000, pipeline=test_pipeline, **images))
 test_evaluator = val_evaluator
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -1,5 +1,5 @@
-# COCO keypoints as OpenPose skeletons: each picture as it is, and 10 augmented copies for the scheme 'augment'.
-# Discs of radius 4 in pictures of 256 pixels are the published radius 8 in pictures of about 500.
+# COCO keypoints as OpenPose skeletons: each image as it is, and 10 augmented copies for the scheme 'augment'.
+# Discs of radius 4 in images of 256 pixels are the published radius 8 in images of about 500.
 _base_ = '_base_clips.py'
 coco = dict(type='CocoPoseDataset', data_root='data/coco')
 train = dict(ann_file='annotations/person_keypoints_train2017.json', img_dir='train2017')

@@ -1,4 +1,4 @@
-# ImageNet-1k pictures, each a clip of one.
+# ImageNet-1k images, each a clip of one.
 _base_ = '_base_clips.py'
 stores = [
     dict(

@@ -1,4 +1,4 @@
-# Any folder of pictures, each a clip of one.
+# Any folder of images, each a clip of one.
 _base_ = '_base_clips.py'
 stores = [
     dict(

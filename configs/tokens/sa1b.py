@@ -1,5 +1,5 @@
-# SA-1B: every mask in a colour of its own, drawn on six crops of 800 pixels of each picture. A tenth of what lies in
-# data/sa1b (archives as published, or unpacked), and some pictures that training does not see.
+# SA-1B: every mask in a color of its own, drawn on six crops of 800 pixels of each image. A tenth of what lies in
+# data/sa1b (archives as published, or unpacked), and some images that training does not see.
 _base_ = '_base_clips.py'
 sa1b = dict(
     type='SA1BDataset',

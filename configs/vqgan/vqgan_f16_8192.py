@@ -1,10 +1,10 @@
 # The published tokenizer's shape (openMUSE's vqgan-f16-8192-laion: 256 px to 16 x 16 tokens of 8192 codes), trained
-# from nothing on a folder of pictures. From openMUSE's one published recipe, which refines a trained model
+# from nothing on a folder of images. From openMUSE's one published recipe, which refines a trained model
 # (configs/config_finetune_vqgan.yaml): AdamW and its settings, warm-up, batches of 128, 600 000 steps, disc_start and
 # disc_weight. From taming-transformers: L1 and LPIPS, PatchGAN, hinge loss, adaptive weight, one learning rate for
 # both. Our choice: codes as moving averages with restarts (both have codebook='gradient'), and averaged weights.
 _base_ = '../_base_/default_runtime.py'
-data_root = 'data/pictures'
+data_root = 'data/images'
 
 model = dict(
     type='VQGANAdversarialTrainer',
@@ -34,7 +34,7 @@ train_dataloader = dict(
         type='ImageFolderDataset',
         data_root=data_root + '/train',
         pipeline=[
-            dict(type='LoadPicture'),
+            dict(type='LoadImage'),
             dict(type='ResizeShortSide', size=256),
             dict(type='RandomCrop', size=256),
             dict(type='RandomFlip', prob=0.5),
@@ -49,7 +49,7 @@ val_dataloader = dict(
         type='ImageFolderDataset',
         data_root=data_root + '/val',
         pipeline=[
-            dict(type='LoadPicture'),
+            dict(type='LoadImage'),
             dict(type='ResizeShortSide', size=256),
             dict(type='CenterCrop', size=256),
             dict(type='PackClip', keys=('img', ), factor=16)

@@ -1,5 +1,5 @@
-# The published tokenizer's decoder alone, trained on label pictures: encoder, codebook and so all tokens stay bit for
-# bit what they are, and the blur of masks and skeletons goes. A third of the pictures are clean photographs and
+# The published tokenizer's decoder alone, trained on label images: encoder, codebook and so all tokens stay bit for
+# bit what they are, and the blur of masks and skeletons goes. A third of the images are clean photographs and
 # scenes, lest the decoder forget them. Needs no data set; labels of others are one more entry of `datasets`:
 #     dict(type='CocoPoseDataset', ..., pipeline=[..., dict(type='DrawLabel', codec=...), dict(type='PackClip', ...)])
 # The schedule is our choice: nobody has published one.

@@ -1,15 +1,15 @@
-from .answers import Answer, AnswerWriter
-from .generating import PictureGenerator
-from .inferencer import DeLVMInferencer
-from .options import AnswerOptions
-from .pictures import ModelPicture, read_prompt_folder
+from delvm_mm.apis.answers import Answer, AnswerWriter
+from delvm_mm.apis.generating import ImageGenerator
+from delvm_mm.apis.images import ModelImage, read_prompt_folder
+from delvm_mm.apis.inferencer import DeLVMInferencer
+from delvm_mm.apis.options import AnswerOptions
 
 __all__ = [
     "Answer",
     "AnswerOptions",
     "AnswerWriter",
     "DeLVMInferencer",
-    "ModelPicture",
-    "PictureGenerator",
+    "ImageGenerator",
+    "ModelImage",
     "read_prompt_folder",
 ]

@@ -1,4 +1,4 @@
-"""What a model answered: the picture, what a codec read from it, and the files that keep both."""
+"""What a model answered: the image, what a codec read from it, and the files that keep both."""
 
 import json
 import os
@@ -11,28 +11,28 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from .pictures import ModelPicture
+from delvm_mm.apis.images import ModelImage
 
 __all__ = ["Answer", "AnswerWriter"]
 
 
 @dataclass
 class Answer:
-    """One picture that a model wrote.
+    """One image that a model wrote.
 
     Attributes:
         source: What was asked about.
-        picture: uint8, S x S x 3, RGB.
-        tokens: int64, the tokens of the picture.
+        image: uint8, S x S x 3, RGB.
+        tokens: int64, the tokens of the image.
         seconds: Time it took; of a batch, its share.
         task: Name of the task, None without one.
-        decoded: What the task's codec read from the picture.
+        decoded: What the task's codec read from the image.
         notes: More to keep with it, plain values.
         name: Of its files; the name of the source unless given.
     """
 
-    source: ModelPicture
-    picture: np.ndarray
+    source: ModelImage
+    image: np.ndarray
     tokens: np.ndarray
     seconds: float
     task: str | None = None
@@ -44,7 +44,7 @@ class Answer:
         self.name = self.name or self.source.name
 
     def fields(self) -> dict[str, Any]:
-        """The structured prediction: ``mask``, ``keypoints`` and so on, in pixels of the model's picture."""
+        """The structured prediction: ``mask``, ``keypoints`` and so on, in pixels of the model's image."""
         decoded = self.decoded
         if isinstance(decoded, dict):
             fields = {key: value for key, value in decoded.items() if key != "img_shape"}
@@ -53,7 +53,7 @@ class Answer:
             return fields
         if not isinstance(decoded, np.ndarray):
             return {} if decoded is None else dict(decoded=decoded)
-        if decoded.ndim == 3:  # restoration: the picture is the prediction
+        if decoded.ndim == 3:  # restoration: the image is the prediction
             return {}
         return dict(mask=decoded) if decoded.dtype.kind in "bui" else dict(decoded=decoded)
 
@@ -63,7 +63,7 @@ class Answer:
             name=self.name,
             path=self.source.path,
             task=self.task,
-            picture=self.picture,
+            image=self.image,
             tokens=self.tokens,
             **self.fields(),
             crop=self.source.crop(),
@@ -72,13 +72,13 @@ class Answer:
         )
 
     def data_sample(self) -> BaseDataElement:
-        """The same as OpenMMLab passes it around: ``pred_picture``, ``pred_tokens`` and the structured fields."""
+        """The same as OpenMMLab passes it around: ``pred_image``, ``pred_tokens`` and the structured fields."""
         metainfo = dict(name=self.name, img_path=self.source.path, task=self.task, **self.source.crop(), **self.notes)
         return BaseDataElement(
             metainfo=metainfo,
-            pred_picture=self.picture,
+            pred_image=self.image,
             pred_tokens=self.tokens,
-            query_picture=self.source.pixels,
+            query_image=self.source.pixels,
             **self.fields(),
         )
 
@@ -86,8 +86,8 @@ class Answer:
 class AnswerWriter:
     """Writes answers into a folder, file by file as they come.
 
-    * ``pictures/<name>.png``: what the model wrote, at its size;
-    * ``predictions/<name>.json``: the structured prediction, where the picture was cut out, time; masks are COCO's RLE;
+    * ``images/<name>.png``: what the model wrote, at its size;
+    * ``predictions/<name>.json``: the structured prediction, where the image was cut out, time; masks are COCO's RLE;
     * ``masks/<name>.png``: a mask in black and white, for tasks that have one;
     * ``vis/<name>.png``: prompt | query | answer.
 
@@ -110,24 +110,24 @@ class AnswerWriter:
     def write(self, answer: Answer, panel: np.ndarray | None) -> None:
         """Write one answer and its panel (uint8 H x W x 3, or None)."""
         name = self._free_name(answer.name)
-        self._picture("pictures", name, answer.picture)
+        self._image("images", name, answer.image)
         content = {key: value for key, value in answer.prediction().items() if key != "tokens"}
-        content["picture"] = f"pictures/{name}.png"
+        content["image"] = f"images/{name}.png"
         if "mask" in content:
             mask = np.ascontiguousarray(content["mask"] != 0)
-            self._picture("masks", name, mask.astype(np.uint8) * 255)
+            self._image("masks", name, mask.astype(np.uint8) * 255)
             content["mask"] = mask_to_rle(mask)
         if "instance_map" in content:
             instances = np.asarray(content.pop("instance_map"))
             content["masks"] = [mask_to_rle(instances == number) for number in np.unique(instances[instances > 0])]
         if panel is not None:
-            self._picture("vis", name, panel)
+            self._image("vis", name, panel)
         text = json.dumps(content, default=_plain, indent=1)
         self._whole(self.out_dir / "predictions" / f"{name}.json", lambda path: path.write_text(text + "\n"))
 
-    def _picture(self, folder: str, name: str, picture: np.ndarray) -> None:
-        image = Image.fromarray(picture)
-        self._whole(self.out_dir / folder / f"{name}.png", lambda path: image.save(path, format="PNG"))
+    def _image(self, folder: str, name: str, image: np.ndarray) -> None:
+        content = Image.fromarray(image)
+        self._whole(self.out_dir / folder / f"{name}.png", lambda path: content.save(path, format="PNG"))
 
     def _free_name(self, name: str) -> str:
         number, free = 1, name

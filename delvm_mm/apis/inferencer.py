@@ -1,4 +1,4 @@
-"""``DeLVMInferencer``: prompt a model with a few pictures, from Python."""
+"""``DeLVMInferencer``: prompt a model with a few images, from Python."""
 
 import os
 import time
@@ -14,37 +14,36 @@ from mmengine.visualization import Visualizer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from delvm_mm.apis.answers import Answer, AnswerWriter
+from delvm_mm.apis.generating import GRAY, ImageGenerator
+from delvm_mm.apis.images import ImageReader, ImageSource, ModelImage, check_pairs, list_sources
+from delvm_mm.apis.model_loading import build_model, find_config, task_codecs
+from delvm_mm.apis.options import AnswerOptions
 from delvm_mm.codecs import LabelCodec
 from delvm_mm.models import DeLVM
 from delvm_mm.registry import TASK_UTILS
 from delvm_mm.visualization import draw_overlay, draw_panel
 
-from .answers import Answer, AnswerWriter
-from .generating import GREY, PictureGenerator
-from .model_loading import build_model, find_config, task_codecs
-from .options import AnswerOptions
-from .pictures import ModelPicture, PictureReader, PictureSource, check_pairs, list_sources
-
 __all__ = ["DeLVMInferencer"]
 
-Pictures = PictureSource | Iterable[PictureSource]
-Prompt = Sequence[tuple[PictureSource, PictureSource]] | str | os.PathLike
+Images = ImageSource | Iterable[ImageSource]
+Prompt = Sequence[tuple[ImageSource, ImageSource]] | str | os.PathLike
 Result = dict[str, list]
 
 
 class DeLVMInferencer(BaseInferencer):
-    """Prompt a :class:`DeLVM`: show it (picture, annotation) pairs and a query, and it draws the query's annotation.
+    """Prompt a :class:`DeLVM`: show it (image, annotation) pairs and a query, and it draws the query's annotation.
 
-    Every picture is resized by its short side and cut out at the centre to the model's size (256 px, 40 px for 'mini').
+    Every image is resized by its short side and cut out at the center to the model's size (256 px, 40 px for 'mini').
     What is outside is not seen; ``crop`` of each prediction says how to map back. Arrays are uint8 RGB.
 
     All ways of asking take the options of :class:`AnswerOptions` by name (``temperature``, ``seed``, ``batch_size``,
     ``out_dir``, ``show``, ``on_error``, ...) and return a dict of lists:
 
-    * ``predictions``: dicts of ``name``, ``path``, ``task``, ``picture`` (uint8, S x S x 3), ``tokens``, what the
+    * ``predictions``: dicts of ``name``, ``path``, ``task``, ``image`` (uint8, S x S x 3), ``tokens``, what the
       task's codec read (``mask``, uint8 S x S; or ``keypoints`` 1 x 17 x 2 in COCO's order, ``keypoint_scores`` 1 x 17
       and ``keypoints_original``, in pixels of the query's file; ...), ``crop`` (``original_size`` and ``box``, the part
-      of the picture that was seen; ``scale`` and ``offset``) and ``seconds``;
+      of the image that was seen; ``scale`` and ``offset``) and ``seconds``;
     * ``visualization``: panels, uint8 H x W x 3;
     * ``skipped``: dicts of ``name`` and ``reason``, with ``on_error='skip'``.
 
@@ -54,9 +53,9 @@ class DeLVMInferencer(BaseInferencer):
         weights: A checkpoint of that config, or a folder with a Hugging Face export. 'mini' has its own.
         device: Such as 'cpu' or 'cuda:0'. Defaults to the best that there is.
         tokenizer: The tokenizer's folder (or config, or module) in place of the config's; needed with an export.
-        size: Side of the model's pictures in pixels. Defaults to the config's ``size``, or the tokenizer's resolution.
+        size: Side of the model's images in pixels. Defaults to the config's ``size``, or the tokenizer's resolution.
         cfg_options: Dotted keys and values that override the config's.
-        show_progress: Whether several pictures get a progress bar.
+        show_progress: Whether several images get a progress bar.
 
     Raises:
         FileNotFoundError: If a file is missing, or the quick start has not been run.
@@ -90,12 +89,12 @@ class DeLVMInferencer(BaseInferencer):
         cfg, weights = (Config(), None) if self._built is not None else find_config(model, weights, cfg_options)
         super().__init__(model=cfg, weights=weights, device=device, scope="delvm_mm", show_progress=show_progress)
         size = size or cfg.get("size") or self.model.tokenizer.config["resolution"]
-        self.generator = PictureGenerator(self.model, size)
-        self.pipeline = PictureReader(size)
+        self.generator = ImageGenerator(self.model, size)
+        self.pipeline = ImageReader(size)
 
     @property
     def size(self) -> int:
-        """Side S of the model's pictures in pixels."""
+        """Side S of the model's images in pixels."""
         return self.generator.size
 
     @property
@@ -119,13 +118,13 @@ class DeLVMInferencer(BaseInferencer):
         return TASK_UTILS.build(task)
 
     def __call__(
-        self, query: Pictures, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
+        self, query: Images, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
     ) -> Result:
         """Answer queries, all with the same prompt.
 
         Args:
-            query: A picture (path, array, PIL), a list of them, or a folder of picture files.
-            prompt: (picture, annotation) pairs, or a folder with ``<name>_img.png`` and ``<name>_label.png``.
+            query: An image (path, array, PIL), a list of them, or a folder of image files.
+            prompt: (image, annotation) pairs, or a folder with ``<name>_img.png`` and ``<name>_label.png``.
             task: Read the answers as masks, keypoints, ...: a name in :attr:`tasks`, a codec, or its config (a
                 drawing is to be read with the sizes it was drawn with).
             **options: See :class:`AnswerOptions`.
@@ -135,13 +134,13 @@ class DeLVMInferencer(BaseInferencer):
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ValueError: If a picture is damaged, the prompt is empty or does not fit the context, or an option is out
+            ValueError: If an image is damaged, the prompt is empty or does not fit the context, or an option is out
                 of range.
         """
         return _merge(self.iterate(query, prompt, task, **options))
 
     def iterate(
-        self, query: Pictures, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
+        self, query: Images, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
     ) -> Iterator[Result]:
         """Like calling the inferencer, a batch at a time: for folders whose answers would not fit into memory.
 
@@ -156,15 +155,15 @@ class DeLVMInferencer(BaseInferencer):
         """
         chosen = AnswerOptions.of(options)
         pairs = [self.pipeline.pair(*pair, f"pair {n}") for n, pair in enumerate(check_pairs(prompt), start=1)]
-        shown = [picture.pixels for pair in pairs for picture in pair]
+        shown = [image.pixels for pair in pairs for image in pair]
         codec = self.codec(task)
         name = task if isinstance(task, str) or task is None else type(codec).__name__
         prompt_tokens = self.generator.encode(shown)
         sampler = chosen.sampler(self.model.sampler)
 
-        def write(batch: list[ModelPicture]) -> list[Answer]:
+        def write(batch: list[ModelImage]) -> list[Answer]:
             begin = time.perf_counter()
-            queries = self.generator.encode([picture.pixels for picture in batch])
+            queries = self.generator.encode([image.pixels for image in batch])
             tokens = self.generator.answer(prompt_tokens, queries, sampler, chosen.on_token)
             return self._answers(batch, tokens, begin, task=name, codec=codec)
 
@@ -172,15 +171,15 @@ class DeLVMInferencer(BaseInferencer):
             query = answer.source.pixels
             overlay = None if codec is None else draw_overlay(query, answer.decoded, codec)
             captions = dict(prediction="answer", truth=f"read as {name}")
-            return draw_panel(shown, query, answer.picture, overlay, captions=captions)
+            return draw_panel(shown, query, answer.image, overlay, captions=captions)
 
         yield from self._batches(list_sources(query), write, draw, chosen)
 
-    def complete(self, image: Pictures, keep: float = 0.5, **options: Any) -> Result:
-        """Finish pictures from their first rows of tokens.
+    def complete(self, image: Images, keep: float = 0.5, **options: Any) -> Result:
+        """Finish images from their first rows of tokens.
 
         Args:
-            image: A picture, a list of them, or a folder.
+            image: An image, a list of them, or a folder.
             keep: Part of the rows to keep, between 0 and 1, rounded to whole rows of tokens: at least one and not all.
                 It is shown as the tokenizer keeps it.
             **options: See :class:`AnswerOptions`.
@@ -190,35 +189,35 @@ class DeLVMInferencer(BaseInferencer):
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ValueError: If ``keep`` leaves nothing to keep or to write, or a picture is damaged.
+            ValueError: If ``keep`` leaves nothing to keep or to write, or an image is damaged.
         """
         chosen = AnswerOptions.of(options)
         rows = self.generator.rows_to_keep(keep)
         pixels = rows * self.size // self.generator.grid[0]
         sampler = chosen.sampler(self.model.sampler)
 
-        def write(batch: list[ModelPicture]) -> list[Answer]:
+        def write(batch: list[ModelImage]) -> list[Answer]:
             begin = time.perf_counter()
-            tokens = self.generator.encode([picture.pixels for picture in batch])
+            tokens = self.generator.encode([image.pixels for image in batch])
             tokens = self.generator.complete(tokens, rows, sampler, chosen.on_token)
             return self._answers(batch, tokens, begin, notes=dict(kept_rows=pixels))
 
         def draw(answer: Answer) -> np.ndarray:
             given = answer.source.pixels.copy()
-            given[pixels:] = GREY
+            given[pixels:] = GRAY
             captions = dict(query="given", prediction="completed", truth="original")
-            return draw_panel([], given, answer.picture, answer.source.pixels, captions=captions)
+            return draw_panel([], given, answer.image, answer.source.pixels, captions=captions)
 
         return _merge(self._batches(list_sources(image, "image"), write, draw, chosen))
 
-    def continue_frames(self, frames: Pictures, n: int = 1, **options: Any) -> Result:
+    def continue_frames(self, frames: Images, n: int = 1, **options: Any) -> Result:
         """Predict the next frames of a video.
 
         Frames are written into the context until it is full; from then on each new one sees the last ones that fit
         (7 of 8). How many of the given ones none will see is logged.
 
         Args:
-            frames: Pictures in order, all of one size, or a folder of them (in the order of the numbers in names).
+            frames: Images in order, all of one size, or a folder of them (in the order of the numbers in names).
             n: How many frames to write, at least 1.
             **options: See :class:`AnswerOptions`; ``on_token`` counts over all frames. Files are called
                 ``frame_<number>``, counted on from the given ones.
@@ -236,7 +235,7 @@ class DeLVMInferencer(BaseInferencer):
             raise ValueError(f"n is {n}; expected at least one frame to predict")
         given = [self.pipeline(frame, f"frame {k}") for k, frame in enumerate(list_sources(frames, "frames"), start=1)]
         _check_one_size(given)
-        limit = self.generator.max_pictures - 1
+        limit = self.generator.max_images - 1
         if len(given) > limit:
             unseen = f"the first {len(given) - limit} of {len(given)} frames are not seen"
             print_log(f"the context holds {limit} frames and the next one: {unseen}", "current", 30)
@@ -252,15 +251,15 @@ class DeLVMInferencer(BaseInferencer):
 
         def draw(answer: Answer) -> np.ndarray:
             captions = dict(query="last frame", prediction="predicted")
-            return draw_panel([], given[-1].pixels, answer.picture, title=answer.name, captions=captions)
+            return draw_panel([], given[-1].pixels, answer.image, title=answer.name, captions=captions)
 
         return self._finish(given, answers, draw, chosen, _writer(chosen))
 
     def preprocess(
-        self, inputs: list[PictureSource], batch_size: int = 8, on_error: str = "stop", skipped: list | None = None
-    ) -> Iterator[list[ModelPicture]]:
-        """Read pictures, a batch at a time; damaged ones stop the run, or are left out and noted in ``skipped``."""
-        batch: list[ModelPicture] = []
+        self, inputs: list[ImageSource], batch_size: int = 8, on_error: str = "stop", skipped: list | None = None
+    ) -> Iterator[list[ModelImage]]:
+        """Read images, a batch at a time; damaged ones stop the run, or are left out and noted in ``skipped``."""
+        batch: list[ModelImage] = []
         for number, source in enumerate(inputs, start=1):
             name = f"query_{number:04d}"
             try:
@@ -277,13 +276,13 @@ class DeLVMInferencer(BaseInferencer):
         if batch:
             yield batch
 
-    def forward(self, inputs: list[ModelPicture], write: Callable[[list[ModelPicture]], list[Answer]]) -> list[Answer]:
+    def forward(self, inputs: list[ModelImage], write: Callable[[list[ModelImage]], list[Answer]]) -> list[Answer]:
         """Answer one batch."""
         return write(inputs)
 
     def visualize(
         self,
-        inputs: list[ModelPicture],
+        inputs: list[ModelImage],
         preds: list[Answer],
         show: bool = False,
         draw: Callable[[Answer], np.ndarray] | None = None,
@@ -315,14 +314,14 @@ class DeLVMInferencer(BaseInferencer):
 
     def _batches(
         self,
-        sources: list[PictureSource],
-        write: Callable[[list[ModelPicture]], list[Answer]],
+        sources: list[ImageSource],
+        write: Callable[[list[ModelImage]], list[Answer]],
         draw: Callable[[Answer], np.ndarray],
         options: AnswerOptions,
     ) -> Iterator[Result]:
         writer, skipped = _writer(options), []
         columns = (
-            TextColumn("pictures"),
+            TextColumn("images"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -340,7 +339,7 @@ class DeLVMInferencer(BaseInferencer):
 
     def _finish(
         self,
-        batch: list[ModelPicture],
+        batch: list[ModelImage],
         answers: list[Answer],
         draw: Callable[[Answer], np.ndarray],
         options: AnswerOptions,
@@ -352,18 +351,18 @@ class DeLVMInferencer(BaseInferencer):
 
     def _answers(
         self,
-        sources: Sequence[ModelPicture],
+        sources: Sequence[ModelImage],
         tokens: Tensor,
         begin: float,
         task: str | None = None,
         codec: LabelCodec | None = None,
         notes: dict[str, Any] | None = None,
     ) -> list[Answer]:
-        pictures, rows = self.generator.decode(tokens), tokens.cpu().numpy()
+        images, rows = self.generator.decode(tokens), tokens.cpu().numpy()
         seconds = (time.perf_counter() - begin) / len(rows)
         return [
-            Answer(source, picture, row, seconds, task, codec.decode(picture) if codec else None, dict(notes or {}))
-            for source, picture, row in zip(sources, pictures, rows, strict=True)
+            Answer(source, image, row, seconds, task, codec.decode(image) if codec else None, dict(notes or {}))
+            for source, image, row in zip(sources, images, rows, strict=True)
         ]
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = "cpu") -> DeLVM:
@@ -381,7 +380,7 @@ class DeLVMInferencer(BaseInferencer):
         return None  # a training's writes into its work_dir
 
 
-def _check_one_size(frames: list[ModelPicture]) -> None:
+def _check_one_size(frames: list[ModelImage]) -> None:
     for frame in frames[1:]:
         if frame.original_size != frames[0].original_size:
             (width, height), (first_width, first_height) = frame.original_size, frames[0].original_size

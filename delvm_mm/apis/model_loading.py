@@ -11,9 +11,9 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import delvm_mm
+from delvm_mm.checkpoints.sharded import is_sharded
 from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
-from delvm_mm.models.sharded_checkpoint import is_sharded
 from delvm_mm.pretrained import shipped_names
 from delvm_mm.registry import MODELS
 
@@ -43,7 +43,7 @@ def find_config(
         options: Dotted keys and values that override the config's, as ``--cfg-options`` gives them.
 
     Returns:
-        tuple[Config, str | None]: The config, a copy that may be changed, and the weights.
+        The config, a copy that may be changed, and the weights.
 
     Raises:
         FileNotFoundError: If a file is missing, or the quick start has not been run.
@@ -92,7 +92,7 @@ def build_model(cfg: Config, weights: str | None, tokenizer: Any, device: str) -
         device: Where to.
 
     Returns:
-        DeLVM: In eval mode.
+        In eval mode.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -116,7 +116,7 @@ def build_model(cfg: Config, weights: str | None, tokenizer: Any, device: str) -
     if not isinstance(model, DeLVM):
         raise TypeError(f"model.type of the config is a {type(model).__name__}, expected DeLVM")
     if model.tokenizer is None:
-        raise ValueError("the config's model has no tokenizer and cannot read pictures; set model.tokenizer")
+        raise ValueError("the config's model has no tokenizer and cannot read images; set model.tokenizer")
     return model.to(device).eval()
 
 
@@ -125,7 +125,7 @@ def task_codecs(cfg: Config, size: int) -> dict[str, dict]:
 
     Args:
         cfg: With ``tasks``, or without.
-        size: Side of the pictures in pixels; the paper's skeletons are scaled to it.
+        size: Side of the images in pixels; the paper's skeletons are scaled to it.
     """
     scale = size / DRAWN_AT
     codecs = {name: task["evaluator"]["codec"] for name, task in (cfg.get("tasks") or {}).items()}

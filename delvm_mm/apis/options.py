@@ -21,10 +21,10 @@ class AnswerOptions:
         top_k: Draw among the k most probable tokens.
         top_p: Draw among the most probable tokens that reach this probability together, in (0, 1].
         seed: Of the draws; every batch starts from it.
-        batch_size: Pictures that are written together. Drawn answers depend on it, greedy ones do not.
-        on_token: Called with (index, tokens B) after each token; ``PictureGenerator.unfinished_picture`` shows them.
-        on_error: 'stop' at a damaged picture, or 'skip' it and list it under ``skipped``.
-        out_dir: Write pictures, predictions and panels there; see :class:`AnswerWriter`.
+        batch_size: Images that are written together. Drawn answers depend on it, greedy ones do not.
+        on_token: Called with (index, tokens B) after each token; ``ImageGenerator.unfinished_image`` shows them.
+        on_error: 'stop' at a damaged image, or 'skip' it and list it under ``skipped``.
+        out_dir: Write images, predictions and panels there; see :class:`AnswerWriter`.
         show: Show each panel in a window.
         return_vis: Whether panels are returned; without, they are drawn only to be shown or written.
         return_datasamples: Predictions as ``BaseDataElement`` instead of dicts.

@@ -1,10 +1,10 @@
-"""Label codecs: an annotation drawn as a picture, and the picture read back."""
+"""Label codecs: an annotation drawn as an image, and the image read back."""
 
-from .base import LabelCodec
-from .color_mask import RandomColorMaskCodec
-from .mask import ForegroundMaskCodec
-from .picture import RestorationCodec
-from .skeleton import SkeletonCodec, mpii_to_coco
+from delvm_mm.codecs.base import LabelCodec
+from delvm_mm.codecs.color_mask import RandomColorMaskCodec
+from delvm_mm.codecs.mask import ForegroundMaskCodec
+from delvm_mm.codecs.restoration import RestorationCodec
+from delvm_mm.codecs.skeleton import SkeletonCodec, mpii_to_coco
 
 __all__ = [
     "ForegroundMaskCodec",

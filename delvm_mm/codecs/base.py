@@ -1,4 +1,4 @@
-"""What every label codec has: an annotation drawn as a picture, and the picture read back."""
+"""What every label codec has: an annotation drawn as an image, and the image read back."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -7,15 +7,15 @@ import numpy as np
 
 
 class LabelCodec(ABC):
-    """Draws one kind of annotation as an RGB picture and reads such a picture back.
+    """Draws one kind of annotation as an RGB image and reads such an image back.
 
-    Training data and prompts use :meth:`encode`; evaluation uses :meth:`decode` on pictures that a model wrote, so
-    ``decode`` has to bear blur and colour drift. ``decode(encode(a))`` is ``a`` within a tolerance that the codec's
-    docstring states. Codecs know numpy pictures, not tensors, and never look at the truth while decoding.
+    Training data and prompts use :meth:`encode`; evaluation uses :meth:`decode` on images that a model wrote, so
+    ``decode`` has to bear blur and color drift. ``decode(encode(a))`` is ``a`` within a tolerance that the codec's
+    docstring states. Codecs know numpy images, not tensors, and never look at the truth while decoding.
 
     Attributes:
         background: RGB of a pixel where nothing is annotated, each in 0..255.
-        palette: RGB colours and what they stand for: a sequence of colours in the order of the codec's classes.
+        palette: RGB colors and what they stand for: a sequence of colors in the order of the codec's classes.
         dataset_meta: what the toolbox metrics want to know about the data set (class names, keypoint sigmas, ...).
     """
 
@@ -31,15 +31,15 @@ class LabelCodec(ABC):
             annotation: the annotation, in the form that the codec's class names.
 
         Returns:
-            RGB picture, uint8, H×W×3.
+            RGB image, uint8, H x W x 3.
         """
 
     @abstractmethod
-    def decode(self, picture: np.ndarray) -> Any:
-        """Read an annotation from a picture.
+    def decode(self, image: np.ndarray) -> Any:
+        """Read an annotation from an image.
 
         Args:
-            picture: RGB picture, uint8, H×W×3, drawn by :meth:`encode` or written by a model.
+            image: RGB image, uint8, H x W x 3, drawn by :meth:`encode` or written by a model.
 
         Returns:
             The prediction, in the form of the annotation.
@@ -72,11 +72,11 @@ class LabelCodec(ABC):
         """
 
 
-def check_picture(picture: np.ndarray, owner: str) -> np.ndarray:
-    """Check that ``picture`` is an RGB picture as the codecs pass them around.
+def check_image(image: np.ndarray, owner: str) -> np.ndarray:
+    """Check that ``image`` is an RGB image as the codecs pass them around.
 
     Args:
-        picture: expected uint8, H×W×3.
+        image: expected uint8, H x W x 3.
         owner: name of the codec, for the message.
 
     Returns:
@@ -84,19 +84,19 @@ def check_picture(picture: np.ndarray, owner: str) -> np.ndarray:
 
     Raises:
         TypeError: if it is not a uint8 numpy array.
-        ValueError: if it is not H×W×3 or is empty.
+        ValueError: if it is not H x W x 3 or is empty.
     """
-    if not isinstance(picture, np.ndarray):
-        raise TypeError(f"{owner}: got a {type(picture).__name__}, expected an RGB picture as a numpy array, H×W×3")
-    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise ValueError(f"{owner}: got shape {picture.shape}, expected an RGB picture H×W×3 (convert grey or RGBA)")
-    if picture.dtype != np.uint8:
-        raise TypeError(f"{owner}: got dtype {picture.dtype}, expected uint8 RGB in 0..255 (scale and round floats)")
-    return picture
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"{owner}: got a {type(image).__name__}, expected an RGB image as a numpy array, H x W x 3")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"{owner}: got shape {image.shape}, expected an RGB image H x W x 3 (convert gray or RGBA)")
+    if image.dtype != np.uint8:
+        raise TypeError(f"{owner}: got dtype {image.dtype}, expected uint8 RGB in 0..255 (scale and round floats)")
+    return image
 
 
 def check_color(color: Any, name: str) -> tuple[int, int, int]:
-    """Check an RGB colour of three integers in 0..255 and return it as a tuple.
+    """Check an RGB color of three integers in 0..255 and return it as a tuple.
 
     Raises:
         ValueError: if it is anything else.

@@ -1,4 +1,4 @@
-"""Many masks in one picture, each in a random colour of its own, and such a picture read back."""
+"""Many masks in one image, each in a random color of its own, and such an image read back."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -8,53 +8,52 @@ import cv2
 import numpy as np
 from skimage.measure import label as label_regions
 
+from delvm_mm.codecs.base import LabelCodec, check_color, check_image, pick
+from delvm_mm.codecs.instance_map import instance_map
 from delvm_mm.registry import TASK_UTILS
 
-from .base import LabelCodec, check_color, check_picture, pick
-from .instance_map import instance_map
-
 _LEVELS = (0, 64, 128, 191, 255)
-# Every second point of the grid, as on a chess board: twice as many colours as on a coarser grid of the same distance.
+# Every second point of the grid, as on a chess board: twice as many colors as on a coarser grid of the same distance.
 COLORS = tuple(
     tuple(_LEVELS[i] for i in point) for point in product(range(len(_LEVELS)), repeat=3) if sum(point) % 2 == 0
 )[1:]
-"""62 colours with a distance of 89 or more (in RGB) to each other and to black."""
+"""62 colors with a distance of 89 or more (in RGB) to each other and to black."""
 
 _LUT_BITS = 5  # of a channel: cells of the table are 8 values wide
 
 
 @TASK_UTILS.register_module()
 class RandomColorMaskCodec(LabelCodec):
-    """Every mask in a random colour on black, larger ones first, so that small ones lie on top; as for SA-1B.
+    """Every mask in a random color on black, larger ones first, so that small ones lie on top; as for SA-1B.
 
-    Annotations, any of: an instance map, H×W integers, 0 where there is no mask; masks, N×H×W bool; a list of COCO RLE
-    dicts or of SA-1B's annotations; or ``dict(instance_map=H×W, seed=int)``, which :meth:`annotation_of` gives. What
-    is not a map becomes one with :func:`~delvm_mm.codecs.instance_map.instance_map`. The prediction is
-    ``dict(instance_map=int32 H×W)``, numbered 1..N by area, the largest first.
+    Annotations, any of: an instance map, H x W integers, 0 where there is no mask; masks, N x H x W bool; a list of
+    COCO RLE dicts or of SA-1B's annotations; or ``dict(instance_map=H x W, seed=int)``, which :meth:`annotation_of`
+    gives. What is not a map becomes one with :func:`~delvm_mm.codecs.instance_map.instance_map`. The prediction is
+    ``dict(instance_map=int32 H x W)``, numbered 1..N by area, the largest first.
 
-    Colours come from a palette of well separated ones, shuffled for each picture. No colour is used twice before all
+    Colors come from a palette of well separated ones, shuffled for each image. No color is used twice before all
     are used; from then on a mask gets a random one that no mask beside it has, where there is such a one.
 
-    :meth:`decode` takes each pixel for the nearest colour of the palette. Unless that is every pixel's colour to the
-    point, regions with no interior (no pixel whose eight neighbours have the same colour) or fewer than ``min_area``
-    pixels are specks, or the mixed colours along a border: their pixels go to the nearest other region. Then all of one
-    colour is one mask.
+    :meth:`decode` takes each pixel for the nearest color of the palette. Unless that is every pixel's color to the
+    point, regions with no interior (no pixel whose eight neighbors have the same color) or fewer than ``min_area``
+    pixels are specks, or the mixed colors along a border: their pixels go to the nearest other region. Then all of one
+    color is one mask.
 
     Tolerance: a clean drawing of up to 62 masks comes back as the same segmentation, numbers aside; one of more masks
-    too, if what is seen of each is connected (and no mask has all colours beside it). For masks of 64 pixels or more
-    in 256 px pictures like crops of SA-1B, with 30 masks each, the mean IoU of a mask with the best one found is 0.96
+    too, if what is seen of each is connected (and no mask has all colors beside it). For masks of 64 pixels or more
+    in 256 px images like crops of SA-1B, with 30 masks each, the mean IoU of a mask with the best one found is 0.96
     after JPEG of quality 90, 0.95 of quality 75, 0.96 after a blur (sigma 1) and 0.99 after Gaussian noise (sigma 12).
     Masks without interior are lost then.
 
     Args:
-        seed: Colours follow from this and the seed of the annotation, which is the sample's number: the same sample is
-            drawn in the same colours. None: :meth:`annotation_of` draws the seed from numpy's global generator, so
-            that each augmented copy gets other colours; bulk tokenization seeds that generator for each clip.
-        colors: The palette, RGB, each channel 0..255. Colours nearer than 32 to each other or to black are refused.
+        seed: Colors follow from this and the seed of the annotation, which is the sample's number: the same sample is
+            drawn in the same colors. None: :meth:`annotation_of` draws the seed from numpy's global generator, so
+            that each augmented copy gets other colors; bulk tokenization seeds that generator for each clip.
+        colors: The palette, RGB, each channel 0..255. Colors nearer than 32 to each other or to black are refused.
         min_area: Smallest region that :meth:`decode` keeps, in pixels.
-        connected: What :meth:`decode` takes for one mask. True: a connected region. False: all regions of one colour.
-            None: connected regions if every colour of the palette is there, which means that some may have been used
-            twice, else all of one colour.
+        connected: What :meth:`decode` takes for one mask. True: a connected region. False: all regions of one color.
+            None: connected regions if every color of the palette is there, which means that some may have been used
+            twice, else all of one color.
 
     Raises:
         ValueError: An argument is out of range.
@@ -63,8 +62,8 @@ class RandomColorMaskCodec(LabelCodec):
         >>> import numpy as np
         >>> from delvm_mm.codecs import RandomColorMaskCodec
         >>> codec = RandomColorMaskCodec(seed=0)
-        >>> picture = codec.encode(np.array([[0, 1, 1, 1], [0, 7, 7, 1]]))
-        >>> codec.decode(picture)["instance_map"].tolist()
+        >>> image = codec.encode(np.array([[0, 1, 1, 1], [0, 7, 7, 1]]))
+        >>> codec.decode(image)["instance_map"].tolist()
         [[0, 1, 1, 1], [0, 2, 2, 1]]
     """
 
@@ -82,7 +81,7 @@ class RandomColorMaskCodec(LabelCodec):
         if not (connected is None or isinstance(connected, bool)):
             raise ValueError(f"connected is {connected!r}, expected True, False or None")
         if not len(colors):
-            raise ValueError("colors is empty, expected at least one RGB colour")
+            raise ValueError("colors is empty, expected at least one RGB color")
         self.seed = seed
         self.min_area = min_area
         self.connected = connected
@@ -99,7 +98,7 @@ class RandomColorMaskCodec(LabelCodec):
             annotation: masks, in one of the forms that the class names.
 
         Returns:
-            RGB picture, uint8, H×W×3.
+            RGB image, uint8, H x W x 3.
 
         Raises:
             TypeError: if it is none of these forms.
@@ -119,21 +118,21 @@ class RandomColorMaskCodec(LabelCodec):
         pixels = np.pad(self._colors, ((0, 0), (0, 1))).view(np.uint32)[:, 0][table].take(instances)
         return cv2.cvtColor(pixels.view(np.uint8).reshape(*instances.shape, 4), cv2.COLOR_RGBA2RGB)
 
-    def decode(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+    def decode(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Read masks.
 
         Args:
-            picture: RGB, uint8, H×W×3.
+            image: RGB, uint8, H x W x 3.
 
         Returns:
-            dict of ``instance_map``, int32 H×W: 0 where there is no mask, else 1..N, the largest first.
+            dict of ``instance_map``, int32 H x W: 0 where there is no mask, else 1..N, the largest first.
 
         Raises:
-            TypeError: if the picture is not a uint8 array.
-            ValueError: if it is not H×W×3.
+            TypeError: if the image is not a uint8 array.
+            ValueError: if it is not H x W x 3.
         """
-        check_picture(picture, "RandomColorMaskCodec.decode")
-        colors = self._without_specks(self._nearest_colors(picture), picture)
+        check_image(image, "RandomColorMaskCodec.decode")
+        colors = self._without_specks(self._nearest_colors(image), image)
         connected = self.connected
         if connected is None:
             connected = bool(np.bincount(colors.ravel(), minlength=len(self.palette))[1:].all())
@@ -149,7 +148,7 @@ class RandomColorMaskCodec(LabelCodec):
         """Pick the masks out of a results dict.
 
         Returns:
-            dict of ``instance_map`` (``results['gt_instance_map']``) and ``seed``, of this sample's colours: the
+            dict of ``instance_map`` (``results['gt_instance_map']``) and ``seed``, of this sample's colors: the
             sample's number, or, if the codec's own seed is None, one from numpy's global generator.
 
         Raises:
@@ -167,9 +166,9 @@ class RandomColorMaskCodec(LabelCodec):
             prediction: what :meth:`decode` gave.
 
         Returns:
-            ``pred_instance_map`` and ``gt_instance_map``, each a dict with ``data``, int32 H×W; ``pred_instances`` and
-            ``gt_instances``, dicts of ``masks`` (bool N×H×W, what is seen of each mask), ``bboxes`` (float32 N×4,
-            xyxy, right and lower edge exclusive) and ``labels`` (int64, zeros); the predicted ones with ``scores``
+            ``pred_instance_map`` and ``gt_instance_map``, each a dict with ``data``, int32 H x W; ``pred_instances``
+            and ``gt_instances``, dicts of ``masks`` (bool N x H x W, what is seen of each mask), ``bboxes`` (float32 N
+            x 4, xyxy, right and lower edge exclusive) and ``labels`` (int64, zeros); the predicted ones with ``scores``
             (float32, ones). The prediction is one of :meth:`decode`, so its masks do not overlap.
 
         Raises:
@@ -202,7 +201,7 @@ class RandomColorMaskCodec(LabelCodec):
         if annotation.ndim == 3 and annotation.dtype == bool:
             return instance_map(annotation)
         if annotation.ndim != 2 or 0 in annotation.shape:
-            raise ValueError(f"{owner}: got {annotation.dtype} of shape {annotation.shape}, expected H×W integers")
+            raise ValueError(f"{owner}: got {annotation.dtype} of shape {annotation.shape}, expected H x W integers")
         if annotation.dtype.kind == "i" and annotation.min() < 0:
             raise ValueError(f"{owner}: the instance map holds {annotation.min()}, expected 0 and numbers of masks")
         if annotation.max() >= 2**20:  # numbers that stand for something else; tables of this size are too large
@@ -211,31 +210,31 @@ class RandomColorMaskCodec(LabelCodec):
         return annotation.astype(np.int64) if annotation.dtype == np.uint64 else annotation
 
     def _choose(self, rng: np.random.Generator, instances: np.ndarray, present: np.ndarray) -> np.ndarray:
-        """Number in the palette, 1 or more, of the colour of each of the masks ``present``."""
+        """Number in the palette, 1 or more, of the color of each of the masks ``present``."""
         count = len(self.palette) - 1
         shuffled = rng.permutation(count) + 1
         if len(present) <= count:
             return shuffled[: len(present)]
         chosen = np.concatenate([shuffled, np.zeros(len(present) - count, np.intp)])
-        beside = _neighbours(instances, present)
+        beside = _neighbors(instances, present)
         for mask in range(count, len(present)):
             free = np.setdiff1d(shuffled, chosen[beside[mask]])
             chosen[mask] = rng.choice(free if len(free) else shuffled)
         return chosen
 
-    def _nearest_colors(self, picture: np.ndarray) -> np.ndarray:
-        """Number of the nearest colour of the palette at each pixel, intp H×W."""
+    def _nearest_colors(self, image: np.ndarray) -> np.ndarray:
+        """Number of the nearest color of the palette at each pixel, intp H x W."""
         if self._nearest is None:
-            centres = (np.arange(2**_LUT_BITS) + 0.5) * 2 ** (8 - _LUT_BITS) - 0.5
-            cells = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 1, 3)
+            centers = (np.arange(2**_LUT_BITS) + 0.5) * 2 ** (8 - _LUT_BITS) - 0.5
+            cells = np.stack(np.meshgrid(centers, centers, centers, indexing="ij"), -1).reshape(-1, 1, 3)
             distances = [((cells - color) ** 2).sum(-1)[:, 0] for color in self._colors.astype(float)]
             self._nearest = np.argmin(distances, 0)
-        red, green, blue = np.moveaxis(picture >> (8 - _LUT_BITS), -1, 0).astype(np.intp)
+        red, green, blue = np.moveaxis(image >> (8 - _LUT_BITS), -1, 0).astype(np.intp)
         return self._nearest[(red << 2 * _LUT_BITS) | (green << _LUT_BITS) | blue]
 
-    def _without_specks(self, colors: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    def _without_specks(self, colors: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Give the pixels of regions that are no masks to the nearest region that is one."""
-        if np.array_equal(self._colors[colors], picture):
+        if np.array_equal(self._colors[colors], image):
             return colors  # a clean drawing
         regions = label_regions(colors, background=-1, connectivity=1) - 1
         count = int(regions.max()) + 1
@@ -277,11 +276,11 @@ def _numbers(instances: np.ndarray) -> np.ndarray:
     return numbers[numbers > 0].astype(np.intp)
 
 
-def _neighbours(instances: np.ndarray, present: np.ndarray) -> list[np.ndarray]:
+def _neighbors(instances: np.ndarray, present: np.ndarray) -> list[np.ndarray]:
     """Of each of the masks ``present``, the positions in ``present`` of those that touch it."""
     flat, count = instances.ravel(), len(present)
     pairs = []
-    # The last pixel of a row counts as beside the first of the next: that only makes the choice of colours smaller.
+    # The last pixel of a row counts as beside the first of the next: that only makes the choice of colors smaller.
     for step in (1, instances.shape[1]):
         border = np.flatnonzero(flat[step:] != flat[:-step])
         pairs.append(np.stack([flat[border], flat[border + step]]))

@@ -1,6 +1,6 @@
 """Many masks in one integer map: COCO run-length encodings (or bool masks) painted on top of each other.
 
-Decoding a hundred masks of a large picture to pixels costs more than reading the picture. Only their runs are decoded
+Decoding a hundred masks of a large image to pixels costs more than reading the image. Only their runs are decoded
 here, all characters of a mask at once, and painted straight into the map.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 __all__ = ["MAX_PIXELS", "instance_map", "rle_runs"]
 
 MAX_PIXELS = 80_000_000
-"""Larger maps are refused before they are allocated: as large as the pictures that readers accept."""
+"""Larger maps are refused before they are allocated: as large as the images that readers accept."""
 
 # pycocotools' counts have 32 bits, 5 to a character.
 _MAX_CHARACTERS = 7
@@ -26,16 +26,16 @@ def instance_map(
 
     Args:
         masks: COCO RLE dicts with ``size`` (H, W) and ``counts``, compressed (str or bytes) or a list of integers, or
-            annotations that have one as ``segmentation``, as in SA-1B; or an array N×H×W of bool.
-        shape: (H, W) of the picture. Default: the size of the masks.
+            annotations that have one as ``segmentation``, as in SA-1B; or an array N x H x W of bool.
+        shape: (H, W) of the image. Default: the size of the masks.
         min_area: masks with fewer pixels are left out. Empty ones always are.
 
     Returns:
-        H×W, uint16 (int32 if there are more than 65535 masks): 0 where there is no mask, else 1..N in the order of
+        H x W, uint16 (int32 if there are more than 65535 masks): 0 where there is no mask, else 1..N in the order of
         area, 1 the largest; of masks with the same area the later one has the larger number.
 
     Raises:
-        ValueError: a mask is no RLE, is damaged or is of another size than the picture.
+        ValueError: a mask is no RLE, is damaged or is of another size than the image.
 
     Example:
         >>> instance_map([dict(size=[2, 3], counts=[4, 1, 1]), dict(size=[2, 3], counts=[0, 6])]).tolist()
@@ -45,7 +45,7 @@ def instance_map(
         return _map_of_arrays(masks, shape, min_area)
     if shape is None:
         if not len(masks):
-            raise ValueError("there are no masks, and no shape: give the picture's (height, width)")
+            raise ValueError("there are no masks, and no shape: give the image's (height, width)")
         shape = _of_mask(0, _size, masks[0])
     height, width = _checked_shape(shape)
     edges = [_of_mask(number, _edges, mask, (height, width)) for number, mask in enumerate(masks)]
@@ -84,7 +84,7 @@ def rle_runs(counts: str | bytes | Sequence[int]) -> np.ndarray:
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise ValueError(f"counts are {_short(counts)}, expected a string (compressed RLE) or a list of integers")
     if numbers.size and int(numbers.max()) >= 2**32:
-        raise ValueError(f"counts reach {numbers.max()}, more than any picture has pixels")
+        raise ValueError(f"counts reach {numbers.max()}, more than any image has pixels")
     return numbers.astype(np.int64)
 
 
@@ -115,7 +115,7 @@ def _edges(mask: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Where the runs of foreground start and stop, in pixels counted down the columns."""
     size = _size(mask)
     if size != shape:
-        raise ValueError(f"its size is {_by(size)} (height x width), the picture's is {_by(shape)}")
+        raise ValueError(f"its size is {_by(size)} (height x width), the image's is {_by(shape)}")
     rle = _rle(mask)
     if "counts" not in rle:
         raise ValueError(f"no 'counts' in {_short(rle)}")
@@ -155,7 +155,7 @@ def _map_of_arrays(masks: np.ndarray, shape: tuple[int, int] | None, min_area: i
     if masks.ndim != 3 or masks.dtype != bool:
         raise ValueError(f"masks are {masks.dtype} of shape {masks.shape}, expected bool N x H x W")
     if shape is not None and tuple(shape) != masks.shape[1:]:
-        raise ValueError(f"masks are of {_by(masks.shape[1:])}, the picture has {_by(shape)} (height x width)")
+        raise ValueError(f"masks are of {_by(masks.shape[1:])}, the image has {_by(shape)} (height x width)")
     painted = np.zeros(_checked_shape(masks.shape[1:]), _dtype(len(masks)))
     areas = np.count_nonzero(masks, axis=(1, 2))
     for number, mask in enumerate(_paint_order(areas, min_area), 1):

@@ -1,33 +1,32 @@
-"""A foreground mask drawn in two colours, and such a drawing thresholded back to a mask."""
+"""A foreground mask drawn in two colors, and such a drawing thresholded back to a mask."""
 
 from typing import Any
 
 import numpy as np
 
+from delvm_mm.codecs.base import LabelCodec, check_color, check_image, pick
 from delvm_mm.registry import TASK_UTILS
-
-from .base import LabelCodec, check_color, check_picture, pick
 
 
 @TASK_UTILS.register_module()
 class ForegroundMaskCodec(LabelCodec):
-    """Foreground in one colour on a background of another; read back by a threshold between the two.
+    """Foreground in one color on a background of another; read back by a threshold between the two.
 
-    The annotation is a mask (``results['gt_seg_map']``), H×W, bool or integer: 0 is background, ``ignore_index`` is
-    left out of the score (and drawn as background), anything else is foreground. The prediction is uint8, H×W, of 0
-    and 1. Clean pictures come back exactly; a blur (sigma 1.5), JPEG of quality 50 or Gaussian noise (sigma 12) of
-    shapes that fill a tenth of a 256 px picture or more leave an IoU above 0.95.
+    The annotation is a mask (``results['gt_seg_map']``), H x W, bool or integer: 0 is background, ``ignore_index`` is
+    left out of the score (and drawn as background), anything else is foreground. The prediction is uint8, H x W, of 0
+    and 1. Clean images come back exactly; a blur (sigma 1.5), JPEG of quality 50 or Gaussian noise (sigma 12) of
+    shapes that fill a tenth of a 256 px image or more leave an IoU above 0.95.
 
     Args:
         foreground: RGB of the foreground. Default: white.
         background: RGB of everything else. Default: black, as Pascal-5i prompts are drawn (Bar et al., 2022).
         threshold: where a pixel becomes foreground on the straight way from ``background`` (0) to ``foreground``
-            (1) in RGB; the pixel is projected on that line. For black and white this is a grey level. In (0, 1).
+            (1) in RGB; the pixel is projected on that line. For black and white this is a gray level. In (0, 1).
         ignore_index: value of the annotation that says "do not score here", not 0.
 
     Raises:
         TypeError: if ``threshold`` or ``ignore_index`` is not a number.
-        ValueError: if a value is outside its range, or the two colours are the same.
+        ValueError: if a value is outside its range, or the two colors are the same.
 
     Example:
         >>> import numpy as np
@@ -47,7 +46,7 @@ class ForegroundMaskCodec(LabelCodec):
         self.foreground = check_color(foreground, "foreground")
         self.background = check_color(background, "background")
         if self.foreground == self.background:
-            raise ValueError(f"foreground and background are both {self.foreground}, expected two different colours")
+            raise ValueError(f"foreground and background are both {self.foreground}, expected two different colors")
         if isinstance(threshold, bool) or not isinstance(threshold, int | float):
             raise TypeError(f"threshold is {threshold!r}, expected a number between 0 and 1")
         if not 0 < threshold < 1:
@@ -65,39 +64,39 @@ class ForegroundMaskCodec(LabelCodec):
         """Draw a mask.
 
         Args:
-            annotation: H×W, bool or integer; 0 and ``ignore_index`` are drawn as background, the rest as foreground.
+            annotation: H x W, bool or integer; 0 and ``ignore_index`` are drawn as background, the rest as foreground.
 
         Returns:
-            RGB picture, uint8, H×W×3.
+            RGB image, uint8, H x W x 3.
 
         Raises:
             TypeError: if the mask is not an array of bool or integers.
-            ValueError: if it is not H×W.
+            ValueError: if it is not H x W.
         """
         is_foreground = self._labels(annotation, "encode") == 1
         return np.array(self.palette, np.uint8)[is_foreground.astype(np.intp)]
 
-    def decode(self, picture: np.ndarray) -> np.ndarray:
+    def decode(self, image: np.ndarray) -> np.ndarray:
         """Read a mask.
 
         Args:
-            picture: RGB, uint8, H×W×3.
+            image: RGB, uint8, H x W x 3.
 
         Returns:
-            uint8, H×W: 1 where the pixel is nearer to the foreground than ``threshold``, else 0.
+            uint8, H x W: 1 where the pixel is nearer to the foreground than ``threshold``, else 0.
 
         Raises:
-            TypeError: if the picture is not a uint8 array.
-            ValueError: if it is not H×W×3.
+            TypeError: if the image is not a uint8 array.
+            ValueError: if it is not H x W x 3.
         """
-        check_picture(picture, "ForegroundMaskCodec.decode")
+        check_image(image, "ForegroundMaskCodec.decode")
         origin = np.array(self.background, np.float32)
         way = np.array(self.foreground, np.float32) - origin
-        position = (picture.astype(np.float32) - origin) @ (way / (way @ way))
+        position = (image.astype(np.float32) - origin) @ (way / (way @ way))
         return (position > self.threshold).astype(np.uint8)
 
     def annotation_of(self, results: dict[str, Any]) -> np.ndarray:
-        """Return ``results['gt_seg_map']``, H×W.
+        """Return ``results['gt_seg_map']``, H x W.
 
         Raises:
             ValueError: if the field is missing.
@@ -108,16 +107,16 @@ class ForegroundMaskCodec(LabelCodec):
         """Lay out truth and prediction as ``mmseg.IoUMetric`` reads them.
 
         Args:
-            truth: the annotation, H×W.
-            prediction: what :meth:`decode` gave, H×W of 0 and 1.
+            truth: the annotation, H x W.
+            prediction: what :meth:`decode` gave, H x W of 0 and 1.
 
         Returns:
-            ``pred_sem_seg`` and ``gt_sem_seg``, each a dict with ``data``: int64, 1×H×W; the truth holds 0, 1 and 255
-            where the annotation holds ``ignore_index``: the value that the metric ignores by default.
+            ``pred_sem_seg`` and ``gt_sem_seg``, each a dict with ``data``: int64, 1 x H x W; the truth holds 0, 1 and
+            255 where the annotation holds ``ignore_index``: the value that the metric ignores by default.
 
         Raises:
             TypeError: if one of them is not an array of bool or integers.
-            ValueError: if one of them is not H×W, the sizes differ or the prediction holds other values.
+            ValueError: if one of them is not H x W, the sizes differ or the prediction holds other values.
         """
         labels = self._labels(truth, "to_fields, truth")
         predicted = np.asarray(prediction)
@@ -133,12 +132,12 @@ class ForegroundMaskCodec(LabelCodec):
         return dict(pred_sem_seg=dict(data=predicted[None].astype(np.int64)), gt_sem_seg=dict(data=labels[None]))
 
     def _labels(self, annotation: np.ndarray, where: str) -> np.ndarray:
-        """Check an annotation and return int64, H×W of 0, 1 and 255 (ignored)."""
+        """Check an annotation and return int64, H x W of 0, 1 and 255 (ignored)."""
         if not isinstance(annotation, np.ndarray) or annotation.dtype.kind not in "bui":
             given = annotation.dtype if isinstance(annotation, np.ndarray) else type(annotation).__name__
             raise TypeError(f"ForegroundMaskCodec.{where}: got {given}, expected a numpy mask of bool or integers")
         if annotation.ndim != 2 or 0 in annotation.shape:
-            raise ValueError(f"ForegroundMaskCodec.{where}: got shape {annotation.shape}, expected a mask H×W")
+            raise ValueError(f"ForegroundMaskCodec.{where}: got shape {annotation.shape}, expected a mask H x W")
         labels = (annotation != 0).astype(np.int64)
         if annotation.dtype.kind != "b":
             labels[annotation == self.ignore_index] = 255

@@ -1,8 +1,8 @@
-"""The OpenPose skeleton as data: joints, limbs and their colours, and how COCO's and MPII's keypoints map to them."""
+"""The OpenPose skeleton as data: joints, limbs and their colors, and how COCO's and MPII's keypoints map to them."""
 
 import numpy as np
 
-# Colours and limbs of OpenPose (https://github.com/CMU-Perceptual-Computing-Lab/openpose) as mmpose's "openpose"
+# Colors and limbs of OpenPose (https://github.com/CMU-Perceptual-Computing-Lab/openpose) as mmpose's "openpose"
 # skeleton style has them (configs/_base_/datasets/coco_openpose.py), RGB. The 18 joints are COCO's 17 and the neck,
 # the mean of the shoulders. Order here is OpenPose's, which is also the order in which joints are drawn.
 JOINTS = (

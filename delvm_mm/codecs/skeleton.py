@@ -1,14 +1,12 @@
-"""Body keypoints drawn as an OpenPose-coloured skeleton, and such a skeleton read back."""
+"""Body keypoints drawn as an OpenPose-colored skeleton, and such a skeleton read back."""
 
 from typing import Any
 
 import cv2
 import numpy as np
 
-from delvm_mm.registry import TASK_UTILS
-
-from .base import LabelCodec, check_picture, pick
-from .openpose import (
+from delvm_mm.codecs.base import LabelCodec, check_image, pick
+from delvm_mm.codecs.openpose import (
     COCO_KEYPOINTS,
     COCO_OF_JOINT,
     COCO_SIGMAS,
@@ -21,34 +19,35 @@ from .openpose import (
     NUM_KEYPOINTS,
     SHOULDERS,
 )
-from .skeleton_reader import READING_RADIUS, SUBPIXEL_BITS, fixed_point, read_person
+from delvm_mm.codecs.skeleton_reader import READING_RADIUS, SUBPIXEL_BITS, fixed_point, read_person
+from delvm_mm.registry import TASK_UTILS
 
 
 @TASK_UTILS.register_module()
 class SkeletonCodec(LabelCodec):
-    """COCO-17 keypoints as OpenPose-coloured discs and limbs on black; one person is read back.
+    """COCO-17 keypoints as OpenPose-colored discs and limbs on black; one person is read back.
 
-    The annotation is ``dict(keypoints=N×17×2 (x, y in pixels; pixel centres are whole numbers),
-    keypoints_visible=N×17 in 0..1 (or N×17×1; COCO's 2 counts as visible), img_shape=(H, W))``; N may be 0.
-    Keypoints outside the picture, or not visible, are not drawn and not expected back. A neck, the mean of the
+    The annotation is ``dict(keypoints=N x 17 x 2 (x, y in pixels; pixel centers are whole numbers),
+    keypoints_visible=N x 17 in 0..1 (or N x 17 x 1; COCO's 2 counts as visible), img_shape=(H, W))``; N may be 0.
+    Keypoints outside the image, or not visible, are not drawn and not expected back. A neck, the mean of the
     shoulders, is drawn where both are visible. The prediction is the same dict with N = 1 and ``keypoint_scores``
-    (1×17 in 0..1): about 1 for a joint whose disc is seen, up to 0.5 for one that only its limbs betray, 0 for one
-    that is not there; its coordinates are then a guess from its neighbours. Of several people the one whose parts are
+    (1 x 17 in 0..1): about 1 for a joint whose disc is seen, up to 0.5 for one that only its limbs betray, 0 for one
+    that is not there; its coordinates are then a guess from its neighbors. Of several people the one whose parts are
     seen best is read.
 
     Reading: hue says which joint or limb a pixel belongs to, brightness tells discs from limbs; a joint may be at
-    discs of its colour, at the tips of its limbs, or under a disc that is drawn later; the best tree of such places,
+    discs of its color, at the tips of its limbs, or under a disc that is drawn later; the best tree of such places,
     with limbs seen between them, is found exactly (pictorial structures, Felzenszwalb and Huttenlocher, 2005).
 
     Tolerance, as the part of visible keypoints within 0.1 of the longer side of the person's box, over random poses
-    of 0.4 to 0.95 of the picture, where discs cover each other:
+    of 0.4 to 0.95 of the image, where discs cover each other:
     at 256 px with radius 8 0.98 clean, 0.975 after a blur (sigma 1.5), JPEG of quality 50 or noise (sigma 12), 0.92
     with hues off by 6 degrees and washed out; with radius 4 0.99, 0.98 and 0.95; at 64 px with radius 2 and thickness
     1 0.95 clean, 0.8 after that blur or JPEG. What is lost is joints that lie wholly under others.
 
     Args:
-        radius: of a joint's disc, in pixels, at least 1. The published pictures have 8; at 256 px 4 hides less, at
-            64 px 2 is right. A picture is to be read with the radius it was drawn with (a third off is borne).
+        radius: of a joint's disc, in pixels, at least 1. The published images have 8; at 256 px 4 hides less, at
+            64 px 2 is right. An image is to be read with the radius it was drawn with (a third off is borne).
         thickness: half the widest width of a limb, in pixels (the short half axis of its ellipse), at least 0.5 and
             not above ``radius``, as the ellipses' of OpenPose. Published: 4.
         visible_thr: keypoints are drawn, and said to be visible when read, where their visibility or score is above
@@ -63,8 +62,8 @@ class SkeletonCodec(LabelCodec):
         >>> from delvm_mm.codecs import SkeletonCodec
         >>> codec = SkeletonCodec(radius=4, thickness=2)
         >>> person = np.random.default_rng(0).uniform(20, 230, (1, 17, 2))
-        >>> picture = codec.encode(dict(keypoints=person, keypoints_visible=np.ones((1, 17)), img_shape=(256, 256)))
-        >>> codec.decode(picture)["keypoints"].shape
+        >>> image = codec.encode(dict(keypoints=person, keypoints_visible=np.ones((1, 17)), img_shape=(256, 256)))
+        >>> codec.decode(image)["keypoints"].shape
         (1, 17, 2)
     """
 
@@ -99,54 +98,54 @@ class SkeletonCodec(LabelCodec):
             annotation: dict of ``keypoints``, ``keypoints_visible`` and ``img_shape``, see the class.
 
         Returns:
-            RGB picture, uint8, H×W×3.
+            RGB image, uint8, H x W x 3.
 
         Raises:
             TypeError: if the annotation is not a dict of numbers.
             ValueError: if a key is missing, a shape is not as above, or a visible keypoint is not finite.
         """
         keypoints, visible, (height, width) = self._check(annotation, "encode")
-        picture = np.zeros((height, width, 3), np.uint8)
+        image = np.zeros((height, width, 3), np.uint8)
         for person, seen in zip(keypoints, visible, strict=True):
-            self._draw_person(picture, person, seen)
-        return picture
+            self._draw_person(image, person, seen)
+        return image
 
-    def decode(self, picture: np.ndarray) -> dict[str, Any]:
+    def decode(self, image: np.ndarray) -> dict[str, Any]:
         """Read one person.
 
         Args:
-            picture: RGB, uint8, H×W×3.
+            image: RGB, uint8, H x W x 3.
 
         Returns:
-            dict of ``keypoints`` (float32, 1×17×2), ``keypoint_scores`` (float32, 1×17 in 0..1), ``keypoints_visible``
-            (float32, 1×17, 1 where the score is above ``visible_thr``) and ``img_shape``.
+            dict of ``keypoints`` (float32, 1 x 17 x 2), ``keypoint_scores`` (float32, 1 x 17 in 0..1),
+            ``keypoints_visible`` (float32, 1 x 17, 1 where the score is above ``visible_thr``) and ``img_shape``.
 
         Raises:
-            TypeError: if the picture is not a uint8 array.
-            ValueError: if it is not H×W×3.
+            TypeError: if the image is not a uint8 array.
+            ValueError: if it is not H x W x 3.
         """
-        check_picture(picture, "SkeletonCodec.decode")
+        check_image(image, "SkeletonCodec.decode")
         scale = READING_RADIUS / self.radius
-        size = [max(1, round(side * scale)) for side in picture.shape[1::-1]]
-        read = picture
+        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        read = image
         if scale != 1:
-            read = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+            read = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         points, scores = read_person(read)
-        points = (points + 0.5) * picture.shape[1::-1] / size - 0.5
+        points = (points + 0.5) * image.shape[1::-1] / size - 0.5
         scores = scores[None, JOINT_OF_COCO].astype(np.float32)
         return dict(
             keypoints=points[None, JOINT_OF_COCO].astype(np.float32),
             keypoint_scores=scores,
             keypoints_visible=(scores > self.visible_thr).astype(np.float32),
-            img_shape=picture.shape[:2],
+            img_shape=image.shape[:2],
         )
 
     def annotation_of(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pick the people out of a results dict.
 
         Returns:
-            dict of ``keypoints``, ``keypoints_visible`` and ``img_shape``, and those of ``bbox`` (N×4, xyxy),
-            ``head_size`` and ``area`` (of the outline, in pixels of this picture) that are there, for the metrics.
+            dict of ``keypoints``, ``keypoints_visible`` and ``img_shape``, and those of ``bbox`` (N x 4, xyxy),
+            ``head_size`` and ``area`` (of the outline, in pixels of this image) that are there, for the metrics.
 
         Raises:
             ValueError: if one of the first three is missing.
@@ -167,9 +166,9 @@ class SkeletonCodec(LabelCodec):
             prediction: what :meth:`decode` gave.
 
         Returns:
-            ``pred_instances`` (``keypoints`` 1×17×2, ``keypoint_scores`` 1×17, ``bbox_scores`` 1) and ``gt_instances``
-            (``keypoints`` 1×17×2, ``keypoints_visible`` 1×17 of 0 and 1, ``bboxes`` 1×4 xyxy; ``head_size`` and
-            ``areas`` if known). What ``CocoMetric`` reads beside them, the evaluator adds.
+            ``pred_instances`` (``keypoints`` 1 x 17 x 2, ``keypoint_scores`` 1 x 17, ``bbox_scores`` 1) and
+            ``gt_instances`` (``keypoints`` 1 x 17 x 2, ``keypoints_visible`` 1 x 17 of 0 and 1, ``bboxes`` 1 x 4 xyxy;
+            ``head_size`` and ``areas`` if known). What ``CocoMetric`` reads beside them, the evaluator adds.
 
         Raises:
             TypeError: if one of the two is not a dict of numbers.
@@ -207,7 +206,7 @@ class SkeletonCodec(LabelCodec):
         )
 
     def _check(self, annotation: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Check an annotation; return keypoints (N×17×2, float), which are visible (N×17, bool) and (H, W)."""
+        """Check an annotation; return keypoints (N x 17 x 2, float), which are visible (N x 17, bool) and (H, W)."""
         where = f"SkeletonCodec.{where}"
         if not isinstance(annotation, dict):
             raise TypeError(f"{where}: got a {type(annotation).__name__}, expected a dict with {_ANNOTATION_KEYS}")
@@ -236,16 +235,16 @@ class SkeletonCodec(LabelCodec):
             raise ValueError(f"{where}: a visible keypoint is NaN or infinite; set its keypoints_visible to 0")
         return keypoints.astype(np.float64), visible, (int(shape[0]), int(shape[1]))
 
-    def _draw_person(self, picture: np.ndarray, keypoints: np.ndarray, visible: np.ndarray) -> None:
+    def _draw_person(self, image: np.ndarray, keypoints: np.ndarray, visible: np.ndarray) -> None:
         points = np.where(COCO_OF_JOINT[:, None] < 0, keypoints[SHOULDERS].mean(0), keypoints[COCO_OF_JOINT])
         drawn = np.where(COCO_OF_JOINT < 0, visible[SHOULDERS].all(), visible[COCO_OF_JOINT])
-        drawn &= _inside(points, picture.shape)
+        drawn &= _inside(points, image.shape)
         for (parent, child), (_, _, color) in zip(LIMB_ENDS, LIMBS, strict=True):
             if drawn[parent] and drawn[child]:
                 outline = _ellipse_outline(points[parent], points[child], self.thickness)
                 x0, y0 = np.maximum(np.floor(outline.min(0)).astype(int) - 1, 0)
                 x1, y1 = np.ceil(outline.max(0)).astype(int) + 2
-                below = picture[y0:y1, x0:x1]
+                below = image[y0:y1, x0:x1]
                 above = below.copy()
                 cv2.fillConvexPoly(above, fixed_point(outline - [x0, y0]), color, cv2.LINE_AA, SUBPIXEL_BITS)
                 # blended, so that earlier limbs shine through where two cross
@@ -253,7 +252,7 @@ class SkeletonCodec(LabelCodec):
         radius = round(self.radius * 2**SUBPIXEL_BITS)
         for point, shown, (_, color) in zip(points, drawn, JOINTS, strict=True):
             if shown:
-                cv2.circle(picture, fixed_point(point).tolist(), radius, color, -1, cv2.LINE_AA, SUBPIXEL_BITS)
+                cv2.circle(image, fixed_point(point).tolist(), radius, color, -1, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def mpii_to_coco(keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -262,11 +261,11 @@ def mpii_to_coco(keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray
     Pelvis, thorax, upper neck and head top have no place in COCO and are left out.
 
     Args:
-        keypoints: N×16×2 (or 16×2), x and y.
-        visible: N×16 (or 16).
+        keypoints: N x 16 x 2 (or 16 x 2), x and y.
+        visible: N x 16 (or 16).
 
     Returns:
-        Keypoints, N×17×2, zeros where MPII has none, and visibility, N×17 (without N if the input had none).
+        Keypoints, N x 17 x 2, zeros where MPII has none, and visibility, N x 17 (without N if the input had none).
 
     Raises:
         ValueError: if the shapes are not these.
@@ -308,12 +307,12 @@ def _boxes(given: Any, keypoints: np.ndarray, visible: np.ndarray) -> np.ndarray
 
 
 def _inside(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Whether points (... × 2, x and y) lie in a picture of ``shape`` (H, W, ...)."""
+    """Whether points (... x 2, x and y) lie in an image of ``shape`` (H, W, ...)."""
     return ((points >= -0.5) & (points < np.array([shape[1], shape[0]]) - 0.5)).all(-1)
 
 
 def _ellipse_outline(start: np.ndarray, end: np.ndarray, half_width: float) -> np.ndarray:
-    """Polygon (72×2) of the ellipse whose long axis runs from ``start`` to ``end``."""
+    """Polygon (72 x 2) of the ellipse whose long axis runs from ``start`` to ``end``."""
     along = (end - start) / 2
     length = np.hypot(*along)
     across = half_width * (np.array([-along[1], along[0]]) / length if length > 0 else np.array([0.0, 1.0]))

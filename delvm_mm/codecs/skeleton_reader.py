@@ -1,16 +1,16 @@
-"""Reading one person back from a picture of OpenPose-coloured skeletons."""
+"""Reading one person back from an image of OpenPose-colored skeletons."""
 
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from .openpose import JOINT_NAMES, JOINTS, LIMB_ENDS, LIMBS, NECK, NUM_JOINTS, NUM_LIMBS
+from delvm_mm.codecs.openpose import JOINT_NAMES, JOINTS, LIMB_ENDS, LIMBS, NECK, NUM_JOINTS, NUM_LIMBS
 
 SUBPIXEL_BITS = 4  # positions are drawn to a sixteenth of a pixel
-READING_RADIUS = 4  # a picture is read at the scale where its discs have this radius, in pixels
-_HUE_SIGMA = 14.0  # degrees; neighbouring colours are 20 apart
-_PEAKS = 4  # discs of its colour that are considered for a joint
+READING_RADIUS = 4  # an image is read at the scale where its discs have this radius, in pixels
+_HUE_SIGMA = 14.0  # degrees; neighboring colors are 20 apart
+_PEAKS = 4  # discs of its color that are considered for a joint
 # No limb is longer than about this part of the person's height; in the order of LIMBS.
 _LONGEST = (0.3, 0.3, 0.35, 0.35, 0.35, 0.35, 0.6, 0.45, 0.45, 0.6, 0.45, 0.45, 0.3, 0.12, 0.15, 0.12, 0.15)
 
@@ -26,13 +26,13 @@ def _ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _color_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How much a pixel looks like each joint's disc, each limb, and nothing, by its colour in 5 bits a channel.
+    """How much a pixel looks like each joint's disc, each limb, and nothing, by its color in 5 bits a channel.
 
     Hue says which; brightness tells discs (1.0) from limbs (0.6) and from limbs that cross (0.84); saturation only
-    says how far the hue can be trusted, because tokenizers wash colours out.
+    says how far the hue can be trusted, because tokenizers wash colors out.
 
     Returns:
-        float32 tables in [0, 1]: 32768×18 (discs), 32768×17 (limbs), 32768 (nothing).
+        float32 tables in [0, 1]: 32768 x 18 (discs), 32768 x 17 (limbs), 32768 (nothing).
     """
     levels = (np.arange(32, dtype=np.float32) * 8 + 4) / 260
     rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(1, -1, 3)
@@ -42,7 +42,7 @@ def _color_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         wanted = cv2.cvtColor(np.float32([colors]) / 255, cv2.COLOR_RGB2HSV)[0, :, 0]
         distance = np.abs((hue - wanted + 180) % 360 - 180)
         match = np.exp(-0.5 * (distance / _HUE_SIGMA) ** 2)
-        return match * match / match.max(1, keepdims=True)  # less where another colour matches better
+        return match * match / match.max(1, keepdims=True)  # less where another color matches better
 
     colored = _ramp(saturation * value, 0.1, 0.3)
     discs = hue_match([color for _, color in JOINTS]) * colored * _ramp(value, 0.5, 0.8)
@@ -52,21 +52,21 @@ def _color_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return discs.astype(np.float32), limbs.astype(np.float32), nothing.astype(np.float32)
 
 
-def read_person(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the best skeleton in a picture whose discs have radius ``READING_RADIUS``.
+def read_person(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the best skeleton in an image whose discs have radius ``READING_RADIUS``.
 
     Returns:
-        Points (18×2, x and y) and scores (18, in 0..1) of the joints, in the order of ``JOINTS``.
+        Points (18 x 2, x and y) and scores (18, in 0..1) of the joints, in the order of ``JOINTS``.
     """
-    height, width = picture.shape[:2]
-    value = picture.max(2)
+    height, width = image.shape[:2]
+    value = image.max(2)
     lit = value > 48
     rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
     if not len(rows):
         return np.full((NUM_JOINTS, 2), [(width - 1) / 2, (height - 1) / 2]), np.zeros(NUM_JOINTS)
     margin = 2 * READING_RADIUS
     top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
-    crop = picture[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
+    crop = image[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
     # the brightest parts, the discs, are drawn with full brightness; tokenizers darken them
     gain = 255 / max(np.percentile(value[lit], 98), 128)
     crop = cv2.convertScaleAbs(cv2.GaussianBlur(crop, (3, 3), 0), alpha=gain).astype(np.int32) >> 3
@@ -77,7 +77,7 @@ def read_person(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     strong, strength = _disc_peaks(discs, response)
     rival = look_up(response.max(2), np.nan_to_num(strong))
     hidden = _behind_later_discs(strong, (strength > 0.5) & (strength > 0.9 * rival), discs.shape)
-    # Hidden pixels say nothing; the others speak for a joint's disc if they have its colour and against it if not.
+    # Hidden pixels say nothing; the others speak for a joint's disc if they have its color and against it if not.
     fit, free = _disc_mean((1 - hidden) * (1.6 * discs - 0.6)), _disc_mean(1 - hidden)
     peaks, _ = _disc_peaks(discs * (1 - hidden), fit)
     tips = _limb_tips(limbs)
@@ -113,13 +113,13 @@ def read_person(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _disc_mean(maps: np.ndarray) -> np.ndarray:
-    """Mean over about the area of a disc around every pixel, by channel: H×W×18."""
+    """Mean over about the area of a disc around every pixel, by channel: H x W x 18."""
     small = cv2.blur(maps, (3, 3), borderType=cv2.BORDER_REPLICATE)
     return cv2.blur(small, (5, 5), borderType=cv2.BORDER_REPLICATE)
 
 
 def look_up(values: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Values (H×W) at the pixels nearest to points (... × 2); points outside are read at the border."""
+    """Values (H x W) at the pixels nearest to points (... x 2); points outside are read at the border."""
     pixels = (points + 0.5).astype(np.int32)
     x = np.clip(pixels[..., 0], 0, values.shape[1] - 1)
     y = np.clip(pixels[..., 1], 0, values.shape[0] - 1)
@@ -127,7 +127,7 @@ def look_up(values: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _disc_peaks(discs: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Middles of the strongest discs of every joint's colour (18×P×2, NaN where none) and their response (18×P)."""
+    """Middles of the strongest discs of each joint's color (18 x P x 2, NaN where none), their response (18 x P)."""
     height, width = response.shape[:2]
     y, x, joint = np.nonzero((response >= cv2.dilate(response, np.ones((5, 5), np.uint8))) & (response > 0.15))
     order = np.lexsort((-response[y, x, joint], joint))
@@ -139,7 +139,7 @@ def _disc_peaks(discs: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, np
     strength[joint, rank] = response[y, x, joint]
     reach = np.arange(-READING_RADIUS, READING_RADIUS + 1)
     dy, dx = (grid.ravel() for grid in np.meshgrid(reach, reach, indexing="ij"))
-    for _ in range(2):  # mean shift: towards the middle of the pixels of that colour
+    for _ in range(2):  # mean shift: toward the middle of the pixels of that color
         xs, ys = np.round(points[:, :1]).astype(int) + dx, np.round(points[:, 1:]).astype(int) + dy
         weight = discs[ys.clip(0, height - 1), xs.clip(0, width - 1), joint[:, None]]
         weight = weight * ((xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)) + 1e-6
@@ -150,7 +150,7 @@ def _disc_peaks(discs: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _behind_later_discs(points: np.ndarray, strong: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """1 where one of the ``strong`` discs of a joint that is drawn later covers the pixel: H×W×18."""
+    """1 where one of the ``strong`` discs of a joint that is drawn later covers the pixel: H x W x 18."""
     hidden = np.zeros(shape, np.float32)
     layer = np.zeros(shape[:2], np.float32)
     radius = round((READING_RADIUS + 0.7) * 2**SUBPIXEL_BITS)  # with the blended edge
@@ -162,7 +162,7 @@ def _behind_later_discs(points: np.ndarray, strong: np.ndarray, shape: tuple[int
 
 
 def _limb_tips(limbs: np.ndarray) -> np.ndarray:
-    """Both tips of all and of the largest piece of every limb's colour: 17×4×2, NaN where there is none."""
+    """Both tips of all and of the largest piece of every limb's color: 17 x 4 x 2, NaN where there is none."""
     winner = np.where(limbs.max(2) > 0.4, limbs.argmax(2), -1)
     tips = np.full((NUM_LIMBS, 4, 2), np.nan)
     for limb in range(NUM_LIMBS):
@@ -179,7 +179,7 @@ def _limb_tips(limbs: np.ndarray) -> np.ndarray:
 
 
 def _ends_of(points: np.ndarray) -> np.ndarray:
-    """The two ends (2×2) of a long cloud of points (N×2), on its main axis."""
+    """The two ends (2 x 2) of a long cloud of points (N x 2), on its main axis."""
     middle = points.mean(0)
     axis = np.linalg.eigh(np.cov(points.T))[1][:, 1]
     along = (points - middle) @ axis
@@ -189,7 +189,7 @@ def _ends_of(points: np.ndarray) -> np.ndarray:
 def _limb_support(
     evidence: np.ndarray, limb: np.ndarray, parents: np.ndarray, children: np.ndarray, longest: float
 ) -> np.ndarray:
-    """How well the picture shows one limb between each parent (A×2) and each child (B×2): A×B, about -2 to 1."""
+    """How well the image shows one limb between each parent (A x 2) and each child (B x 2): A x B, about -2 to 1."""
     start, end = parents[:, None, None], children[None, :, None]
     length = np.sqrt(((end - start) ** 2).sum(-1))
     unit = (end - start) / np.maximum(length, 1e-6)[..., None]
@@ -263,7 +263,7 @@ _HIDING = {
 
 
 def _guess_missing(points: np.ndarray, default: np.ndarray) -> np.ndarray:
-    """Replace NaN among the points (18×2) by what ``_HIDING`` says, or else their mean, or else ``default``."""
+    """Replace NaN among the points (18 x 2) by what ``_HIDING`` says, or else their mean, or else ``default``."""
     points = points.copy()
     for _ in range(3):  # a guess may rest on a guess
         for joint in np.flatnonzero(np.isnan(points[:, 0])):

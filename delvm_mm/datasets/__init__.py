@@ -1,24 +1,19 @@
-from .cached import CachedDataset, JoinedDataset
-from .coco_pose import CocoPoseDataset
-from .frame_folders import FrameFolderDataset
-from .image_folder import ImageFolderDataset, ImageNetDataset
-from .image_io import read_picture
-from .mpii import MpiiDataset
-from .pascal5i import Pascal5iDataset
-from .procedural import ProceduralClasses, ProceduralScenes
-from .reader import ReaderDataset
-from .restoration import GoProDataset, PairedFolderDataset, RainDataset
-from .sa1b import SA1BDataset
-from .samplers import SentenceSampler
-from .teacher_cache import TeacherCache
-from .teacher_caching import cache_teacher
-from .token_store import TokenStore
-from .token_store_writer import TokenStoreWriter
-from .tokenization import tokenize_clips
-from .transforms import *  # noqa: F403 - the list is kept there
-from .transforms import __all__ as _transforms
-from .vision_prompts import VisionPromptDataset
-from .visual_sentences import VisualSentenceDataset
+from delvm_mm.datasets.dataset_wrappers import CachedDataset, JoinedDataset
+from delvm_mm.datasets.procedural import ProceduralClasses, ProceduralScenes
+from delvm_mm.datasets.readers.base import ReaderDataset
+from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset
+from delvm_mm.datasets.readers.frame_folders import FrameFolderDataset
+from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset
+from delvm_mm.datasets.readers.io.image import read_image
+from delvm_mm.datasets.readers.mpii import MpiiDataset
+from delvm_mm.datasets.readers.pascal5i import Pascal5iDataset
+from delvm_mm.datasets.readers.restoration import GoProDataset, PairedFolderDataset, RainDataset
+from delvm_mm.datasets.readers.sa1b import SA1BDataset
+from delvm_mm.datasets.samplers import SentenceSampler
+from delvm_mm.datasets.transforms import *  # noqa: F403 - the list is kept there
+from delvm_mm.datasets.transforms import __all__ as _transforms
+from delvm_mm.datasets.vision_prompts import VisionPromptDataset
+from delvm_mm.datasets.visual_sentences import VisualSentenceDataset
 
 __all__ = [
     "CachedDataset",
@@ -37,13 +32,8 @@ __all__ = [
     "ReaderDataset",
     "SA1BDataset",
     "SentenceSampler",
-    "TeacherCache",
-    "TokenStore",
-    "TokenStoreWriter",
     "VisionPromptDataset",
     "VisualSentenceDataset",
-    "cache_teacher",
-    "read_picture",
-    "tokenize_clips",
+    "read_image",
     *_transforms,
 ]

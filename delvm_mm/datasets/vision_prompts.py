@@ -1,4 +1,4 @@
-"""Vision prompts: K (picture, label) pairs and a query picture, whose label the model is to write."""
+"""Vision prompts: K (image, label) pairs and a query image, whose label the model is to write."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,8 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
+from delvm_mm.datasets.codebook_histograms import CodebookHistograms
 from delvm_mm.registry import DATASETS
-
-from .codebook_histograms import CodebookHistograms
 
 __all__ = ["VisionPromptDataset"]
 
@@ -23,12 +22,12 @@ META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name
 
 @DATASETS.register_module()
 class VisionPromptDataset(Dataset):
-    """Pairs of ``support`` before each picture of ``query``.
+    """Pairs of ``support`` before each image of ``query``.
 
     Both are clip datasets whose pipeline ends with ``DrawLabel``: their samples are dicts with ``img``, ``label``,
     ``annotation`` and ``task``. Where both are the same (the same object or equal configs), no query is shown its own
-    pair, and in no case its own picture (``img_path``) under another label: with 'random' and 'class' that is never
-    drawn, with 'fixed' the pictures of the prompt are no queries (if the datasets name theirs in ``img_paths``, a
+    pair, and in no case its own image (``img_path``) under another label: with 'random' and 'class' that is never
+    drawn, with 'fixed' the images of the prompt are no queries (if the datasets name theirs in ``img_paths``, a
     sequence; else only the clips of the prompt).
 
     Args:
@@ -38,8 +37,8 @@ class VisionPromptDataset(Dataset):
         selection: 'fixed' shows all queries the same pairs; 'random' draws pairs for each query, by seed and query;
             'class' draws them so among those of the query's class. For 'class' both datasets have ``class_ids``: the
             class of every sample, negative where it is not known, as :class:`Pascal5iDataset` has. 'nearest' shows
-            the pairs whose pictures are most like the query by the codes that they are made of, the most alike last,
-            beside the query; all pictures of ``support`` are encoded first.
+            the pairs whose images are most like the query by the codes that they are made of, the most alike last,
+            beside the query; all images of ``support`` are encoded first.
         seed: Seed of the choice.
         prompt_indices: With 'fixed', the positions in ``support`` of the K pairs, in the order shown; drawn by seed
             if not given.
@@ -92,7 +91,7 @@ class VisionPromptDataset(Dataset):
         if selection == "class":
             self._query_classes, self._of_class = self._classes()
         if selection == "nearest":
-            self._histograms = CodebookHistograms(_PicturesOf(self.support), tokenizer, device)
+            self._histograms = CodebookHistograms(_ImagesOf(self.support), tokenizer, device)
         if len(self.query_indices) == 0:
             raise ValueError("the query dataset is empty: nothing to predict")
         self._fixed_pairs: list[dict] | None = None
@@ -119,14 +118,14 @@ class VisionPromptDataset(Dataset):
             index: From 0 to ``len(self) - 1``.
 
         Returns:
-            ``inputs``: uint8 tensor (2K+1) × 3 × H × W: picture and label of each pair, then the query.
+            ``inputs``: uint8 tensor (2K+1) x 3 x H x W: image and label of each pair, then the query.
             ``data_samples``: BaseDataElement. Metainfo: ``task``, ``sample_idx``, ``img_path`` or ``name`` of the
             query, its ``img_id``, ``id``, ``class_id`` and ``class_name`` where it has them, ``prompt`` (positions of
-            the pairs in ``support``). Data: ``annotation`` of the query, ``label_picture`` and ``query_picture``
-            (uint8 H×W×3), ``prompt_pictures`` (uint8 2K×H×W×3).
+            the pairs in ``support``). Data: ``annotation`` of the query, ``label_image`` and ``query_image``
+            (uint8 H x W x 3), ``prompt_images`` (uint8 2K x H x W x 3).
 
         Raises:
-            ValueError: Too few pairs show other pictures than the query's, or the pictures do not fit together.
+            ValueError: Too few pairs show other images than the query's, or the images do not fit together.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"query {index} of {len(self)}")
@@ -134,23 +133,23 @@ class VisionPromptDataset(Dataset):
         query = self.query[position]
         _check_sample(query, "query", position)
         prompt, pairs = self._fixed_prompt() if self.selection == "fixed" else self._draw(position, query)
-        pictures = [pair[key] for pair in pairs for key in ("img", "label")]
+        images = [pair[key] for pair in pairs for key in ("img", "label")]
         for number, pair in zip(prompt, pairs, strict=True):
             if pair["img"].shape != query["img"].shape or pair.get("task") != query.get("task"):
                 raise ValueError(
-                    f"support clip {number} is a {pair['img'].shape} picture of task {pair.get('task')!r}, query "
-                    f"{position} a {query['img'].shape} picture of task {query.get('task')!r}: expected the same; "
+                    f"support clip {number} is a {pair['img'].shape} image of task {pair.get('task')!r}, query "
+                    f"{position} a {query['img'].shape} image of task {query.get('task')!r}: expected the same; "
                     "give both datasets the same codec and the same resizing and cropping"
                 )
-        prompt_pictures = np.stack(pictures)
-        inputs = np.concatenate([prompt_pictures, query["img"][None]]).transpose(0, 3, 1, 2)
+        prompt_images = np.stack(images)
+        inputs = np.concatenate([prompt_images, query["img"][None]]).transpose(0, 3, 1, 2)
         metainfo = {key: query[key] for key in META_KEYS if key in query}
         sample = BaseDataElement(
             metainfo=dict(metainfo, sample_idx=query.get("sample_idx", position), prompt=tuple(prompt)),
             annotation=query["annotation"],
-            label_picture=query["label"],
-            query_picture=query["img"],
-            prompt_pictures=prompt_pictures,
+            label_image=query["label"],
+            query_image=query["img"],
+            prompt_images=prompt_images,
         )
         return {"inputs": torch.from_numpy(np.ascontiguousarray(inputs)), "data_samples": sample}
 
@@ -175,8 +174,8 @@ class VisionPromptDataset(Dataset):
         shown = list(self.prompt_indices) if self._same else []
         support, query = (getattr(dataset, "img_paths", None) for dataset in (self.support, self.query))
         if support is not None and query is not None:
-            pictures = {os.path.abspath(support[index]) for index in self.prompt_indices}
-            shown += [index for index, path in enumerate(query) if os.path.abspath(path) in pictures]
+            images = {os.path.abspath(support[index]) for index in self.prompt_indices}
+            shown += [index for index, path in enumerate(query) if os.path.abspath(path) in images]
         return shown
 
     def _classes(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
@@ -203,10 +202,10 @@ class VisionPromptDataset(Dataset):
             )
         return query, positions
 
-    def _candidates(self, query: int | None, picture: np.ndarray | None = None) -> Iterator[int]:
+    def _candidates(self, query: int | None, image: np.ndarray | None = None) -> Iterator[int]:
         """Positions that may be shown to one query, or to all (None), in the order of the draw, each once."""
         if self.selection == "nearest":
-            nearest = self._histograms.by_likeness(picture).tolist()
+            nearest = self._histograms.by_likeness(image).tolist()
             yield from (candidate for candidate in nearest if not (self._same and candidate == query))
             return
         # RandomState: its stream is promised not to change between numpy versions.
@@ -223,11 +222,11 @@ class VisionPromptDataset(Dataset):
                     yield candidate
 
     def _draw(self, position: int, query: dict) -> tuple[tuple[int, ...], list[dict]]:
-        """K different pairs for one query, and their positions; none shows the query's picture."""
+        """K different pairs for one query, and their positions; none shows the query's image."""
         prompt, pairs = [], []
         for candidate in self._candidates(position, query["img"]):
             pair = self._pair(candidate)
-            if not _same_picture(pair, query):
+            if not _same_image(pair, query):
                 prompt.append(candidate)
                 pairs.append(pair)
             if len(pairs) == self.num_pairs:
@@ -236,7 +235,7 @@ class VisionPromptDataset(Dataset):
         raise ValueError(
             f"query {position} ({query.get('img_path')}"
             + (f", class {query.get('class_name', self._query_classes[position])}" if self.selection == "class" else "")
-            + f") can be shown {len(pairs)} pairs of other pictures, expected {self.num_pairs} (num_pairs): lower "
+            + f") can be shown {len(pairs)} pairs of other images, expected {self.num_pairs} (num_pairs): lower "
             "num_pairs or give a larger support dataset"
         )
 
@@ -251,8 +250,8 @@ class VisionPromptDataset(Dataset):
         return pair
 
 
-class _PicturesOf:
-    """The pictures of a dataset of pairs."""
+class _ImagesOf:
+    """The images of a dataset of pairs."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -278,6 +277,6 @@ def _check_sample(sample: Any, role: str, number: int) -> None:
         )
 
 
-def _same_picture(pair: dict, query: dict) -> bool:
+def _same_image(pair: dict, query: dict) -> bool:
     paths = [sample.get("img_path") for sample in (pair, query)]
     return None not in paths and os.path.abspath(paths[0]) == os.path.abspath(paths[1])

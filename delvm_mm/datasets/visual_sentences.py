@@ -11,8 +11,7 @@ from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from delvm_mm.registry import DATASETS
-
-from .token_store import TokenStore
+from delvm_mm.stores.token_store import TokenStore
 
 __all__ = ["VisualSentenceDataset"]
 
@@ -112,7 +111,7 @@ class VisualSentenceDataset(Dataset):
 
         Returns:
             ``inputs``: LongTensor L. ``data_samples``: BaseDataElement with metainfo ``task``, ``sentence``,
-            ``epoch`` and ``clip_shape`` (pictures in a clip, tokens of a picture).
+            ``epoch`` and ``clip_shape`` (images in a clip, tokens of an image).
         """
         number, sentence, epoch, clips = self._place(index)
         store = self.stores[number]
@@ -221,8 +220,8 @@ def _clips_per_sentence(store: TokenStore, context: int) -> int:
     clips = context // (k * tokens)
     if clips < 1:
         raise ValueError(
-            f"context {context} is shorter than one clip of {store.path}: {k} pictures x {tokens} tokens = "
-            f"{k * tokens}. Use a context of at least {k * tokens}, or clips of fewer pictures"
+            f"context {context} is shorter than one clip of {store.path}: {k} images x {tokens} tokens = "
+            f"{k * tokens}. Use a context of at least {k * tokens}, or clips of fewer images"
         )
     if not store.complete:
         raise ValueError(
@@ -238,12 +237,12 @@ def _clips_per_sentence(store: TokenStore, context: int) -> int:
 
 
 def _check_agreement(stores: Sequence[TokenStore]) -> None:
-    """Tokens of all stores must mean the same pictures: same tokenizer, codebook and grid."""
+    """Tokens of all stores must mean the same images: same tokenizer, codebook and grid."""
     first = stores[0]
     for store in stores[1:]:
         for key in ("tokenizer_fingerprint", "num_embeddings", "grid"):
             if getattr(store, key) != getattr(first, key):
                 raise ValueError(
                     f"token stores disagree in {key}: {first.path} has {getattr(first, key)!r}, "
-                    f"{store.path} has {getattr(store, key)!r}; tokenize them with the same tokenizer and picture size"
+                    f"{store.path} has {getattr(store, key)!r}; tokenize them with the same tokenizer and image size"
                 )

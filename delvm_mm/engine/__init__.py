@@ -1,6 +1,6 @@
-from .autocast_optim_wrapper import AutocastOptimWrapper
-from .fully_sharded import FullyShardedDeLVM
-from .hooks import (
+from delvm_mm.engine.autocast_optim_wrapper import AutocastOptimWrapper
+from delvm_mm.engine.fully_sharded import FullyShardedDeLVM
+from delvm_mm.engine.hooks import (
     ClassifierDistillationHook,
     CompileHook,
     DistillationHook,
@@ -18,10 +18,10 @@ from .hooks import (
     TokenizerCheckHook,
     ValidationPanelHook,
 )
-from .loops import AccumulatingTrainLoop
-from .optim_constructor import GroupedOptimWrapperConstructor
-from .parts_optim_wrapper import PartsOptimWrapperConstructor
-from .self_averaging_model import SelfAveragingModel
+from delvm_mm.engine.loops import AccumulatingTrainLoop
+from delvm_mm.engine.optim_constructor import GroupedOptimWrapperConstructor
+from delvm_mm.engine.parts_optim_wrapper import PartsOptimWrapperConstructor
+from delvm_mm.engine.self_averaging_model import SelfAveragingModel
 
 __all__ = [
     "AccumulatingTrainLoop",

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a model that reads pictures, by MMEngine's analysis."""
+"""Parameters and multiply-adds of a model that reads images, by MMEngine's analysis."""
 
 import logging
 from math import prod
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class _Scores(nn.Module):
-    """A model in its mode 'tensor', whose one input is a batch of pictures: what can be traced."""
+    """A model in its mode 'tensor', whose one input is a batch of images: what can be traced."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,17 +23,17 @@ class _Scores(nn.Module):
 
 
 def count_complexity(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Count parameters and multiply-adds of one picture, those of attention's two products included.
+    """Count parameters and multiply-adds of one image, those of attention's two products included.
 
     MMEngine alone has no count for ``scaled_dot_product_attention``; each of its products has L^2 C for L tokens of
     width C. A kernel that leaves out what causal attention does not see does half of them: that is not deducted.
 
     Args:
-        model (nn.Module): A classifier or a backbone, on the CPU.
-        shape (tuple[int, int, int]): Channels, height and width of the picture.
+        model: A classifier or a backbone, on the CPU.
+        shape: Channels, height and width of the image.
 
     Returns:
-        dict: ``params``, ``flops`` (multiply-adds), and ``by_operator``: operator -> multiply-adds.
+        ``params``, ``flops`` (multiply-adds), and ``by_operator``: operator -> multiply-adds.
     """
     logger = MMLogger.get_current_instance()
     level = logger.level

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from delvm_mm.models.llama import resolve_arch
+from delvm_mm.models.backbones.llama import resolve_arch
 
 Arch = str | Mapping[str, int]
 
@@ -35,17 +35,17 @@ def training_flops_per_token(
     """Floating-point operations of a training step, for one token of it.
 
     Args:
-        arch (str | Mapping): The decoder's shape, as for :class:`~delvm_mm.models.LLaMA`.
-        context (int): Tokens L of a sentence.
-        num_embeddings (int): Codes K that the head chooses from.
-        teacher (str | Mapping, optional): Shape of a teacher that reads the same tokens, forward only. Defaults to
+        arch: The decoder's shape, as for :class:`~delvm_mm.models.LLaMA`.
+        context: Tokens L of a sentence.
+        num_embeddings: Codes K that the head chooses from.
+        teacher: Shape of a teacher that reads the same tokens, forward only. Defaults to
             None.
-        recompute (bool): Count what activation checkpointing computes twice, the layers. These are operations of the
-            hardware; utilisation is usually stated without them. Defaults to False.
-        causal (bool): Count attention only over what a token may see. Defaults to True.
+        recompute: Count what activation checkpointing computes twice, the layers. These are operations of the
+            hardware; utilization is usually stated without them. Defaults to False.
+        causal: Count attention only over what a token may see. Defaults to True.
 
     Returns:
-        float: Operations a token.
+        Operations a token.
 
     Raises:
         ValueError: If a shape is unknown or impossible.
@@ -77,12 +77,12 @@ def measure_peak_flops(dtype: torch.dtype, device: torch.device | str = "cpu", s
     """The best rate of a large matrix product, in operations a second.
 
     Args:
-        dtype (torch.dtype): Of both matrices.
-        device (torch.device | str): Where. Defaults to the CPU, with as many threads as PyTorch has now.
-        seconds (float): About how long to measure, after a first product that does not count. Defaults to 0.5.
+        dtype: Of both matrices.
+        device: Where. Defaults to the CPU, with as many threads as PyTorch has now.
+        seconds: About how long to measure, after a first product that does not count. Defaults to 0.5.
 
     Returns:
-        MatrixPeak: The best of the products.
+        The best of the products.
     """
     device = torch.device(device)
     size = 1024 if device.type == "cpu" else 8192

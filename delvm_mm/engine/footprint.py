@@ -19,7 +19,7 @@ own context (about 1 GiB on a GPU) and short-lived results: some of the memory s
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from delvm_mm.models.llama import resolve_arch
+from delvm_mm.models.backbones.llama import resolve_arch
 
 Arch = str | Mapping[str, int]
 FLOAT32, BFLOAT16 = 4, 2
@@ -73,22 +73,22 @@ def training_footprint(
     """Memory of a training step on each of some devices.
 
     Args:
-        arch (str | Mapping): The decoder's shape, as for :class:`~delvm_mm.models.LLaMA`.
-        batch (int): Sentences on a device at once.
-        context (int): Tokens of a sentence.
-        num_embeddings (int): Codes K that the head chooses from.
-        precision (str): 'float32', or 'bfloat16' for autocast.
-        checkpointing (bool): Whether layers are computed again in the backward pass.
-        loss_chunk (int): Tokens whose logits exist at a time, ``chunk_tokens`` of the head.
-        teacher (str | Mapping, optional): Shape of a teacher beside the student, whole on each device.
-        teacher_precision (str): Of the teacher's weights.
-        tokenizer_parameters (int): Of a frozen tokenizer in float32.
-        strategy (str): 'ddp' or 'fsdp'.
-        num_devices (int): Devices that train together.
-        codebook_dims (int): Width of the codebook's vectors that are embedded.
+        arch: The decoder's shape, as for :class:`~delvm_mm.models.LLaMA`.
+        batch: Sentences on a device at once.
+        context: Tokens of a sentence.
+        num_embeddings: Codes K that the head chooses from.
+        precision: 'float32', or 'bfloat16' for autocast.
+        checkpointing: Whether layers are computed again in the backward pass.
+        loss_chunk: Tokens whose logits exist at a time, ``chunk_tokens`` of the head.
+        teacher: Shape of a teacher beside the student, whole on each device.
+        teacher_precision: Of the teacher's weights.
+        tokenizer_parameters: Of a frozen tokenizer in float32.
+        strategy: 'ddp' or 'fsdp'.
+        num_devices: Devices that train together.
+        codebook_dims: Width of the codebook's vectors that are embedded.
 
     Returns:
-        Footprint: Bytes.
+        Bytes.
 
     Raises:
         ValueError: If a name is unknown, a number is not positive, or a shape is impossible.
@@ -138,7 +138,7 @@ def num_parameters(arch: Arch, num_embeddings: int, codebook_dims: int = 64) -> 
 
 
 def layer_activation_bytes(arch: Arch, precision: str = "bfloat16") -> int:
-    """What autograd keeps of one :class:`~delvm_mm.models.llama.DecoderLayer`, in bytes a token."""
+    """What autograd keeps of one :class:`~delvm_mm.models.backbones.llama.DecoderLayer`, in bytes a token."""
     shape = resolve_arch(arch)
     width, wide, heads = shape["embed_dims"], shape["feedforward_channels"], shape["num_heads"]
     element = BYTES[precision]

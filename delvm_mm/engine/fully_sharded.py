@@ -30,13 +30,13 @@ class FullyShardedDeLVM(nn.Module):
     ``tools/train.py`` adds.
 
     Args:
-        module (DeLVM): The model, whole, on its device.
-        param_dtype (str, optional): Type in which weights are sent and computed with, 'bfloat16'; forward passes then
+        module: The model, whole, on its device.
+        param_dtype: Type in which weights are sent and computed with, 'bfloat16'; forward passes then
             run under autocast too. The shards themselves stay in float32. By default they are sent as they are.
-        reduce_dtype (str): Type in which gradients are summed. Defaults to 'float32'.
-        reshard_after_forward (bool): Whether a layer is put away between its forward and its backward pass, which
+        reduce_dtype: Type in which gradients are summed. Defaults to 'float32'.
+        reshard_after_forward: Whether a layer is put away between its forward and its backward pass, which
             costs sending it twice. Defaults to True.
-        sync_every_batch (bool): Whether gradients are reduced to shards after each batch of an accumulated step. False
+        sync_every_batch: Whether gradients are reduced to shards after each batch of an accumulated step. False
             sends less and keeps a whole gradient on every device. Defaults to True.
 
     Raises:
@@ -80,7 +80,7 @@ class FullyShardedDeLVM(nn.Module):
         self.module = module
         self._device_type = device.type
         self._leave_out_shards = False
-        module.init_weights = self._pretend_to_initialise
+        module.init_weights = self._pretend_to_initialize
         module._register_state_dict_hook(self._shards_left_out)
         module.register_load_state_dict_pre_hook(_cut_into_shards)
 
@@ -94,10 +94,10 @@ class FullyShardedDeLVM(nn.Module):
 
         Args:
             data: A batch of the loader.
-            optim_wrapper (OptimWrapper): Built on this model.
+            optim_wrapper: Built on this model.
 
         Returns:
-            dict[str, Tensor]: Values to log.
+            Values to log.
         """
         with optim_wrapper.optim_context(self):
             data = self.module.data_preprocessor(data, training=True)
@@ -121,8 +121,8 @@ class FullyShardedDeLVM(nn.Module):
             return contextlib.nullcontext()
         return torch.autocast(self._device_type, dtype=self.param_dtype)
 
-    def _pretend_to_initialise(self) -> None:
-        # MMEngine's runner initialises after wrapping and then broadcasts every value of the state dict from the first
+    def _pretend_to_initialize(self) -> None:
+        # MMEngine's runner initializes after wrapping and then broadcasts every value of the state dict from the first
         # process. Both were done before the weights were cut, and shards must not be made equal.
         self._leave_out_shards = True
 

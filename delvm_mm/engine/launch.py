@@ -17,8 +17,8 @@ from mmengine.device import get_device
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
-from delvm_mm.models.checkpoint_io import check_fits, load_checkpoint, load_into, load_state_dict
-from delvm_mm.models.sharded_checkpoint import is_sharded, model_shapes
+from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load_state_dict
+from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
 
 # What these tools read besides the arguments of MMEngine's Runner.
 OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg", "runner_type", "strategy")
@@ -42,16 +42,16 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
     """Read a config and merge the options of the command line into it.
 
     Args:
-        path (str): A config file.
-        options (Mapping, optional): Dotted keys and values, as ``--cfg-options`` gives them.
-        needed (Sequence[str]): Top-level keys that must be there.
+        path: A config file.
+        options: Dotted keys and values, as ``--cfg-options`` gives them.
+        needed: Top-level keys that must be there.
 
     Returns:
-        Config: With ``work_dir`` set, by default to ``work_dirs/<name of the file>``.
+        With ``work_dir`` set, by default to ``work_dirs/<name of the file>``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a top-level key looks misspelt or is missing, or an option names no key of the config.
+        ValueError: If a top-level key looks misspelled or is missing, or an option names no key of the config.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config at {path}; configs of this project are in configs/")

@@ -23,10 +23,10 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
     also on another number of processes.
 
     Args:
-        runner (Runner): Whose loop it is.
-        dataloader (dict | DataLoader): Batches of one process.
-        max_iters (int): Optimizer steps.
-        global_batch_tokens (int, optional): Tokens of a step over all processes, such as the published 262 144. The
+        runner: Whose loop it is.
+        dataloader: Batches of one process.
+        max_iters: Optimizer steps.
+        global_batch_tokens: Tokens of a step over all processes, such as the published 262 144. The
             number of batches of a step follows from it, the number of processes, the batch size and the length of
             sentences. By default it is ``optim_wrapper.accumulative_counts``, which is 1.
         **kwargs: As for :class:`mmengine.runner.IterBasedTrainLoop`, such as ``val_interval``.
@@ -84,7 +84,7 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
 
     def run(self) -> Any:
         """Train, after telling the optimizer wrapper how many batches there are in all."""
-        # MMEngine has counted steps; the wrapper scales losses and synchronises gradients by batches.
+        # MMEngine has counted steps; the wrapper scales losses and synchronizes gradients by batches.
         self.runner.optim_wrapper.initialize_count_status(
             self.runner.model, self._iter * self.micro_batches, self._max_iters * self.micro_batches
         )
@@ -94,11 +94,11 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
         """Make one optimizer step.
 
         Args:
-            data_batch (Sequence): The batches of the step.
+            data_batch: The batches of the step.
         """
         merged = merge_batches(data_batch)
         self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=merged)
-        # The wrapper scales each loss, synchronises gradients at the last batch only, then clips and steps.
+        # The wrapper scales each loss, synchronizes gradients at the last batch only, then clips and steps.
         outputs = [self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper) for batch in data_batch]
         self.runner.call_hook(
             "after_train_iter", batch_idx=self._iter, data_batch=merged, outputs=_mean_values(outputs)
@@ -144,10 +144,10 @@ def count_micro_batches(tokens: int, world_size: int, batch_size: int, length: i
     """Batches that each process reads for a step.
 
     Args:
-        tokens (int): Of a step, over all processes.
-        world_size (int): Processes.
-        batch_size (int): Sentences of one batch of one process.
-        length (int): Tokens of a sentence.
+        tokens: Of a step, over all processes.
+        world_size: Processes.
+        batch_size: Sentences of one batch of one process.
+        length: Tokens of a sentence.
 
     Raises:
         ValueError: If they do not divide; the message names the nearest numbers that do.

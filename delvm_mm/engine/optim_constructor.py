@@ -19,8 +19,8 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     with a line in the log, where this torch has no fused step for the device of the parameters.
 
     Args:
-        optim_wrapper_cfg (dict): With ``optimizer``.
-        paramwise_cfg (dict, optional): Multipliers of learning rate and weight decay.
+        optim_wrapper_cfg: With ``optimizer``.
+        paramwise_cfg: Multipliers of learning rate and weight decay.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:

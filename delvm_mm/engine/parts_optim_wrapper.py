@@ -22,9 +22,9 @@ class PartsOptimWrapperConstructor:
             discriminator=dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-4)))
 
     Args:
-        optim_wrapper_cfg (dict): Name of a child of the model -> config of its optimizer wrapper, with a
+        optim_wrapper_cfg: Name of a child of the model -> config of its optimizer wrapper, with a
             ``paramwise_cfg`` or a ``constructor`` of its own if need be.
-        paramwise_cfg (None): It belongs into the parts.
+        paramwise_cfg: It belongs into the parts.
 
     Raises:
         ValueError: If ``paramwise_cfg`` is given, or a value is no config of an optimizer wrapper.

@@ -17,7 +17,7 @@ class SelfAveragingModel(nn.Module):
     gradients that are looked at before, does not fit that. All processes start with the weights of the first.
 
     Args:
-        module (nn.Module): The model.
+        module: The model.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -20,9 +20,9 @@ class SkippedStep:
     """Why a step was skipped.
 
     Attributes:
-        grad_norm (float): Norm of the gradient; nan where a loss was not finite, on whatever process.
-        own_loss (bool): Whether a loss of this process was not finite.
-        scale_search (bool): Whether it was only float16's loss scale that was too large, which is normal.
+        grad_norm: Norm of the gradient; nan where a loss was not finite, on whatever process.
+        own_loss: Whether a loss of this process was not finite.
+        scale_search: Whether it was only float16's loss scale that was too large, which is normal.
     """
 
     grad_norm: float
@@ -44,8 +44,8 @@ class StepGuard:
       the norm), and the gradients are taken away, which is for any PyTorch optimizer a step without parameters.
 
     Args:
-        wrapper (OptimWrapper): Its ``backward``, ``step`` and ``clip_func`` are replaced until :meth:`remove`.
-        reduce (bool): Ask all processes before a step: where each holds a part of the gradient and the norm may be
+        wrapper: Its ``backward``, ``step`` and ``clip_func`` are replaced until :meth:`remove`.
+        reduce: Ask all processes before a step: where each holds a part of the gradient and the norm may be
             that part's. Not needed for DDP. Defaults to False.
     """
 

@@ -1,4 +1,4 @@
-"""Intersection over union of the foreground, over pictures and over classes: :class:`ForegroundIoUMetric`."""
+"""Intersection over union of the foreground, over images and over classes: :class:`ForegroundIoUMetric`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from delvm_mm.registry import METRICS
 class ForegroundIoUMetric(BaseMetric):
     """IoU of the foreground alone, times 100, as visual prompting and few-shot segmentation are scored.
 
-    Each data sample has ``pred_sem_seg`` and ``gt_sem_seg``, dicts (or ``PixelData``) whose ``data`` is a map, H×W or
-    1×H×W, tensor or array: 0 is background, ``ignore_index`` in the truth is left out, anything else is foreground.
+    Each data sample has ``pred_sem_seg`` and ``gt_sem_seg``, dicts (or ``PixelData``) whose ``data`` is a map, H x W or
+    1 x H x W, tensor or array: 0 is background, ``ignore_index`` in the truth is left out, anything else is foreground.
     Samples of class-wise sets such as Pascal-5i have ``class_id`` too, and ``class_name`` if it is known.
 
     Results, in 0 to 100:
 
     * ``IoU``: all intersections over all unions.
-    * ``mIoU_picture``: mean over pictures of each one's IoU, the protocol of Bar et al., "Visual Prompting via Image
-      Inpainting", NeurIPS 2022. Pictures without foreground in truth and prediction have none and are left out.
+    * ``mIoU_image``: mean over images of each one's IoU, the protocol of Bar et al., "Visual Prompting via Image
+      Inpainting", NeurIPS 2022. Images without foreground in truth and prediction have none and are left out.
     * ``mIoU``: mean over classes of all intersections over all unions of the class, the protocol of Shaban et al.,
       "One-Shot Learning for Semantic Segmentation", BMVC 2017; and ``IoU_<class_name>`` of each class. Only where
       every sample has ``class_id``.
@@ -30,9 +30,9 @@ class ForegroundIoUMetric(BaseMetric):
     A result is NaN where there is no foreground at all. ``mmseg.IoUMetric`` averages foreground and background.
 
     Args:
-        ignore_index (int): Value of the truth that is not scored.
-        collect_device (str): ``'cpu'`` or ``'gpu'``: where results of several processes are brought together.
-        prefix (str, optional): Put before the names of the results, with a slash.
+        ignore_index: Value of the truth that is not scored.
+        collect_device: ``'cpu'`` or ``'gpu'``: where results of several processes are brought together.
+        prefix: Put before the names of the results, with a slash.
     """
 
     def __init__(self, ignore_index: int = 255, collect_device: str = "cpu", prefix: str | None = None) -> None:
@@ -44,7 +44,7 @@ class ForegroundIoUMetric(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples (Sequence[dict]): See the class.
+            data_samples: See the class.
 
         Raises:
             ValueError: A field is missing, or two maps cannot be compared.
@@ -72,16 +72,16 @@ class ForegroundIoUMetric(BaseMetric):
         """Sum up.
 
         Args:
-            results (list[dict]): ``intersection`` and ``union`` in pixels, ``class_id`` and ``class_name`` of each
-                picture.
+            results: ``intersection`` and ``union`` in pixels, ``class_id`` and ``class_name`` of each
+                image.
 
         Returns:
-            dict[str, float]: See the class.
+            See the class.
         """
         if not results:
             return {}
-        per_picture = [_iou([result]) for result in results if result["union"]]
-        scores = {"IoU": _iou(results), "mIoU_picture": _mean(per_picture)}
+        per_image = [_iou([result]) for result in results if result["union"]]
+        scores = {"IoU": _iou(results), "mIoU_image": _mean(per_image)}
         classes: dict[tuple, list] = {}
         for result in results:
             classes.setdefault((result["class_id"], result["class_name"]), []).append(result)

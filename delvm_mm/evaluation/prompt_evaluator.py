@@ -1,4 +1,4 @@
-"""Scores pictures that a model drew with the toolboxes' own metrics: :class:`VisionPromptEvaluator`."""
+"""Scores images that a model drew with the toolboxes' own metrics: :class:`VisionPromptEvaluator`."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -25,24 +25,24 @@ COCO_PERSON = 1  # category
 
 @EVALUATOR.register_module()
 class VisionPromptEvaluator(Evaluator):
-    """Reads the annotation back from each generated picture and hands it, with the truth, to metrics.
+    """Reads the annotation back from each generated image and hands it, with the truth, to metrics.
 
     The metrics are any of MMEngine's, built from their configs and called unchanged: ``mmseg.IoUMetric``,
     ``mmpose.PCKAccuracy``, ``mmpose.CocoMetric``, ``RestorationMetric``. A second copy of them scores the *tokenizer
-    ceiling*, the true label picture after a way through the tokenizer and back, which is what a model that gets every
+    ceiling*, the true label image after a way through the tokenizer and back, which is what a model that gets every
     token right draws: the difference of the two is what the language model lost.
 
-    Each data sample has ``annotation`` (what ``codec.annotation_of`` gave for the query), ``pred_picture`` (uint8
-    H x W x 3, RGB) and, for the ceiling, ``ceiling_picture`` (the same form).
+    Each data sample has ``annotation`` (what ``codec.annotation_of`` gave for the query), ``pred_image`` (uint8
+    H x W x 3, RGB) and, for the ceiling, ``ceiling_image`` (the same form).
 
     Results are named ``<prefix>/<metric>`` and ``<prefix>/ceiling/<metric>``, such as ``seg/mIoU`` and
     ``seg/ceiling/mIoU``.
 
     Args:
-        codec (LabelCodec | dict): What drew the labels; its ``dataset_meta`` is given to the metrics.
-        metrics (dict | BaseMetric | Sequence): The metrics, as of :class:`mmengine.evaluator.Evaluator`.
-        ceiling (bool): Whether to score the tokenizer ceiling too.
-        prefix (str, optional): Name of the task, put before the names of all results.
+        codec: What drew the labels; its ``dataset_meta`` is given to the metrics.
+        metrics: The metrics, as of :class:`mmengine.evaluator.Evaluator`.
+        ceiling: Whether to score the tokenizer ceiling too.
+        prefix: Name of the task, put before the names of all results.
 
     Raises:
         ImportError: A metric's toolbox is missing or cannot be imported.
@@ -53,7 +53,7 @@ class VisionPromptEvaluator(Evaluator):
         ... )
         >>> mask = np.array([[0, 1], [0, 1]], np.uint8)
         >>> drawn = evaluator.codec.encode(mask)
-        >>> evaluator.process([dict(annotation=mask, pred_picture=drawn, ceiling_picture=drawn)])
+        >>> evaluator.process([dict(annotation=mask, pred_image=drawn, ceiling_image=drawn)])
         >>> evaluator.evaluate(size=1)
         {'seg/aAcc': 100.0, 'seg/mIoU': 100.0, 'seg/mAcc': 100.0, 'seg/ceiling/aAcc': 100.0, ...}
     """
@@ -88,19 +88,19 @@ class VisionPromptEvaluator(Evaluator):
             metric.dataset_meta = deepcopy(self._dataset_meta)  # CocoMetric may change it in place
 
     def process(self, data_samples: Sequence[BaseDataElement | dict], data_batch: Any | None = None) -> None:
-        """Decode the pictures of a batch and score them.
+        """Decode the images of a batch and score them.
 
         Args:
-            data_samples (Sequence[BaseDataElement | dict]): See the class.
-            data_batch (Any, optional): Handed to the metrics as it is.
+            data_samples: See the class.
+            data_batch: Handed to the metrics as it is.
 
         Raises:
-            ValueError: A data sample has no annotation, or no picture to score.
+            ValueError: A data sample has no annotation, or no image to score.
         """
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
         # Decoding everything first: a bad sample leaves no metric ahead of the others.
-        predictions = [self._fields(sample, "pred_picture") for sample in samples]
-        ceilings = [self._fields(sample, "ceiling_picture") for sample in samples] if self.ceiling else []
+        predictions = [self._fields(sample, "pred_image") for sample in samples]
+        ceilings = [self._fields(sample, "ceiling_image") for sample in samples] if self.ceiling else []
         for metric in self.metrics:
             metric.process(data_batch, predictions)
         for metric in self.ceiling_metrics:
@@ -113,10 +113,10 @@ class VisionPromptEvaluator(Evaluator):
         next ones are of the predictions or of the ceiling.
 
         Args:
-            size (int): Number of samples in the whole data set.
+            size: Number of samples in the whole data set.
 
         Returns:
-            dict[str, float]: See the class. The same in all processes.
+            See the class. The same in all processes.
 
         Raises:
             ValueError: Two metrics have a result of the same name.
@@ -136,11 +136,11 @@ class VisionPromptEvaluator(Evaluator):
         }
 
     def _fields(self, sample: dict, key: str) -> dict:
-        """What the metrics read: the sample, and what the codec makes of the picture under ``key`` and the truth."""
+        """What the metrics read: the sample, and what the codec makes of the image under ``key`` and the truth."""
         for needed, advice in (
             ("annotation", "load the query with a VisionPromptDataset"),
-            ("pred_picture", "let DeLVM.predict answer it first"),
-            ("ceiling_picture", "let DeLVM.predict answer it first, or build the evaluator with ceiling=False"),
+            ("pred_image", "let DeLVM.predict answer it first"),
+            ("ceiling_image", "let DeLVM.predict answer it first, or build the evaluator with ceiling=False"),
         ):
             if needed in (key, "annotation") and sample.get(needed) is None:
                 name = sample.get("img_path") or sample.get("sample_idx")
@@ -173,14 +173,14 @@ def _to_tensors(field: Any) -> Any:
 def _coco_fields(truth: dict, sample_idx: int, shape: tuple[int, int]) -> dict:
     """What CocoMetric reads beside the instances: the sample as a COCO image of its own, and its annotations.
 
-    Coordinates are those of the picture that was drawn, so an annotation file of the original images is of no use.
+    Coordinates are those of the image that was drawn, so an annotation file of the original images is of no use.
     The area of an instance is that of its box, where the codec does not give ``areas``: COCO's own, of the outline,
     is smaller, and its keypoint similarity stricter.
 
     Args:
-        truth (dict): ``keypoints`` N x K x 2, ``keypoints_visible`` N x K (x 1), ``bboxes`` N x 4 (x1, y1, x2, y2).
-        sample_idx (int): Number of the sample in its data set.
-        shape (tuple[int, int]): Height and width of the picture.
+        truth: ``keypoints`` N x K x 2, ``keypoints_visible`` N x K (x 1), ``bboxes`` N x 4 (x1, y1, x2, y2).
+        sample_idx: Number of the sample in its data set.
+        shape: Height and width of the image.
     """
     sample_idx = int(sample_idx)  # it is written to JSON
     keypoints = np.asarray(truth["keypoints"], np.float64)

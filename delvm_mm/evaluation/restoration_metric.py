@@ -1,4 +1,4 @@
-"""PSNR and SSIM of restored pictures: :class:`RestorationMetric`, and the functions that compute them."""
+"""PSNR and SSIM of restored images: :class:`RestorationMetric`, and the functions that compute them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,23 +15,23 @@ SSIM_WINDOW = 11  # pixels a side, of Wang et al., 2004
 
 @METRICS.register_module()
 class RestorationMetric(BaseMetric):
-    """PSNR (dB) and SSIM of each picture against its clean one, averaged over pictures.
+    """PSNR (dB) and SSIM of each image against its clean one, averaged over images.
 
-    Pictures are 8-bit with data range 255. ``'rgb'`` scores the three channels together (PSNR: one mean squared
+    Images are 8-bit with data range 255. ``'rgb'`` scores the three channels together (PSNR: one mean squared
     error; SSIM: mean of the channels). ``'y'`` scores luma as papers on deraining do with MATLAB's ``rgb2ycbcr``:
     ITU-R BT.601, Y from 16 to 235, rounded to 8 bits, data range still 255. SSIM has the 11-pixel Gaussian window
     (sigma 1.5) of Wang et al., "Image Quality Assessment", 2004, and covers the pixels where the whole window fits.
 
-    Each data sample has ``pred_img`` and ``gt_img``, dicts whose ``data`` is a uint8 H x W x 3 picture (tensor or
+    Each data sample has ``pred_img`` and ``gt_img``, dicts whose ``data`` is a uint8 H x W x 3 image (tensor or
     array, RGB).
 
-    Results are ``PSNR``, ``SSIM``, ``PSNR_Y`` and ``SSIM_Y``. Identical pictures have an infinite PSNR, and so has
+    Results are ``PSNR``, ``SSIM``, ``PSNR_Y`` and ``SSIM_Y``. Identical images have an infinite PSNR, and so has
     then the average.
 
     Args:
-        channels (Sequence[str]): What to score, of ``'rgb'`` and ``'y'``.
-        collect_device (str): ``'cpu'`` or ``'gpu'``: where results of several processes are brought together.
-        prefix (str, optional): Put before the names of the results, with a slash.
+        channels: What to score, of ``'rgb'`` and ``'y'``.
+        collect_device: ``'cpu'`` or ``'gpu'``: where results of several processes are brought together.
+        prefix: Put before the names of the results, with a slash.
 
     Raises:
         ValueError: A channel is unknown.
@@ -48,8 +48,8 @@ class RestorationMetric(BaseMetric):
             raise ValueError(f"channels must be some of 'rgb' and 'y', got {channels!r}")
         self.channels = channels
 
-    def pictures_of(self, data_sample: dict) -> tuple[Any, Any]:
-        """Pick the picture to score and the one to score it against out of a data sample."""
+    def images_of(self, data_sample: dict) -> tuple[Any, Any]:
+        """Pick the image to score and the one to score it against out of a data sample."""
         try:
             return data_sample["pred_img"]["data"], data_sample["gt_img"]["data"]
         except KeyError as err:
@@ -63,13 +63,13 @@ class RestorationMetric(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples (Sequence[dict]): See the class.
+            data_samples: See the class.
 
         Raises:
-            ValueError: A field is missing, or two pictures cannot be compared.
+            ValueError: A field is missing, or two images cannot be compared.
         """
         for data_sample in data_samples:
-            prediction, truth = (as_picture(picture) for picture in self.pictures_of(data_sample))
+            prediction, truth = (as_image(image) for image in self.images_of(data_sample))
             scores = {}
             if "rgb" in self.channels:
                 scores["PSNR"], scores["SSIM"] = psnr_and_ssim(prediction, truth)
@@ -78,67 +78,67 @@ class RestorationMetric(BaseMetric):
             self.results.append(scores)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Average over pictures.
+        """Average over images.
 
         Args:
-            results (list[dict]): Scores of each picture.
+            results: Scores of each image.
 
         Returns:
-            dict[str, float]: Means, under the same names.
+            Means, under the same names.
         """
         return {name: float(np.mean([scores[name] for scores in results])) for name in (results[0] if results else ())}
 
 
-def as_picture(picture: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Bring a picture to the 8 bits it would be saved with.
+def as_image(image: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Bring an image to the 8 bits it would be saved with.
 
     Args:
-        picture (np.ndarray | torch.Tensor): H x W x 3, uint8, or float in [0, 1].
+        image: H x W x 3, uint8, or float in [0, 1].
 
     Returns:
-        np.ndarray: uint8 H x W x 3.
+        uint8 H x W x 3.
 
     Raises:
         ValueError: Another shape, type or range.
     """
-    if isinstance(picture, torch.Tensor):
-        picture = picture.detach().cpu()
-        picture = (picture.float() if picture.is_floating_point() else picture).numpy()
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"expected a picture of shape H x W x 3, got {picture.shape}")
-    if np.issubdtype(picture.dtype, np.floating):
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        image = (image.float() if image.is_floating_point() else image).numpy()
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected an image of shape H x W x 3, got {image.shape}")
+    if np.issubdtype(image.dtype, np.floating):
         # A NaN fails this comparison too.
-        if not (picture.min() >= 0 and picture.max() <= 1):
+        if not (image.min() >= 0 and image.max() <= 1):
             raise ValueError(
-                f"a picture of floats lies in [0, 1], got {picture.min()} to {picture.max()}: clamp or rescale it"
+                f"an image of floats lies in [0, 1], got {image.min()} to {image.max()}: clamp or rescale it"
             )
-        return np.rint(picture * 255).astype(np.uint8)
-    if picture.dtype != np.uint8:
-        raise ValueError(f"expected a picture of uint8, or of floats in [0, 1], got {picture.dtype}")
-    return picture
+        return np.rint(image * 255).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ValueError(f"expected an image of uint8, or of floats in [0, 1], got {image.dtype}")
+    return image
 
 
-def luma(picture: np.ndarray) -> np.ndarray:
+def luma(image: np.ndarray) -> np.ndarray:
     """Y of YCbCr as MATLAB's ``rgb2ycbcr`` gives it for 8 bits (ITU-R BT.601, 16 to 235, rounded).
 
     Args:
-        picture (np.ndarray): uint8 H x W x 3, RGB.
+        image: uint8 H x W x 3, RGB.
 
     Returns:
-        np.ndarray: uint8 H x W x 1.
+        uint8 H x W x 1.
     """
-    return mmcv.rgb2ycbcr(picture, y_only=True)[..., None]
+    return mmcv.rgb2ycbcr(image, y_only=True)[..., None]
 
 
 def psnr_and_ssim(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """PSNR in dB (infinite for identical pictures) and SSIM of two 8-bit pictures.
+    """PSNR in dB (infinite for identical images) and SSIM of two 8-bit images.
 
     Args:
-        prediction (np.ndarray): uint8 H x W x C.
-        truth (np.ndarray): The same shape.
+        prediction: uint8 H x W x C.
+        truth: The same shape.
 
     Returns:
-        tuple[float, float]: PSNR and SSIM.
+        PSNR and SSIM.
 
     Raises:
         ValueError: Shapes differ, or a side is shorter than the window of SSIM.
@@ -147,11 +147,11 @@ def psnr_and_ssim(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, flo
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
     if prediction.shape != truth.shape:
-        raise ValueError(f"cannot compare a picture of shape {prediction.shape} with one of {truth.shape}")
+        raise ValueError(f"cannot compare an image of shape {prediction.shape} with one of {truth.shape}")
     if min(prediction.shape[:2]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs at least {SSIM_WINDOW} pixels a side, got a picture of {prediction.shape[:2]}")
+        raise ValueError(f"SSIM needs at least {SSIM_WINDOW} pixels a side, got an image of {prediction.shape[:2]}")
     # Double precision: the variances of SSIM are small differences of large squares.
-    pair = [torch.from_numpy(picture.astype(np.float64)).permute(2, 0, 1)[None] for picture in (prediction, truth)]
+    pair = [torch.from_numpy(image.astype(np.float64)).permute(2, 0, 1)[None] for image in (prediction, truth)]
     psnr = peak_signal_noise_ratio(*pair, data_range=255.0)
     # Whether its own mean covers the padded border depends on torchmetrics' version; the map does not.
     _, ssim = structural_similarity_index_measure(

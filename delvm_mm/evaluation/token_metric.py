@@ -20,17 +20,17 @@ class TokenMetric(BaseMetric):
     - ``token_correct``: L - 1 booleans, whether the most likely token was the right one;
     - ``task`` (optional): name of the sentence's task;
     - ``tokens`` (optional): the sentence, L codes;
-    - ``clip_shape`` (optional): pictures in a clip and tokens of a picture.
+    - ``clip_shape`` (optional): images in a clip and tokens of an image.
 
     Results: ``loss`` (mean negative log-likelihood, nats), ``accuracy`` (%), ``perplexity`` (exp(loss)), and, where
     every sentence brings its ``tokens``, ``unigram_entropy`` (nats): the loss of a model that knows how often each
     code occurs among the predicted tokens and nothing else. What a model's loss is below it comes from context.
-    With ``clip_shape`` the same for the last picture of each clip alone, the label, as ``label/loss`` and so on.
+    With ``clip_shape`` the same for the last image of each clip alone, the label, as ``label/loss`` and so on.
     Results of one task are named ``<task>/loss``, ``<task>/label/loss`` and so on.
 
     Args:
-        collect_device (str): ``'cpu'`` or ``'gpu'``: where results of several processes are brought together.
-        prefix (str, optional): Put before the names of the results, with a slash.
+        collect_device: ``'cpu'`` or ``'gpu'``: where results of several processes are brought together.
+        prefix: Put before the names of the results, with a slash.
     """
 
     default_prefix = "token"
@@ -43,7 +43,7 @@ class TokenMetric(BaseMetric):
 
         Args:
             data_batch: Not used.
-            data_samples (Sequence[dict]): See the class.
+            data_samples: See the class.
 
         Raises:
             ValueError: A field is missing or lengths disagree.
@@ -62,7 +62,7 @@ class TokenMetric(BaseMetric):
                 raise ValueError(f"{len(nll)} values of token_nll, but {len(correct)} of token_correct")
             parts = {"": slice(None)}
             if "clip_shape" in data_sample:
-                parts["label/"] = _of_last_picture(len(nll) + 1, data_sample["clip_shape"])[1:]
+                parts["label/"] = _of_last_image(len(nll) + 1, data_sample["clip_shape"])[1:]
             tokens = _check_tokens(data_sample.get("tokens"), len(nll))
             # One small record for each sentence: MMEngine drops the sentences that padded an uneven shard by count.
             self.results.append(
@@ -84,10 +84,10 @@ class TokenMetric(BaseMetric):
         """Divide sums over sentences by the number of predicted tokens.
 
         Args:
-            results (list[dict]): Sums of each sentence.
+            results: Sums of each sentence.
 
         Returns:
-            dict[str, float]: See the class; empty where no token was predicted.
+            See the class; empty where no token was predicted.
         """
         metrics = _summarize(results)
         for task in sorted({record["task"] for record in results} - {None}):
@@ -96,10 +96,10 @@ class TokenMetric(BaseMetric):
         return metrics
 
 
-def _of_last_picture(length: int, clip_shape: Sequence[int]) -> np.ndarray:
-    """Which tokens of a sentence belong to the last picture of their clip: to the label, where clips are pairs."""
-    num_pictures, tokens = clip_shape
-    return np.arange(length) // tokens % num_pictures == num_pictures - 1
+def _of_last_image(length: int, clip_shape: Sequence[int]) -> np.ndarray:
+    """Which tokens of a sentence belong to the last image of their clip: to the label, where clips are pairs."""
+    num_images, tokens = clip_shape
+    return np.arange(length) // tokens % num_images == num_images - 1
 
 
 def _check_tokens(tokens: Any, num_predicted: int) -> np.ndarray | None:

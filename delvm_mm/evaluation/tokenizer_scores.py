@@ -1,4 +1,4 @@
-"""A tokenizer's own score: what is left of pictures and of labels that went through it, and how it uses its codes."""
+"""A tokenizer's own score: what is left of images and of labels that went through it, and how it uses its codes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .prompt_evaluator import VisionPromptEvaluator
-from .reconstruction_metric import ReconstructionMetric
+from delvm_mm.evaluation.prompt_evaluator import VisionPromptEvaluator
+from delvm_mm.evaluation.reconstruction_metric import ReconstructionMetric
+from delvm_mm.models.tokenizers.images import to_float, to_uint8
 
 META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
 
@@ -19,11 +20,11 @@ class TaskScores:
     """Of one tokenizer on the queries of one task.
 
     Attributes:
-        ceilings: Results of the task's metrics for true label pictures after tokenizer and back.
-        reconstruction: ``PSNR`` (dB) and ``SSIM`` of the pictures themselves, ``LPIPS`` where there are weights.
-        counts: How often each code was written, in pictures and labels together.
-        tokens: Of pictures and labels, (2N)×(h·w), pictures first.
-        panels: For the first samples picture, reconstruction, label and its reconstruction, uint8 H×W×3.
+        ceilings: Results of the task's metrics for true label images after tokenizer and back.
+        reconstruction: ``PSNR`` (dB) and ``SSIM`` of the images themselves, ``LPIPS`` where there are weights.
+        counts: How often each code was written, in images and labels together.
+        tokens: Of images and labels, (2N) x (h·w), images first.
+        panels: For the first samples image, reconstruction, label and its reconstruction, uint8 H x W x 3.
     """
 
     ceilings: dict[str, float]
@@ -43,15 +44,15 @@ def score_task(
     num_panels: int = 0,
     progress: Callable[[int], Any] | None = None,
 ) -> TaskScores:
-    """Send the pictures and labels of a task through a tokenizer and score what comes back.
+    """Send the images and labels of a task through a tokenizer and score what comes back.
 
     Args:
         tokenizer: With ``encode``, ``decode``, ``grid_of`` and ``num_embeddings``; in eval mode.
         samples: Results dicts after ``DrawLabel``: ``img``, ``label``, ``annotation``.
         evaluator: The task's, with ``ceiling=False``: what it takes for predictions are the labels that came back.
-        perceptual: Distances N of pictures N×3×H×W in [0, 1], such as ``LPIPS``.
-        batch_size: Pictures at a time.
-        num_panels: Samples of which pictures are kept.
+        perceptual: Distances N of images N x 3 x H x W in [0, 1], such as ``LPIPS``.
+        batch_size: Images at a time.
+        num_panels: Samples of which images are kept.
         progress: Called with the number of samples after each batch.
 
     Raises:
@@ -65,23 +66,23 @@ def score_task(
     for batch in _batches(samples, batch_size):
         returned = []
         for kind, key in enumerate(("img", "label")):
-            pictures = torch.stack([torch.from_numpy(sample[key]).permute(2, 0, 1) for _, sample in batch])
-            pictures = pictures.to(device).float() / 255
-            codes = tokenizer.encode(pictures)
-            decoded = tokenizer.decode(codes, tokenizer.grid_of(*pictures.shape[2:]))
+            images = torch.stack([torch.from_numpy(sample[key]).permute(2, 0, 1) for _, sample in batch])
+            images = to_float(images.to(device))
+            codes = tokenizer.encode(images)
+            decoded = tokenizer.decode(codes, tokenizer.grid_of(*images.shape[2:]))
             codes = codes.cpu().numpy()
             counts += np.bincount(codes.ravel(), minlength=len(counts))
             tokens[kind].extend(codes)
-            returned.append(list((decoded * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()))
+            returned.append(to_uint8(decoded))
             if key == "img" and perceptual is not None:
-                distances.extend(perceptual(decoded, pictures).tolist())
-        for (number, sample), picture, label in zip(batch, *returned, strict=True):
-            metric.process(None, [{"picture": sample["img"], "reconstruction": picture}])
+                distances.extend(perceptual(decoded, images).tolist())
+        for (number, sample), image, label in zip(batch, *returned, strict=True):
+            metric.process(None, [{"image": sample["img"], "reconstruction": image}])
             fields = {key: sample[key] for key in META_KEYS if key in sample}
             fields |= {"sample_idx": sample.get("sample_idx", number), "annotation": sample["annotation"]}
-            evaluator.process([{**fields, "pred_picture": label}])
+            evaluator.process([{**fields, "pred_image": label}])
             if len(panels) < num_panels:
-                panels.append((sample["img"], picture, sample["label"], label))
+                panels.append((sample["img"], image, sample["label"], label))
         if progress is not None:
             progress(len(batch))
     reconstruction = metric.compute_metrics(metric.results)

@@ -1,7 +1,7 @@
-from .cache import KVCache
-from .decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
-from .engine import GenerationEngine
-from .samplers import TokenSampler
+from delvm_mm.generation.cache import KVCache
+from delvm_mm.generation.decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
+from delvm_mm.generation.engine import GenerationEngine
+from delvm_mm.generation.samplers import TokenSampler
 
 __all__ = [
     "Decoder",

@@ -32,13 +32,13 @@ def flash_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[Sh
     the row's own keys, are then merged by their log-sum-exps.
 
     Args:
-        query (Tensor): float32, B x H x L x D.
-        keys (Tensor): B x H x n x D; n is L, or L is 1.
-        values (Tensor): The same shape.
-        shared (list[SharedKeys]): The prompts, of all rows or of none.
+        query: float32, B x H x L x D.
+        keys: B x H x n x D; n is L, or L is 1.
+        values: The same shape.
+        shared: The prompts, of all rows or of none.
 
     Returns:
-        Tensor: B x H x L x D.
+        B x H x L x D.
     """
     out, lse = _flash(query, keys, values, query.shape[2] > 1)
     parts = []
@@ -79,14 +79,14 @@ def decode_attention(
     """Attention of one query a row with static shapes, for a compiler or a CUDA graph, on any device.
 
     Args:
-        query (Tensor): B x H x 1 x D.
-        keys (Tensor): B x H x n x D, filled or not.
-        values (Tensor): The same shape.
-        mask (Tensor): n, added to the scores: 0 where a key is to be seen, minus infinity elsewhere.
-        shared (list[SharedKeys]): The prompts, of all rows or of none; each is read once for all its rows.
+        query: B x H x 1 x D.
+        keys: B x H x n x D, filled or not.
+        values: The same shape.
+        mask: n, added to the scores: 0 where a key is to be seen, minus infinity elsewhere.
+        shared: The prompts, of all rows or of none; each is read once for all its rows.
 
     Returns:
-        Tensor: B x H x 1 x D.
+        B x H x 1 x D.
     """
     query = query * query.shape[-1] ** -0.5
     scores = query @ keys.transpose(2, 3) + mask

@@ -11,13 +11,13 @@ class KVCache:
     states it.
 
     Args:
-        num_layers (int): Number of decoder layers.
-        batch_size (int): Number of sequences.
-        num_heads (int): Attention heads of a layer.
-        max_length (int): Most tokens that a sequence can hold.
-        head_dim (int): Channels of one head.
-        dtype (torch.dtype): Type of keys and values. Defaults to float32.
-        device (torch.device | str, optional): Where they live.
+        num_layers: Number of decoder layers.
+        batch_size: Number of sequences.
+        num_heads: Attention heads of a layer.
+        max_length: Most tokens that a sequence can hold.
+        head_dim: Channels of one head.
+        dtype: Type of keys and values. Defaults to float32.
+        device: Where they live.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class KVCache:
         :attr:`length` stays until :meth:`advance`, so that every layer writes to the same place.
 
         Args:
-            layer (int): Index of the layer.
-            keys (Tensor): B x heads x L x head_dim, of the L new tokens.
-            values (Tensor): The same shape.
+            layer: Index of the layer.
+            keys: B x heads x L x head_dim, of the L new tokens.
+            values: The same shape.
 
         Returns:
-            tuple[Tensor, Tensor]: Views of B x heads x (length + L) x head_dim.
+            Views of B x heads x (length + L) x head_dim.
 
         Raises:
             ValueError: If the cache has no room for L more tokens.

@@ -11,9 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import SharedKeys, decode_attention, flash_attention, has_flash_with_lse, prefill_attention
-from .cache import KVCache
-from .linear import PackedLinear
+from delvm_mm.generation.attention import (
+    SharedKeys,
+    decode_attention,
+    flash_attention,
+    has_flash_with_lse,
+    prefill_attention,
+)
+from delvm_mm.generation.cache import KVCache
+from delvm_mm.generation.linear import PackedLinear
 
 # Rows of a batch are prefilled a few at a time, so that what lies between two layers stays small: no more rows at once
 # than attend to this many tokens.
@@ -90,11 +96,11 @@ def pack_decoder(
     """Copy the weights of a DeLVM's three parts into a :class:`Decoder`.
 
     Args:
-        embedding (nn.Module): Tokens B x L -> B x L x C.
-        backbone (nn.Module): A ``LLaMA``.
-        head (nn.Module): With a linear ``projection``, C -> K.
-        dtype (torch.dtype): Type of the copy.
-        static (bool): Whether decoding is to be compiled or captured. Defaults to False.
+        embedding: Tokens B x L -> B x L x C.
+        backbone: A ``LLaMA``.
+        head: With a linear ``projection``, C -> K.
+        dtype: Type of the copy.
+        static: Whether decoding is to be compiled or captured. Defaults to False.
     """
     device = backbone.norm.weight.device
     flash = has_flash_with_lse(device) and not static
@@ -135,13 +141,13 @@ def prefill(decoder: Decoder, tokens: Tensor, cache: KVCache, prompts: Sequence[
     """Read the first tokens of every row and fill the cache from its first place on.
 
     Args:
-        decoder (Decoder): The weights.
-        tokens (Tensor): int64, B x L; without the shared prompts.
-        cache (KVCache): For B rows of at least L tokens.
-        prompts (Sequence[SharedPrompt]): What stands before ``tokens``, for all rows or for none.
+        decoder: The weights.
+        tokens: int64, B x L; without the shared prompts.
+        cache: For B rows of at least L tokens.
+        prompts: What stands before ``tokens``, for all rows or for none.
 
     Returns:
-        Tensor: B x K, logits of the token that follows.
+        B x K, logits of the token that follows.
     """
     logits = []
     for prompt in prompts or (SharedPrompt(0, len(tokens), None),):
@@ -175,16 +181,16 @@ def decode_one_token(
     """Read one more token in every row.
 
     Args:
-        decoder (Decoder): The weights.
-        tokens (Tensor): int64, B.
-        place (Tensor): int64, 1: where in the cache the token belongs. It is a tensor, so that a compiled step or a
+        decoder: The weights.
+        tokens: int64, B.
+        place: int64, 1: where in the cache the token belongs. It is a tensor, so that a compiled step or a
             CUDA graph serves every place.
-        visible (int): How many places of the cache to look at: ``place + 1``, or with static shapes all of them.
-        cache (KVCache): Filled before ``place``.
-        prompts (Sequence[SharedPrompt]): As for :func:`prefill`.
+        visible: How many places of the cache to look at: ``place + 1``, or with static shapes all of them.
+        cache: Filled before ``place``.
+        prompts: As for :func:`prefill`.
 
     Returns:
-        Tensor: B x K, logits of the token that follows.
+        B x K, logits of the token that follows.
     """
     position = place + prompts[0].cache.length if prompts else place
     rope = decoder.cos[position], decoder.sin[position]

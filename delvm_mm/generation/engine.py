@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .cache import KVCache
-from .decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
-from .prompts import Part, PromptStore, split_batch
-from .steps import CapturedStep
+from delvm_mm.generation.cache import KVCache
+from delvm_mm.generation.decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
+from delvm_mm.generation.prompt_cache import Part, PromptStore, split_batch
+from delvm_mm.generation.steps import CapturedStep
 
 Sampler = Callable[[Tensor], Tensor]
 OnToken = Callable[[int, Tensor], None]
@@ -57,20 +57,20 @@ class GenerationEngine:
         """Continue every row of ``tokens``.
 
         Args:
-            parts (Sequence[nn.Module]): Embedding, backbone and head.
-            tokens (Tensor): int64, B x L, L >= 1.
-            num_tokens (int): How many tokens to write.
-            sampler (Callable): ``logits B x K -> tokens B``.
-            on_token (Callable, optional): Called with (index, tokens B) after each token, part by part if the batch
+            parts: Embedding, backbone and head.
+            tokens: int64, B x L, L >= 1.
+            num_tokens: How many tokens to write.
+            sampler: ``logits B x K -> tokens B``.
+            on_token: Called with (index, tokens B) after each token, part by part if the batch
                 is split.
-            prompt_length (int): How many of the L tokens rows may share; less than L. Defaults to 0.
-            dtype (torch.dtype, optional): Of the weights; by default autocast's, if on, or their own.
-            compile (bool): Whether to compile the step, and on CUDA to capture it. Defaults to False.
-            max_cache_bytes (int, optional): Bound on keys and values, by default :func:`default_cache_bytes`. On CUDA,
+            prompt_length: How many of the L tokens rows may share; less than L. Defaults to 0.
+            dtype: Of the weights; by default autocast's, if on, or their own.
+            compile: Whether to compile the step, and on CUDA to capture it. Defaults to False.
+            max_cache_bytes: Bound on keys and values, by default :func:`default_cache_bytes`. On CUDA,
                 a captured step keeps a copy of its prompt beyond it.
 
         Returns:
-            Tensor: int64, B x num_tokens.
+            int64, B x num_tokens.
         """
         written = tokens.new_empty(len(tokens), num_tokens)
         if not written.numel():

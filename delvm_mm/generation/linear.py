@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from delvm_mm.hardware import has_bfloat16
+
 # oneDNN asks for how many rows to lay a weight out. Measured for 1 to 1792 rows, 16 serves all of them.
 ROWS = 16
 # Pieces of a weight for one row; any number from 2 to 32 took the same time.
@@ -20,9 +22,9 @@ class PackedLinear:
     memory, 0.6 of the time of a plain product.
 
     Args:
-        layers (nn.Linear): With the same input.
-        dtype (torch.dtype): Type of weight, input and output.
-        blocks (bool): Whether to use oneDNN's blocks on a CPU; a compiler wants plain weights. Defaults to True.
+        layers: With the same input.
+        dtype: Type of weight, input and output.
+        blocks: Whether to use oneDNN's blocks on a CPU; a compiler wants plain weights. Defaults to True.
     """
 
     def __init__(self, *layers: nn.Linear, dtype: torch.dtype, blocks: bool = True) -> None:
@@ -30,7 +32,7 @@ class PackedLinear:
         self.bias = None
         if layers[0].bias is not None:
             self.bias = torch.cat([layer.bias.detach() for layer in layers]).to(dtype)
-        self.blocks = blocks and weight.device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and _onednn()
+        self.blocks = blocks and weight.device.type == "cpu" and _onednn(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if self.blocks else weight
         self._pieces = []
         if self.blocks and dtype == torch.float32:
@@ -50,7 +52,9 @@ class PackedLinear:
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
-def _onednn() -> bool:
+def _onednn(dtype: torch.dtype) -> bool:
+    if dtype != torch.float32 and not (dtype == torch.bfloat16 and has_bfloat16("cpu")):
+        return False
     # The operators are those that PyTorch's own compiler uses on a CPU; they are no public interface.
     names = ("_reorder_linear_weight", "_linear_pointwise")
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)

@@ -14,11 +14,11 @@ class TokenSampler:
     draws with ``temperature=0.1, top_p=0.75``.
 
     Args:
-        temperature (float): Divides the logits; 0 is the greedy choice. Defaults to 0.
-        top_k (int, optional): Keep the k most probable tokens.
-        top_p (float, optional): Keep the smallest set of tokens whose probability reaches p, in (0, 1]
+        temperature: Divides the logits; 0 is the greedy choice. Defaults to 0.
+        top_k: Keep the k most probable tokens.
+        top_p: Keep the smallest set of tokens whose probability reaches p, in (0, 1]
             (Holtzman et al., 2020).
-        seed (int, optional): Seed of a generator of its own; the same seed and inputs give the same tokens. By
+        seed: Seed of a generator of its own; the same seed and inputs give the same tokens. By
             default PyTorch's global generator is used.
 
     Raises:
@@ -53,10 +53,10 @@ class TokenSampler:
         """Choose one token a row.
 
         Args:
-            logits (Tensor): B x K.
+            logits: B x K.
 
         Returns:
-            Tensor: int64, B.
+            int64, B.
         """
         if self.temperature == 0:
             return logits.argmax(dim=-1)

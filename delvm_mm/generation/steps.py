@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .decoder import Decoder, SharedPrompt
+from delvm_mm.generation.decoder import Decoder, SharedPrompt
 
 WARM_UP = 3  # runs before the capture, in which kernels are compiled and libraries allocate
 
@@ -14,11 +14,11 @@ class CapturedStep:
     """A captured step with the cache, prompts, tokens and place that it reads, at addresses that stay.
 
     Args:
-        step (Callable): ``decode_one_token``, compiled or not.
-        decoder (Decoder): The weights, on a CUDA device.
-        batch (int): Rows.
-        length (int): Places in the cache.
-        prompts (list[SharedPrompt]): Prompts of the shape that is to come.
+        step: ``decode_one_token``, compiled or not.
+        decoder: The weights, on a CUDA device.
+        batch: Rows.
+        length: Places in the cache.
+        prompts: Prompts of the shape that is to come.
     """
 
     def __init__(self, step: Callable, decoder: Decoder, batch: int, length: int, prompts: list[SharedPrompt]) -> None:

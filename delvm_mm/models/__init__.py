@@ -1,20 +1,20 @@
-from .cached_kl import CachedTeacherTerm
-from .chunked_loss import LossTerm, next_token_losses
-from .data_preprocessor import VisualSentencePreprocessor
-from .delvm import DeLVM
-from .discriminator import PatchDiscriminator
-from .embeddings import CodebookEmbedding, TokenEmbedding
-from .extra_loss import ExtraLoss
-from .heads import NextTokenHead
-from .huggingface import delvm_from_huggingface
-from .lazy_backbones import vision_llama_class
-from .llama import LLaMA
-from .losses import LogitsKLLoss, SimilarityLoss
-from .perceptual import LPIPS
-from .tokenizers import load_tokenizer
-from .vqgan import VQGAN
-from .vqgan_adversarial import VQGANAdversarialTrainer
-from .vqgan_trainer import VQGANTrainer
+from delvm_mm.models.backbones.lazy import vision_llama_class
+from delvm_mm.models.backbones.llama import LLaMA
+from delvm_mm.models.data_preprocessor import VisualSentencePreprocessor
+from delvm_mm.models.delvm import DeLVM
+from delvm_mm.models.embeddings import CodebookEmbedding, TokenEmbedding
+from delvm_mm.models.heads import NextTokenHead
+from delvm_mm.models.huggingface import delvm_from_huggingface
+from delvm_mm.models.losses.cached_kl import CachedTeacherTerm
+from delvm_mm.models.losses.chunked_loss import LossTerm, next_token_losses
+from delvm_mm.models.losses.distillation import LogitsKLLoss, SimilarityLoss
+from delvm_mm.models.losses.extra_loss import ExtraLoss
+from delvm_mm.models.tokenizers.discriminator import PatchDiscriminator
+from delvm_mm.models.tokenizers.loading import load_tokenizer
+from delvm_mm.models.tokenizers.lpips import LPIPS
+from delvm_mm.models.tokenizers.vqgan import VQGAN
+from delvm_mm.models.tokenizers.vqgan_adversarial import VQGANAdversarialTrainer
+from delvm_mm.models.tokenizers.vqgan_trainer import VQGANTrainer
 
 __all__ = [
     "LPIPS",

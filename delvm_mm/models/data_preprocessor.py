@@ -1,4 +1,4 @@
-"""Batches from the loader to what the model reads: stacked, on the device, pictures as floats in [0, 1]."""
+"""Batches from the loader to what the model reads: stacked, on the device, images as floats in [0, 1]."""
 
 from typing import Any
 
@@ -6,14 +6,15 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from delvm_mm.models.tokenizers.images import to_float
 from delvm_mm.registry import MODELS
 
 
 @MODELS.register_module()
 class VisualSentencePreprocessor(BaseDataPreprocessor):
-    """Stack token sentences (int64, L each) or pictures (uint8, ... x 3 x H x W each) of a batch.
+    """Stack token sentences (int64, L each) or images (uint8, ... x 3 x H x W each) of a batch.
 
-    Pictures become float32 in [0, 1]; there is no mean or standard deviation to take off. Tokens stay as they are.
+    Images become float32 in [0, 1]; there is no mean or standard deviation to take off. Tokens stay as they are.
 
     Raises:
         ValueError: If the samples of a batch differ in shape.
@@ -27,10 +28,8 @@ class VisualSentencePreprocessor(BaseDataPreprocessor):
             shapes = {tuple(sample.shape) for sample in inputs}
             if len(shapes) > 1:
                 raise ValueError(
-                    f"the samples of a batch have the shapes {sorted(shapes)}; give every picture of a batch the same "
+                    f"the samples of a batch have the shapes {sorted(shapes)}; give every image of a batch the same "
                     "size and every prompt the same number of pairs"
                 )
             inputs = torch.stack(list(inputs))
-        if inputs.dtype == torch.uint8:
-            inputs = inputs.float() / 255
-        return dict(inputs=inputs, data_samples=data.get("data_samples"))
+        return dict(inputs=to_float(inputs), data_samples=data.get("data_samples"))

@@ -1,4 +1,4 @@
-"""DeLVM: a large vision model that answers by writing the next picture."""
+"""DeLVM: a large vision model that answers by writing the next image."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,11 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from delvm_mm.generation import GenerationEngine, TokenSampler
+from delvm_mm.models.losses.extra_loss import ExtraLoss
+from delvm_mm.models.tokenizers.images import decode_images, to_float
+from delvm_mm.models.tokenizers.loading import load_tokenizer
+from delvm_mm.models.tokenizers.memo import TokenMemo
 from delvm_mm.registry import MODELS, TASK_UTILS
-
-from .extra_loss import ExtraLoss
-from .token_memo import TokenMemo
-from .tokenizers import load_tokenizer
 
 DIGEST_BYTES = 8  # of the tokenizer's fingerprint
 
@@ -24,23 +24,23 @@ DIGEST_BYTES = 8  # of the tokenizer's fingerprint
 class DeLVM(BaseModel):
     """Data-efficient large vision model (Guo et al., ICML 2024, arXiv 2402.04841).
 
-    Token embedding, causal decoder and next-token head; a frozen tokenizer beside them turns pictures into tokens
-    and tokens into pictures.
+    Token embedding, causal decoder and next-token head; a frozen tokenizer beside them turns images into tokens
+    and tokens into images.
 
     Args:
-        tokenizer (str | dict | nn.Module | None): The frozen tokenizer, as for :func:`load_tokenizer`:
+        tokenizer: The frozen tokenizer, as for :func:`load_tokenizer`:
             ``dict(type='VQGAN', pretrained=folder)``, or a :class:`VQGAN`. None for a model that only ever sees tokens.
-        backbone (dict | nn.Module): The decoder, such as :class:`LLaMA`.
-        embedding (dict | nn.Module): :class:`CodebookEmbedding` or :class:`TokenEmbedding`. In a config, the width,
+        backbone: The decoder, such as :class:`LLaMA`.
+        embedding: :class:`CodebookEmbedding` or :class:`TokenEmbedding`. In a config, the width,
             the codebook and its size are filled in from the backbone and the tokenizer.
-        head (dict | nn.Module): :class:`NextTokenHead`; filled in likewise.
-        data_preprocessor (dict | nn.Module, optional): Defaults to :class:`VisualSentencePreprocessor`.
-        sampler (dict, optional): How ``predict`` chooses tokens, a :class:`TokenSampler`. Defaults to greedy.
-        generation (dict, optional): Defaults of :meth:`generate` for ``dtype``, ``compile`` and ``max_cache_bytes``,
+        head: :class:`NextTokenHead`; filled in likewise.
+        data_preprocessor: Defaults to :class:`VisualSentencePreprocessor`.
+        sampler: How ``predict`` chooses tokens, a :class:`TokenSampler`. Defaults to greedy.
+        generation: Defaults of :meth:`generate` for ``dtype``, ``compile`` and ``max_cache_bytes``,
             such as ``dict(dtype='bfloat16')``.
-        save_tokenizer (bool): Whether checkpoints carry the frozen tokenizer. Defaults to False: they carry its
+        save_tokenizer: Whether checkpoints carry the frozen tokenizer. Defaults to False: they carry its
             fingerprint and refuse to be loaded beside another one.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
 
     Raises:
         ValueError: If embedding, head and tokenizer disagree about the size of the codebook.
@@ -102,10 +102,10 @@ class DeLVM(BaseModel):
         """Run the model as MMEngine's runner asks.
 
         Args:
-            inputs (Tensor): int64 tokens B x L; for ``mode='predict'`` also prompts, float pictures
-                B x (2P + 1) x 3 x H x W in [0, 1]: P (picture, annotation) pairs and the query.
-            data_samples (list[BaseDataElement], optional): One a row, filled and returned by ``mode='predict'``.
-            mode (str): 'tensor' (logits B x L x K), 'loss' (a dict) or 'predict' (data samples).
+            inputs: int64 tokens B x L; for ``mode='predict'`` also prompts, float images
+                B x (2P + 1) x 3 x H x W in [0, 1]: P (image, annotation) pairs and the query.
+            data_samples: One a row, filled and returned by ``mode='predict'``.
+            mode: 'tensor' (logits B x L x K), 'loss' (a dict) or 'predict' (data samples).
 
         Raises:
             ValueError: If ``mode`` is none of these, a token is outside the codebook, or the context is too short.
@@ -124,11 +124,11 @@ class DeLVM(BaseModel):
         The logits of the batch never exist as a whole; see :func:`next_token_losses`.
 
         Args:
-            inputs (Tensor): int64, B x L.
-            data_samples (list[BaseDataElement], optional): For ``extra_losses``.
+            inputs: int64, B x L.
+            data_samples: For ``extra_losses``.
 
         Returns:
-            dict[str, Tensor]: ``loss_ce`` and those of ``extra_losses``, such as ``loss_kd``.
+            ``loss_ce`` and those of ``extra_losses``, such as ``loss_kd``.
         """
         self._check_tokens(inputs)
         for extra_loss in self.extra_losses:
@@ -151,18 +151,18 @@ class DeLVM(BaseModel):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> list[BaseDataElement]:
-        """Answer prompts with a picture each, or score sentences token by token.
+        """Answer prompts with an image each, or score sentences token by token.
 
-        A picture that comes again, such as those of a fixed prompt, is encoded once; prompts that rows have in common,
+        An image that comes again, such as those of a fixed prompt, is encoded once; prompts that rows have in common,
         or that came before, are read once.
 
         Args:
-            inputs (Tensor): Prompts, float B x (2P + 1) x 3 x H x W in [0, 1], or sentences, int64 B x L.
-            data_samples (list[BaseDataElement], optional): Filled and returned.
+            inputs: Prompts, float B x (2P + 1) x 3 x H x W in [0, 1], or sentences, int64 B x L.
+            data_samples: Filled and returned.
 
         Returns:
-            list[BaseDataElement]: For prompts ``pred_picture`` (uint8, H x W x 3, RGB), ``pred_tokens`` (int64, h·w)
-            and, where the sample has a ``label_picture``, ``ceiling_picture``: the truth after tokenizer and back.
+            For prompts ``pred_image`` (uint8, H x W x 3, RGB), ``pred_tokens`` (int64, h·w)
+            and, where the sample has a ``label_image``, ``ceiling_image``: the truth after tokenizer and back.
             For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
         """
         samples = data_samples or [BaseDataElement() for _ in range(len(inputs))]
@@ -170,22 +170,23 @@ class DeLVM(BaseModel):
             return self._score(inputs, samples)
         if inputs.ndim != 5 or inputs.shape[1] % 2 == 0:
             raise ValueError(
-                f"a prompt has the shape {tuple(inputs.shape)}, expected B x (2P + 1) x 3 x H x W: P pairs of picture "
+                f"a prompt has the shape {tuple(inputs.shape)}, expected B x (2P + 1) x 3 x H x W: P pairs of image "
                 "and annotation, and the query"
             )
-        pictures = self._need_tokenizer()
-        batch, num_pictures, _, height, width = inputs.shape
-        tokens = self._memo.encode(pictures, inputs.flatten(0, 1)).view(batch, num_pictures, -1)
+        tokenizer = self._need_tokenizer()
+        batch, num_images, _, height, width = inputs.shape
+        tokens = self._memo.encode(tokenizer, inputs.flatten(0, 1)).view(batch, num_images, -1)
         num_tokens = tokens.shape[-1]
-        answer = self.generate(tokens.flatten(1), num_tokens, prompt_length=(num_pictures - 1) * num_tokens)
-        grid = (height // pictures.downsample_factor, width // pictures.downsample_factor)
-        for sample, row, picture in zip(samples, answer, to_uint8(pictures.decode(answer, grid)), strict=True):
-            sample.set_data(dict(pred_tokens=row.cpu(), pred_picture=picture))
-        truths = [sample.label_picture for sample in samples if "label_picture" in sample]
+        answer = self.generate(tokens.flatten(1), num_tokens, prompt_length=(num_images - 1) * num_tokens)
+        grid = tokenizer.grid_of(height, width)
+        for sample, row, image in zip(samples, answer, decode_images(tokenizer, answer, grid), strict=True):
+            sample.set_data(dict(pred_tokens=row.cpu(), pred_image=image))
+        truths = [sample.label_image for sample in samples if "label_image" in sample]
         if len(truths) == batch:
-            labels = torch.stack([torch.as_tensor(truth).permute(2, 0, 1) for truth in truths]).to(inputs) / 255
-            for sample, picture in zip(samples, to_uint8(pictures.decode(pictures.encode(labels), grid)), strict=True):
-                sample.set_data(dict(ceiling_picture=picture))
+            labels = torch.stack([torch.as_tensor(truth).permute(2, 0, 1) for truth in truths]).to(inputs.device)
+            ceilings = decode_images(tokenizer, tokenizer.encode(to_float(labels)), grid)
+            for sample, image in zip(samples, ceilings, strict=True):
+                sample.set_data(dict(ceiling_image=image))
         return samples
 
     @torch.no_grad()
@@ -206,23 +207,23 @@ class DeLVM(BaseModel):
         stays until training goes on.
 
         Args:
-            tokens (Tensor): int64, B x L, L >= 1.
-            num_tokens (int): How many tokens to write.
-            sampler (dict | Callable, optional): A :class:`TokenSampler`, its arguments, or any ``logits B x K ->
+            tokens: int64, B x L, L >= 1.
+            num_tokens: How many tokens to write.
+            sampler: A :class:`TokenSampler`, its arguments, or any ``logits B x K ->
                 tokens B``. Defaults to the model's own, which is greedy unless configured.
-            on_token (Callable, optional): Called with (index, tokens B) after each token. A batch that does not fit
+            on_token: Called with (index, tokens B) after each token. A batch that does not fit
                 into ``max_cache_bytes`` is written in parts, one after another, each with its own B.
-            prompt_length (int): How many of the L tokens are a prompt that other rows or later calls may share. It is
+            prompt_length: How many of the L tokens are a prompt that other rows or later calls may share. It is
                 read once for all of them, and its keys and values are kept for a while. Defaults to 0.
-            dtype (torch.dtype | str, optional): Type of the weights while generating, such as 'bfloat16'. Defaults to
+            dtype: Type of the weights while generating, such as 'bfloat16'. Defaults to
                 the model's ``generation``, then to autocast's type where it is on, then to that of the weights.
-            compile (bool, optional): Compile the step of one token, and on CUDA capture it in a graph. The first call
+            compile: Compile the step of one token, and on CUDA capture it in a graph. The first call
                 then takes a minute or more. Defaults to the model's ``generation``, then to False.
-            max_cache_bytes (int, optional): Bound on all keys and values, those of kept prompts included. Defaults to
+            max_cache_bytes: Bound on all keys and values, those of kept prompts included. Defaults to
                 the model's ``generation``, then to a quarter of the memory, on CUDA half of the free memory.
 
         Returns:
-            Tensor: int64, B x num_tokens.
+            int64, B x num_tokens.
 
         Raises:
             ValueError: If prompt and answer together pass the context, a token is outside the codebook, the prompt
@@ -232,7 +233,7 @@ class DeLVM(BaseModel):
         if total > self.max_positions:
             raise ValueError(
                 f"a prompt of {tokens.shape[1]} tokens and an answer of {num_tokens} do not fit the context of "
-                f"{self.max_positions}; use fewer prompt pairs or smaller pictures"
+                f"{self.max_positions}; use fewer prompt pairs or smaller images"
             )
         self._check_tokens(tokens)
         if not 0 <= prompt_length < tokens.shape[1]:
@@ -275,7 +276,7 @@ class DeLVM(BaseModel):
 
     def _need_tokenizer(self) -> nn.Module:
         if self.tokenizer is None:
-            raise ValueError("this DeLVM was built without a tokenizer and cannot read pictures; set model.tokenizer")
+            raise ValueError("this DeLVM was built without a tokenizer and cannot read images; set model.tokenizer")
         return self.tokenizer
 
     def _build_embedding(self, embedding: dict | nn.Module, sizes: dict[str, int]) -> nn.Module:
@@ -313,11 +314,6 @@ class DeLVM(BaseModel):
             state_dict.update({f"{prefix}tokenizer.{key}": value for key, value in self.tokenizer.state_dict().items()})
         state_dict.setdefault(prefix + "tokenizer_digest", self.tokenizer_digest)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def to_uint8(pictures: Tensor) -> list:
-    """Float pictures N x 3 x H x W in [0, 1] as a list of uint8 arrays, H x W x 3."""
-    return list((pictures * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 
 def floating_dtype(name: str) -> torch.dtype:

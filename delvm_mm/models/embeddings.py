@@ -18,13 +18,13 @@ class CodebookEmbedding(BaseModule):
     same wherever it is loaded.
 
     Args:
-        embed_dims (int): Width C of the decoder.
-        codebook (Tensor, optional): K x D code vectors. Without it, ``num_embeddings`` and ``codebook_dims`` say its
+        embed_dims: Width C of the decoder.
+        codebook: K x D code vectors. Without it, ``num_embeddings`` and ``codebook_dims`` say its
             shape and a checkpoint must fill it.
-        num_embeddings (int, optional): K, where no ``codebook`` is given.
-        codebook_dims (int, optional): D, where no ``codebook`` is given.
-        init_std (float): Standard deviation of the initial projection. Defaults to 0.0052.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        num_embeddings: K, where no ``codebook`` is given.
+        codebook_dims: D, where no ``codebook`` is given.
+        init_std: Standard deviation of the initial projection. Defaults to 0.0052.
+        init_cfg: MMEngine's initialization config.
 
     Raises:
         ValueError: If neither a codebook nor its shape is given.
@@ -66,10 +66,10 @@ class TokenEmbedding(BaseModule):
     """A plain trained table, K x C: the alternative to :class:`CodebookEmbedding`, and the form of released exports.
 
     Args:
-        embed_dims (int): Width C of the decoder.
-        num_embeddings (int): Size K of the codebook.
-        init_std (float): Standard deviation of the initial table. Defaults to 0.0052.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        embed_dims: Width C of the decoder.
+        num_embeddings: Size K of the codebook.
+        init_std: Standard deviation of the initial table. Defaults to 0.0052.
+        init_cfg: MMEngine's initialization config.
     """
 
     def __init__(

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from delvm_mm.models.losses.chunked_loss import LossTerm, next_token_losses
 from delvm_mm.registry import MODELS
-
-from .chunked_loss import LossTerm, next_token_losses
 
 
 @MODELS.register_module()
@@ -19,13 +18,13 @@ class NextTokenHead(BaseModule):
     Token 0 is an ordinary code: nothing is left out of the loss.
 
     Args:
-        embed_dims (int): Width C of the decoder.
-        num_embeddings (int): Size K of the codebook.
-        init_std (float): Standard deviation of the initial weights. Defaults to 0.0052.
-        chunk_tokens (int, optional): Tokens whose logits exist at a time in training. Defaults to 256 on CPUs, whose
+        embed_dims: Width C of the decoder.
+        num_embeddings: Size K of the codebook.
+        init_std: Standard deviation of the initial weights. Defaults to 0.0052.
+        chunk_tokens: Tokens whose logits exist at a time in training. Defaults to 256 on CPUs, whose
             caches like few, and 2048 elsewhere: with 8192 codes 8 and 64 MiB in float32.
-        loss_weight (float): Factor of the cross-entropy. Defaults to 1.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        loss_weight: Factor of the cross-entropy. Defaults to 1.
+        init_cfg: MMEngine's initialization config.
     """
 
     def __init__(
@@ -54,11 +53,11 @@ class NextTokenHead(BaseModule):
         """Mean cross-entropy in nats, in float32: the plain form, for logits that are there already.
 
         Args:
-            logits (Tensor): B x L x K.
-            labels (Tensor): int64, B x L.
+            logits: B x L x K.
+            labels: int64, B x L.
 
         Returns:
-            dict[str, Tensor]: ``loss_ce``.
+            ``loss_ce``.
         """
         return dict(loss_ce=self.loss_weight * F.cross_entropy(logits.float().flatten(0, 1), labels.flatten()))
 
@@ -66,14 +65,14 @@ class NextTokenHead(BaseModule):
         """Mean cross-entropy and other losses on the logits, without ever holding the logits of the whole batch.
 
         Args:
-            features (Tensor): B x L x C.
-            labels (Tensor): int64, B x L.
-            terms (Sequence[LossTerm]): Further losses, such as the distance to a teacher.
+            features: B x L x C.
+            labels: int64, B x L.
+            terms: Further losses, such as the distance to a teacher.
 
         Returns:
-            dict[str, Tensor]: ``loss_ce`` and the terms' names; see :func:`next_token_losses`.
+            ``loss_ce`` and the terms' names; see :func:`next_token_losses`.
         """
-        if type(self.projection) is not nn.Linear:  # an adapter or a quantised layer stands in its place
+        if type(self.projection) is not nn.Linear:  # an adapter or a quantized layer stands in its place
             if terms:
                 raise ValueError(
                     f"the head's projection is a {type(self.projection).__name__}: losses beside the cross-entropy "

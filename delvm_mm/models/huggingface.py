@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .checkpoint_io import load_into, load_state_dict
-from .delvm import DeLVM
+from delvm_mm.checkpoints.io import load_into, load_state_dict
+from delvm_mm.models.delvm import DeLVM
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -17,11 +17,11 @@ def delvm_from_huggingface(folder: str | Path, tokenizer: Any = None) -> DeLVM:
     :class:`TokenEmbedding`.
 
     Args:
-        folder (str | Path): Holds ``config.json`` and ``pytorch_model.bin`` or ``model.safetensors``.
-        tokenizer (dict | nn.Module, optional): The tokenizer beside it, or its config; see :class:`DeLVM`.
+        folder: Holds ``config.json`` and ``pytorch_model.bin`` or ``model.safetensors``.
+        tokenizer: The tokenizer beside it, or its config; see :class:`DeLVM`.
 
     Returns:
-        DeLVM: In eval mode.
+        In eval mode.
 
     Raises:
         FileNotFoundError: If a file is missing.

@@ -30,6 +30,6 @@ def resolve_shipped(path: str | Path) -> Path:
     if f"delvm_mm://{found[1]}" not in shipped_names():
         raise FileNotFoundError(
             f"the package carries no 'delvm_mm://{found[1]}'; it has {', '.join(shipped_names()) or 'none'}. "
-            "Other checkpoints are named by the path of their folder."
+            "Other checkpoints are named by the path of their folder"
         )
     return FOLDER / found[1]

@@ -1,10 +1,10 @@
-"""Pictures for people: one row of prompt | query | prediction | truth, and rows stacked to a sheet."""
+"""Images for people: one row of prompt | query | prediction | truth, and rows stacked to a sheet."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .sheets import PAPER, draw_row
+from delvm_mm.visualization.sheets import PAPER, draw_row
 
 CAPTIONS = {
     "image": "prompt {}",
@@ -17,7 +17,7 @@ CAPTIONS = {
 
 
 def draw_panel(
-    prompt_pictures: Sequence[np.ndarray] | np.ndarray,
+    prompt_images: Sequence[np.ndarray] | np.ndarray,
     query: np.ndarray,
     prediction: np.ndarray | None = None,
     truth: np.ndarray | None = None,
@@ -28,29 +28,29 @@ def draw_panel(
 ) -> np.ndarray:
     """Draw one answer as a row: prompt pairs | query | prediction | truth | tokenizer ceiling.
 
-    Small pictures are enlarged without blur, by the smallest whole factor that makes their short side at least
+    Small images are enlarged without blur, by the smallest whole factor that makes their short side at least
     ``tile_size``; larger ones are left as they are.
 
     Args:
-        prompt_pictures (Sequence[np.ndarray] | np.ndarray): 2K pictures, picture and label in turn; may be empty.
-        query (np.ndarray): The picture that was asked about. All pictures are uint8 H x W x 3, RGB, of one size.
-        prediction (np.ndarray, optional): What the model drew.
-        truth (np.ndarray, optional): What it should have drawn.
-        ceiling (np.ndarray, optional): The truth after a way through the tokenizer: the best that could be drawn.
-        title (str, optional): A line above the row, shortened where it is longer than that.
-        captions (Mapping[str, str], optional): Text instead of the usual one above ``'image'``, ``'label'`` (``{}`` in
+        prompt_images: 2K images, image and label in turn; may be empty.
+        query: The image that was asked about. All images are uint8 H x W x 3, RGB, of one size.
+        prediction: What the model drew.
+        truth: What it should have drawn.
+        ceiling: The truth after a way through the tokenizer: the best that could be drawn.
+        title: A line above the row, shortened where it is longer than that.
+        captions: Text instead of the usual one above ``'image'``, ``'label'`` (``{}`` in
             these is the number of the pair), ``'query'``, ``'prediction'``, ``'truth'`` or ``'ceiling'``.
-        tile_size (int): Least short side of a drawn picture in pixels.
+        tile_size: Least short side of a drawn image in pixels.
 
     Returns:
-        np.ndarray: uint8, H' x W' x 3, RGB.
+        uint8, H' x W' x 3, RGB.
 
     Raises:
-        TypeError: A picture is not a uint8 array.
-        ValueError: Shapes differ or are not H x W x 3, an odd number of prompt pictures, or an unknown caption.
+        TypeError: An image is not a uint8 array.
+        ValueError: Shapes differ or are not H x W x 3, an odd number of prompt images, or an unknown caption.
     """
-    if len(prompt_pictures) % 2:
-        raise ValueError(f"prompt_pictures are pairs of picture and label, got {len(prompt_pictures)} pictures")
+    if len(prompt_images) % 2:
+        raise ValueError(f"prompt_images are pairs of image and label, got {len(prompt_images)} images")
     unknown = set(captions or ()) - set(CAPTIONS)
     if unknown:
         raise ValueError(f"unknown captions {sorted(unknown)}: expected some of {list(CAPTIONS)}")
@@ -58,13 +58,13 @@ def draw_panel(
 
     groups = [
         [
-            (texts["image"].format(pair + 1), prompt_pictures[2 * pair]),
-            (texts["label"].format(pair + 1), prompt_pictures[2 * pair + 1]),
+            (texts["image"].format(pair + 1), prompt_images[2 * pair]),
+            (texts["label"].format(pair + 1), prompt_images[2 * pair + 1]),
         ]
-        for pair in range(len(prompt_pictures) // 2)
+        for pair in range(len(prompt_images) // 2)
     ]
     answers = {"query": query, "prediction": prediction, "truth": truth, "ceiling": ceiling}
-    groups += [[(texts[name], picture)] for name, picture in answers.items() if picture is not None]
+    groups += [[(texts[name], image)] for name, image in answers.items() if image is not None]
     return draw_row(groups, title, tile_size)
 
 
@@ -72,10 +72,10 @@ def stack_panels(panels: Sequence[np.ndarray]) -> np.ndarray:
     """Lay panels under each other; narrower ones are filled up on the right.
 
     Args:
-        panels (Sequence[np.ndarray]): At least one, uint8 H x W x 3.
+        panels: At least one, uint8 H x W x 3.
 
     Returns:
-        np.ndarray: uint8, (sum of H) x (largest W) x 3.
+        uint8, (sum of H) x (largest W) x 3.
 
     Raises:
         ValueError: There is no panel.

@@ -1,4 +1,4 @@
-"""Rows of captioned pictures, from which sheets and panels are made."""
+"""Rows of captioned images, from which sheets and panels are made."""
 
 from collections.abc import Sequence
 
@@ -17,28 +17,28 @@ Tile = tuple[str, np.ndarray]
 
 
 def draw_row(groups: Sequence[Sequence[Tile]], title: str | None = None, tile_size: int = 160) -> np.ndarray:
-    """Draw pictures side by side, those of a group close together.
+    """Draw images side by side, those of a group close together.
 
-    Small pictures are enlarged without blur, by the smallest whole factor that makes their short side at least
+    Small images are enlarged without blur, by the smallest whole factor that makes their short side at least
     ``tile_size``; larger ones are left as they are.
 
     Args:
-        groups: Groups of (caption, picture); pictures are uint8 H x W x 3, RGB, all of one size.
+        groups: Groups of (caption, image); images are uint8 H x W x 3, RGB, all of one size.
         title: A line above the row, shortened where it is longer than that.
-        tile_size: Least short side of a drawn picture in pixels.
+        tile_size: Least short side of a drawn image in pixels.
 
     Returns:
         uint8, H' x W' x 3, RGB.
 
     Raises:
-        TypeError: A picture is not a uint8 array.
-        ValueError: There is no picture, shapes differ or are not H x W x 3.
+        TypeError: An image is not a uint8 array.
+        ValueError: There is no image, shapes differ or are not H x W x 3.
     """
     tiles = [tile for group in groups for tile in group]
     if not tiles:
-        raise ValueError("there is no picture to draw: expected at least one")
-    for caption, picture in tiles:
-        _check_picture(picture, caption, *tiles[0])
+        raise ValueError("there is no image to draw: expected at least one")
+    for caption, image in tiles:
+        _check_image(image, caption, *tiles[0])
 
     height, width = tiles[0][1].shape[:2]
     factor = max(1, -(-tile_size // min(height, width)))
@@ -53,10 +53,10 @@ def draw_row(groups: Sequence[Sequence[Tile]], title: str | None = None, tile_si
     row = np.full((top + height + MARGIN, 2 * MARGIN + width * len(tiles) + sum(gaps), 3), PAPER, np.uint8)
 
     lefts = MARGIN + np.cumsum([0, *(width + gap for gap in gaps[:-1])])
-    for left, (_, picture) in zip(lefts, tiles, strict=True):
+    for left, (_, image) in zip(lefts, tiles, strict=True):
         row[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
         row[top : top + height, left : left + width] = cv2.resize(
-            picture, (width, height), interpolation=cv2.INTER_NEAREST
+            image, (width, height), interpolation=cv2.INTER_NEAREST
         )
 
     page = Image.fromarray(row)
@@ -70,15 +70,15 @@ def draw_row(groups: Sequence[Sequence[Tile]], title: str | None = None, tile_si
     return np.array(page)
 
 
-def _check_picture(picture: np.ndarray, caption: str, first_caption: str, first: np.ndarray) -> None:
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-        kind = picture.dtype if isinstance(picture, np.ndarray) else type(picture).__name__
-        raise TypeError(f"picture {caption!r} of a row must be a uint8 array of H x W x 3, got {kind}")
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"picture {caption!r} of a row must have shape H x W x 3, got {picture.shape}")
-    if picture.shape != first.shape:
+def _check_image(image: np.ndarray, caption: str, first_caption: str, first: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(f"image {caption!r} of a row must be a uint8 array of H x W x 3, got {kind}")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image {caption!r} of a row must have shape H x W x 3, got {image.shape}")
+    if image.shape != first.shape:
         raise ValueError(
-            f"pictures of a row have one size: {caption!r} has {picture.shape}, {first_caption!r} has "
+            f"images of a row have one size: {caption!r} has {image.shape}, {first_caption!r} has "
             f"{first.shape}; resize it"
         )
 

@@ -15,7 +15,7 @@ from delvm_mm.visualization import draw_overlay
 
 __all__ = ["AnswerStep", "Stopped", "stream_answer"]
 
-PREVIEW_SHARE = 0.25  # of the time, at most, may go into pictures of unfinished answers
+PREVIEW_SHARE = 0.25  # of the time, at most, may go into images of unfinished answers
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -27,15 +27,15 @@ class AnswerStep:
     """An answer so far, or, with ``done``, the whole.
 
     Attributes:
-        picture: uint8, S x S x 3; grey where nothing is written yet.
+        image: uint8, S x S x 3; gray where nothing is written yet.
         rows: Whole rows of tokens that are written.
         tokens: Tokens that are written.
         seconds: Since the beginning.
-        overlay: What was read from the answer, over the query; None before the end and for restored pictures.
+        overlay: What was read from the answer, over the query; None before the end and for restored images.
         result: What the inferencer returned, at the end.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     rows: int
     tokens: int
     seconds: float
@@ -63,7 +63,7 @@ def stream_answer(
 
     Args:
         inferencer: The model.
-        pairs: Picture and label, uint8, H x W x 3.
+        pairs: Image and label, uint8, H x W x 3.
         query: uint8, H x W x 3.
         task: What to read from the answer, or None.
         stop: Set it to stop.
@@ -86,13 +86,13 @@ def stream_answer(
             raise Stopped
         written.append(tokens[0].clone())  # the engine may use its memory again
         now = time.perf_counter()
-        last = len(written) == generator.tokens_per_picture
+        last = len(written) == generator.tokens_per_image
         if len(written) % columns or last or now < next_preview:
             return
-        picture = generator.unfinished_picture(torch.stack(written))
+        image = generator.unfinished_image(torch.stack(written))
         then = time.perf_counter()
         next_preview = then + (then - now) * (1 / PREVIEW_SHARE - 1)
-        steps.put(AnswerStep(picture, len(written) // columns, len(written), then - begin))
+        steps.put(AnswerStep(image, len(written) // columns, len(written), then - begin))
 
     def work() -> None:
         try:
@@ -103,9 +103,9 @@ def stream_answer(
             overlay = None
             if codec is not None:
                 seen = inferencer.pipeline(query).pixels
-                overlay = draw_overlay(seen, codec.decode(prediction["picture"]), codec)
+                overlay = draw_overlay(seen, codec.decode(prediction["image"]), codec)
             rows = generator.grid[0]
-            steps.put(AnswerStep(prediction["picture"], rows, len(written), seconds, overlay, result))
+            steps.put(AnswerStep(prediction["image"], rows, len(written), seconds, overlay, result))
         except BaseException as error:  # handed to whoever waits
             steps.put(error)
 

@@ -21,7 +21,7 @@ class Example:
     Attributes:
         task: Name of the task.
         title: What is shown and asked for.
-        pairs: Picture and label, uint8, S x S x 3.
+        pairs: Image and label, uint8, S x S x 3.
         queries: uint8, S x S x 3.
     """
 

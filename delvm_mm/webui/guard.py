@@ -69,7 +69,7 @@ class Guard:
                 if body is None:
                     return await _respond(send_with_headers, 413, "The request is too large.")
                 if not self._names_own_files(body):
-                    text = "Only pictures that were uploaded to this page can be used; add the picture again."
+                    text = "Only images that were uploaded to this page can be used; add the image again."
                     return await _respond(send_with_headers, 400, text)
                 receive = _replay(body, receive)
         return await self.app(scope, receive, send_with_headers)
@@ -82,7 +82,7 @@ class Guard:
         if length > self.max_bytes + MULTIPART:
             return 413, f"The file is larger than {self.max_bytes // 2**20} MB; choose a smaller one."
         if _folder_bytes(self.folder) > self.max_folder_bytes:
-            return 503, "The server has no room for more pictures now; try again later."
+            return 503, "The server has no room for more images now; try again later."
         return None
 
     def _names_own_files(self, body: bytes) -> bool:

@@ -13,17 +13,16 @@ import gradio as gr
 import numpy as np
 
 from delvm_mm.apis import DeLVMInferencer
-
-from .answering import AnswerStep, Stopped, stream_answer
-from .examples import render_examples
-from .uploads import UploadError, UploadLimits, read_upload
+from delvm_mm.webui.answering import AnswerStep, Stopped, stream_answer
+from delvm_mm.webui.examples import render_examples
+from delvm_mm.webui.uploads import UploadError, UploadLimits, read_upload
 
 __all__ = ["CSS", "THEME", "Page"]
 
 MAX_SLOTS = 4  # pairs on the page, whatever fits the context
 SHOWN_AT = 384  # pixels: smaller answers are enlarged without blur
 NO_TASK = "none"
-TASK_TITLES = dict(seg="one mask", pose="skeleton", derain="clear picture", masks="many masks")
+TASK_TITLES = dict(seg="one mask", pose="skeleton", derain="clear image", masks="many masks")
 
 # System fonts: the page has to work where there is no network.
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -41,7 +40,7 @@ CSS = """
 """
 INTRO = """# Prompt a vision model
 
-Show it a few pictures with their labels, then a query: it draws the query's label, token by token."""
+Show it a few images with their labels, then a query: it draws the query's label, token by token."""
 
 
 class Page:
@@ -79,21 +78,21 @@ class Page:
         gr.Markdown(INTRO, elem_id="title")
         with gr.Row():
             with gr.Column(scale=3, min_width=300):
-                gr.Markdown("**Start from an example** (again: the next query) or add your own pictures.")
+                gr.Markdown("**Start from an example** (again: the next query) or add your own images.")
                 with gr.Row():
                     self.example_buttons = [
                         gr.Button(example.title, size="sm", min_width=100, elem_id=f"example-{example.task}")
                         for example in self.examples[self.default]
                     ]
                     self.clear = gr.Button("remove all", size="sm", min_width=100, elem_id="clear")
-                self.used, self.pictures = [], []
+                self.used, self.images = [], []
                 with gr.Row():
                     for number in range(1, self.slots + 1):
                         with gr.Column(min_width=240), gr.Group():
                             self.used.append(gr.Checkbox(True, label=f"use pair {number}", elem_id=f"use-{number}"))
                             with gr.Row():
-                                for part in ("picture", "label"):
-                                    self.pictures.append(_upload(f"{part} {number}", f"{part}-{number}"))
+                                for part in ("image", "label"):
+                                    self.images.append(_upload(f"{part} {number}", f"{part}-{number}"))
                     with gr.Column(min_width=240):
                         self.query = _upload("query", "query", height=190)
             with gr.Column(scale=2, min_width=300):
@@ -125,21 +124,21 @@ class Page:
 
     def _connect(self) -> None:
         private: dict[str, Any] = dict(api_visibility="private", show_progress="hidden")
-        for picture in [*self.pictures, self.query]:
+        for image in [*self.images, self.query]:
             # Without preprocessing: files are read here, with limits, and not by the toolkit.
-            picture.upload(self._check, picture, [picture, self.status], preprocess=False, **private)
+            image.upload(self._check, image, [image, self.status], preprocess=False, **private)
         for index, button in enumerate(self.example_buttons):
             count = gr.State(0)
             button.click(
                 lambda model, shown, index=index: self._load_example(model, index, shown),
                 [self.model, count],
-                [*self.pictures, self.query, self.task, self.status, *self.used, count],
+                [*self.images, self.query, self.task, self.status, *self.used, count],
                 **private,
             )
         self.clear.click(
             lambda: [None] * (2 * self.slots + 1) + [_status("Add pairs and a query.")],
             None,
-            [*self.pictures, self.query, self.status],
+            [*self.images, self.query, self.status],
             **private,
         )
         self.model.change(
@@ -148,7 +147,7 @@ class Page:
         settings = [self.model, self.task, self.temperature, self.top_p, self.seed]
         self.run.click(
             self._answer,
-            [*settings, *self.used, *self.pictures, self.query],
+            [*settings, *self.used, *self.images, self.query],
             [self.answer, self.overlay, self.status, self.download],
             preprocess=False,
             concurrency_limit=1,
@@ -164,14 +163,14 @@ class Page:
         """Titles and names."""
         tasks = self.inferencers[model].tasks
         titles = [f"{TASK_TITLES[task]} ({task})" if task in TASK_TITLES else task for task in tasks]
-        return [("just a picture", NO_TASK), *zip(titles, tasks, strict=True)]
+        return [("just an image", NO_TASK), *zip(titles, tasks, strict=True)]
 
     def _choose_model(self, model: str) -> list[Any]:
         return [gr.update(choices=self._tasks(model), value=NO_TASK), *self._sampling(model)]
 
     def _load_example(self, model: str, index: int, shown: int) -> list[Any]:
         example = self.examples[model][index]
-        pairs = [picture for pair in example.pairs[: self.slots] for picture in pair]
+        pairs = [image for pair in example.pairs[: self.slots] for image in pair]
         pairs += [None] * (2 * self.slots - len(pairs))
         number = shown % len(example.queries)
         text = f"Example “{example.title}”, query {number + 1} of {len(example.queries)}. Press Answer."
@@ -181,11 +180,11 @@ class Page:
     def _check(self, payload: Any) -> list[Any]:
         """Look at an upload at once: what cannot be read does not stay on the page."""
         try:
-            picture = read_upload(payload, "This picture", self.limits)
+            image = read_upload(payload, "This image", self.limits)
         except UploadError as error:
             return [None, _error(error)]
-        height, width = picture.shape[:2]
-        return [gr.skip(), _status(f"Read a picture of {width}×{height} pixels.")]
+        height, width = image.shape[:2]
+        return [gr.skip(), _status(f"Read an image of {width} x {height} pixels.")]
 
     def _answer(self, request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         """Read what is on the page and answer, row by row."""
@@ -194,24 +193,24 @@ class Page:
         except Stopped:
             yield [gr.skip(), gr.skip(), _status("Stopped."), gr.skip()]
         except (UploadError, ValueError, TypeError, RuntimeError) as error:
-            # Of pictures that were read from memory: no message has a path of the server.
+            # Of images that were read from memory: no message has a path of the server.
             yield [gr.skip(), None, _error(error), gr.skip()]
 
     def _answer_or_raise(self, values: tuple, session: str) -> Iterator[list[Any]]:
         settings, values = values[:5], values[5:]
-        used, pictures, query = values[: self.slots], values[self.slots : -1], values[-1]
+        used, images, query = values[: self.slots], values[self.slots : -1], values[-1]
         inferencer, task, options = self._read_settings(*settings)
         pairs = []
         for number, chosen in enumerate(used, start=1):
-            pair = pictures[2 * number - 2 : 2 * number]
+            pair = images[2 * number - 2 : 2 * number]
             if chosen and any(pair):
                 parts = [
                     read_upload(payload, f"The {part} of pair {number}", self.limits)
-                    for part, payload in zip(("picture", "label"), pair, strict=True)
+                    for part, payload in zip(("image", "label"), pair, strict=True)
                 ]
                 pairs.append(inferencer.pipeline.pair(*parts, f"pair {number}") and tuple(parts))
         if not pairs:
-            raise UploadError("There is no pair to learn from: add a picture and its label, or start from an example.")
+            raise UploadError("There is no pair to learn from: add an image and its label, or start from an example")
         query = read_upload(query, "The query", self.limits)
         stop = self._running[session] = threading.Event()
         folder = Path(tempfile.mkdtemp(dir=self.work_dir))
@@ -229,28 +228,28 @@ class Page:
         rate = step.tokens / max(step.seconds, 1e-9)
         text = f"row {step.rows} of {rows}, {step.tokens} tokens, {step.seconds:.1f} s ({rate:.0f} tokens/s)"
         if not step.done:
-            return [_enlarge(step.picture), gr.skip(), _status(f"Writing: {text}"), gr.skip()]
+            return [_enlarge(step.image), gr.skip(), _status(f"Writing: {text}"), gr.skip()]
         overlay = None if step.overlay is None else _enlarge(step.overlay)
         packed = shutil.make_archive(str(folder / "answer"), "zip", folder / "answer")
         download = gr.update(value=packed, interactive=True)
-        return [_enlarge(step.picture), overlay, _status(f"Done: {text}"), download]
+        return [_enlarge(step.image), overlay, _status(f"Done: {text}"), download]
 
     def _read_settings(
         self, model: Any, task: Any, temperature: Any, top_p: Any, seed: Any
     ) -> tuple[DeLVMInferencer, str | None, dict[str, Any]]:
         """Check the settings: a request need not come from the page's own controls."""
         if model not in self.inferencers:
-            raise UploadError("There is no such model: choose one from the list.")
+            raise UploadError("There is no such model: choose one from the list")
         inferencer = self.inferencers[model]
         if task not in (NO_TASK, *inferencer.tasks):
-            raise UploadError("There is no such task: choose one from the list.")
+            raise UploadError("There is no such task: choose one from the list")
         for name, value, low, high in (
             ("temperature", temperature, 0, 2),
             ("top-p", top_p, 0.01, 1),
             ("seed", seed, 0, 2**32 - 1),
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise UploadError(f"{name} has to be a number from {low} to {high}.")
+                raise UploadError(f"{name} has to be a number from {low} to {high}")
         options = dict(temperature=float(temperature), top_p=float(top_p), seed=int(seed))
         return inferencer, None if task == NO_TASK else task, options
 
@@ -279,9 +278,9 @@ def _shown(label: str, elem_id: str) -> gr.Image:
     )
 
 
-def _enlarge(picture: np.ndarray) -> np.ndarray:
-    factor = max(1, round(SHOWN_AT / picture.shape[0]))
-    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+def _enlarge(image: np.ndarray) -> np.ndarray:
+    factor = max(1, round(SHOWN_AT / image.shape[0]))
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
 def _status(text: str) -> str:

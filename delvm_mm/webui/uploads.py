@@ -1,4 +1,4 @@
-"""Pictures that a browser sent, read within limits, with messages that show no path of the server."""
+"""Images that a browser sent, read within limits, with messages that show no path of the server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from delvm_mm.datasets import read_picture
+from delvm_mm.datasets import read_image
 
 __all__ = ["UploadError", "UploadLimits", "read_upload"]
 
@@ -24,7 +24,7 @@ class UploadLimits:
     Attributes:
         folder: The page's own temporary folder; nothing outside is read.
         max_bytes: Of one file.
-        max_pixels: Of one picture, checked in the header before it is decoded.
+        max_pixels: Of one image, checked in the header before it is decoded.
     """
 
     folder: Path
@@ -33,32 +33,32 @@ class UploadLimits:
 
 
 def read_upload(payload: Any, what: str, limits: UploadLimits) -> np.ndarray:
-    """Read one uploaded picture.
+    """Read one uploaded image.
 
     Args:
-        payload: What the page sends for a picture: a dict with ``path`` and ``orig_name``.
-        what: Which picture it is, for messages.
+        payload: What the page sends for an image: a dict with ``path`` and ``orig_name``.
+        what: Which image it is, for messages.
         limits: What is accepted.
 
     Returns:
-        np.ndarray: uint8, H x W x 3, RGB.
+        uint8, H x W x 3, RGB.
 
     Raises:
-        UploadError: It is missing, outside the folder, too large, damaged or no picture.
+        UploadError: It is missing, outside the folder, too large, damaged or no image.
     """
     if not payload:
-        raise UploadError(f"{what} is missing: add a picture, or start from an example.")
+        raise UploadError(f"{what} is missing: add an image, or start from an example")
     path = payload.get("path") if isinstance(payload, dict) else None
     if not isinstance(path, str) or "\0" in path:
-        raise UploadError(f"{what} is not an uploaded picture: add it again.")
+        raise UploadError(f"{what} is not an uploaded image: add it again")
     file = Path(path).resolve()
     if not file.is_relative_to(limits.folder.resolve()) or not file.is_file():
-        raise UploadError(f"{what} is not on the server (any more): add it again.")
+        raise UploadError(f"{what} is not on the server (any more): add it again")
     given = payload.get("orig_name")
     name = Path(given if isinstance(given, str) and given else file.name).name[-NAME_LENGTH:]
     if file.stat().st_size > limits.max_bytes:
-        raise UploadError(f"{what}: {name} is larger than {limits.max_bytes // 2**20} MB: give a smaller file.")
+        raise UploadError(f"{what}: {name} is larger than {limits.max_bytes // 2**20} MB: give a smaller file")
     try:
-        return read_picture(name, limits.max_pixels, content=file.read_bytes())
+        return read_image(name, limits.max_pixels, content=file.read_bytes())
     except (ValueError, OSError, MemoryError) as error:
         raise UploadError(f"{what}: {error}") from error

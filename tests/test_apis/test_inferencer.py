@@ -23,7 +23,7 @@ def inferencer(tiny_model):
 
 @pytest.fixture(scope="module")
 def scenes():
-    """Twelve pictures of 48 x 40 pixels (width x height), uint8."""
+    """Twelve images of 48 x 40 pixels (width x height), uint8."""
     source = ProceduralScenes(task="derain", size=48, length=12)
     return [np.ascontiguousarray(source[index]["img"][:40]) for index in range(12)]
 
@@ -33,13 +33,13 @@ def prompt(scenes):
     return [(scenes[0], scenes[1]), (scenes[2], scenes[3])]
 
 
-def cut(picture):
-    """The centre of a 48 x 40 picture at 32 px, by Pillow alone: 38 x 32 after resizing, 3 columns cut on the left."""
-    return np.asarray(Image.fromarray(picture).resize((38, 32), Image.Resampling.BILINEAR))[:, 3:35]
+def cut(image):
+    """The center of a 48 x 40 image at 32 px, by Pillow alone: 38 x 32 after resizing, 3 columns cut on the left."""
+    return np.asarray(Image.fromarray(image).resize((38, 32), Image.Resampling.BILINEAR))[:, 3:35]
 
 
-def tokens_of(inferencer, pictures):
-    pixels = torch.from_numpy(np.stack([cut(picture) for picture in pictures])).permute(0, 3, 1, 2).float() / 255
+def tokens_of(inferencer, images):
+    pixels = torch.from_numpy(np.stack([cut(image) for image in images])).permute(0, 3, 1, 2).float() / 255
     return inferencer.model.tokenizer.encode(pixels)
 
 
@@ -49,16 +49,16 @@ def test_the_answer_is_what_the_model_writes_after_the_pairs_and_the_query(infer
     expected = inferencer.model.generate(sentence, 64)[0].numpy()
     (prediction,) = result["predictions"]
     np.testing.assert_array_equal(prediction["tokens"], expected)
-    assert prediction["picture"].shape == (32, 32, 3) and prediction["picture"].dtype == np.uint8
+    assert prediction["image"].shape == (32, 32, 3) and prediction["image"].dtype == np.uint8
     assert prediction["task"] is None and prediction["path"] is None and prediction["seconds"] > 0
 
 
-def test_arrays_files_and_pil_pictures_give_the_same_answer(inferencer, scenes, prompt, tmp_path):
+def test_arrays_files_and_pil_images_give_the_same_answer(inferencer, scenes, prompt, tmp_path):
     path = tmp_path / "query.png"
     Image.fromarray(scenes[4]).save(path)
     queries = [scenes[4], str(path), path, Image.fromarray(scenes[4])]
     result = inferencer(queries, prompt, return_vis=False)
-    assert all((one["picture"] == result["predictions"][0]["picture"]).all() for one in result["predictions"])
+    assert all((one["image"] == result["predictions"][0]["image"]).all() for one in result["predictions"])
     assert result["predictions"][1]["path"] == str(path) and result["visualization"] == []
 
 
@@ -70,7 +70,7 @@ def test_batches_of_any_size_give_the_same_greedy_answers_in_order(inferencer, s
 
 def test_each_task_reads_its_structure(inferencer, scenes, prompt):
     (mask,) = inferencer(scenes[4], prompt, task="seg")["predictions"]
-    np.testing.assert_array_equal(mask["mask"], ForegroundMaskCodec().decode(mask["picture"]))
+    np.testing.assert_array_equal(mask["mask"], ForegroundMaskCodec().decode(mask["image"]))
     (pose,) = inferencer(scenes[4], prompt, task="pose")["predictions"]
     assert pose["keypoints"].shape == (1, 17, 2) and pose["keypoint_scores"].shape == (1, 17)
     (derain,) = inferencer(scenes[4], prompt, task="derain")["predictions"]
@@ -79,7 +79,7 @@ def test_each_task_reads_its_structure(inferencer, scenes, prompt):
     assert own["mask"].sum() >= mask["mask"].sum() and own["task"] == "ForegroundMaskCodec"
 
 
-def test_the_crop_maps_the_answer_back_into_the_users_picture(inferencer, scenes, prompt):
+def test_the_crop_maps_the_answer_back_into_the_users_image(inferencer, scenes, prompt):
     (pose,) = inferencer(scenes[4], prompt, task="pose")["predictions"]
     crop = pose["crop"]
     # 48 x 40 becomes 38 x 32: 0.8 down, 38/48 across; three columns are cut off on the left.
@@ -104,7 +104,7 @@ def test_every_token_is_reported_and_rows_show_while_they_are_written(inferencer
     result = inferencer(scenes[4], prompt, on_token=lambda index, tokens: seen.append((index, tokens.item())))
     tokens = result["predictions"][0]["tokens"].tolist()
     assert seen == list(enumerate(tokens))
-    half = inferencer.generator.unfinished_picture(torch.tensor(tokens[:35]))  # four rows of eight, and three tokens
+    half = inferencer.generator.unfinished_image(torch.tensor(tokens[:35]))  # four rows of eight, and three tokens
     assert (half[16:] == 128).all() and not (half[:16] == 128).all()
 
 
@@ -112,12 +112,12 @@ def test_files_are_written_and_read_back(inferencer, scenes, prompt, tmp_path):
     result = inferencer([scenes[4], scenes[5]], prompt, task="seg", out_dir=tmp_path / "out")
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
     names = ("query_0001", "query_0002")
-    kinds = (("masks", "png"), ("pictures", "png"), ("predictions", "json"), ("vis", "png"))
+    kinds = (("masks", "png"), ("images", "png"), ("predictions", "json"), ("vis", "png"))
     assert files == [f"{folder}/{name}.{suffix}" for folder, suffix in kinds for name in names]
     for name, prediction, panel in zip(names, result["predictions"], result["visualization"], strict=True):
         content = json.loads((tmp_path / f"out/predictions/{name}.json").read_text())
-        picture = np.asarray(Image.open(tmp_path / "out" / content["picture"]))
-        np.testing.assert_array_equal(picture, prediction["picture"])
+        image = np.asarray(Image.open(tmp_path / "out" / content["image"]))
+        np.testing.assert_array_equal(image, prediction["image"])
         np.testing.assert_array_equal(coco_mask.decode(content["mask"]), prediction["mask"])
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"out/vis/{name}.png")), panel)
         assert content["crop"] == prediction["crop"] and content["task"] == "seg"
@@ -136,12 +136,12 @@ def test_queries_of_one_name_do_not_overwrite_each_other(inferencer, scenes, pro
 def test_data_samples_hold_the_same(inferencer, scenes, prompt):
     (sample,) = inferencer(scenes[4], prompt, task="seg", return_datasamples=True)["predictions"]
     (plain,) = inferencer(scenes[4], prompt, task="seg")["predictions"]
-    np.testing.assert_array_equal(sample.pred_picture, plain["picture"])
+    np.testing.assert_array_equal(sample.pred_image, plain["image"])
     np.testing.assert_array_equal(sample.mask, plain["mask"])
     assert sample.metainfo["task"] == "seg" and sample.metainfo["box"] == plain["crop"]["box"]
 
 
-def test_a_picture_is_finished_from_its_first_rows(inferencer, scenes):
+def test_an_image_is_finished_from_its_first_rows(inferencer, scenes):
     (prediction,) = inferencer.complete(scenes[4], keep=0.3)["predictions"]  # 2.4 of 8 rows: two
     kept = tokens_of(inferencer, [scenes[4]])[:, :16]
     expected = torch.cat([kept, inferencer.model.generate(kept, 48)], 1)[0].numpy()
@@ -183,8 +183,8 @@ def test_frames_of_a_folder_come_in_the_order_of_their_numbers(inferencer, scene
 
 def test_damaged_queries_stop_or_are_skipped_by_name(inferencer, scenes, prompt, tmp_path):
     Image.fromarray(scenes[4]).save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"bad\.png is not a picture"):
+    (tmp_path / "bad.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"bad\.png is not an image"):
         inferencer(tmp_path, prompt)
     result = inferencer(tmp_path, prompt, on_error="skip")
     assert [one["name"] for one in result["predictions"]] == ["good"]

@@ -42,11 +42,11 @@ def assert_same_segmentation(one, other):
     assert len(pairs[0]) == len(np.unique(pairs[0])) == len(np.unique(pairs[1]))
 
 
-def test_colours_are_well_apart_from_each_other_and_from_black():
+def test_colors_are_well_apart_from_each_other_and_from_black():
     colors = np.array([(0, 0, 0), *COLORS], float)
     distances = np.linalg.norm(colors[:, None] - colors, axis=-1) + 999 * np.eye(len(colors))
     assert len(COLORS) == 62
-    # neighbours on the grid: two channels differ, by 63 or 64
+    # neighbors on the grid: two channels differ, by 63 or 64
     assert distances.min() == pytest.approx(np.hypot(63, 63))
 
 
@@ -54,10 +54,10 @@ def test_a_clean_drawing_comes_back_exactly_with_masks_of_any_size_and_shape():
     codec, rng = RandomColorMaskCodec(), np.random.default_rng(0)
     for _ in range(5):
         truth = blobs(rng)
-        picture = codec.encode(truth)
-        assert (picture.shape, picture.dtype) == ((256, 256, 3), np.uint8)
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) == len(np.unique(truth))
-        found = codec.decode(picture)["instance_map"]
+        image = codec.encode(truth)
+        assert (image.shape, image.dtype) == ((256, 256, 3), np.uint8)
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) == len(np.unique(truth))
+        found = codec.decode(image)["instance_map"]
         assert found.dtype == np.int32
         assert_same_segmentation(truth, found)
         areas = np.bincount(found.ravel())[1:]
@@ -68,28 +68,28 @@ def test_a_clean_drawing_comes_back_exactly_with_masks_of_any_size_and_shape():
     assert_same_segmentation(scattered, codec.decode(codec.encode(scattered))["instance_map"])
 
 
-def test_more_masks_than_colours_neither_wrap_round_nor_run_together():
+def test_more_masks_than_colors_neither_wrap_round_nor_run_together():
     truth = np.kron(np.arange(1, 301).reshape(15, 20), np.ones((6, 5), int))
     codec = RandomColorMaskCodec()
-    picture = codec.encode(truth)
-    assert {tuple(color) for color in picture.reshape(-1, 3).tolist()} == set(COLORS)
-    assert_same_segmentation(truth, codec.decode(picture)["instance_map"])
+    image = codec.encode(truth)
+    assert {tuple(color) for color in image.reshape(-1, 3).tolist()} == set(COLORS)
+    assert_same_segmentation(truth, codec.decode(image)["instance_map"])
 
 
 def jpeg(quality):
-    def degrade(picture, rng):
-        coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    def degrade(image, rng):
+        coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
 
     return degrade
 
 
-def blurred(picture, rng):
-    return cv2.GaussianBlur(picture, (0, 0), 1)
+def blurred(image, rng):
+    return cv2.GaussianBlur(image, (0, 0), 1)
 
 
-def noisy(picture, rng):
-    return np.clip(picture + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8)
+def noisy(image, rng):
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_a_degraded_drawing_keeps_its_masks(degrade, least):
     scores, drawn, found = [], 0, 0
     for sample in range(6):
         truth = blobs(rng)
-        picture = degrade(codec.encode(dict(instance_map=truth, seed=sample)), rng)
-        prediction = codec.decode(np.ascontiguousarray(picture))["instance_map"]
+        image = degrade(codec.encode(dict(instance_map=truth, seed=sample)), rng)
+        prediction = codec.decode(np.ascontiguousarray(image))["instance_map"]
         scores.append(ious(truth, prediction, min_area=64))
         drawn, found = drawn + len(np.unique(truth)) - 1, found + prediction.max()
     assert np.mean(np.concatenate(scores)) > least
-    # borders of mixed colour are no masks
+    # borders of mixed color are no masks
     assert found <= 1.02 * drawn
 
 
@@ -115,42 +115,42 @@ def test_a_speck_goes_to_the_mask_around_it():
     codec = RandomColorMaskCodec()
     truth = np.zeros((40, 40), int)
     truth[8:32, 8:32] = 1
-    picture = codec.encode(truth)
-    picture[18:20, 18:20] = np.clip(picture[18:20, 18:20].astype(int) + 60, 0, 255)
-    picture[2, 5:9] = (90, 20, 20)
-    assert_same_segmentation(truth, codec.decode(picture)["instance_map"])
+    image = codec.encode(truth)
+    image[18:20, 18:20] = np.clip(image[18:20, 18:20].astype(int) + 60, 0, 255)
+    image[2, 5:9] = (90, 20, 20)
+    assert_same_segmentation(truth, codec.decode(image)["instance_map"])
 
 
-def test_connected_decides_whether_two_places_of_a_colour_are_one_mask():
-    picture = np.zeros((10, 20, 3), np.uint8)
-    picture[2:8, 2:8] = picture[2:8, 12:18] = COLORS[5]
-    assert RandomColorMaskCodec().decode(picture)["instance_map"].max() == 1
-    assert RandomColorMaskCodec(connected=False).decode(picture)["instance_map"].max() == 1
-    assert RandomColorMaskCodec(connected=True).decode(picture)["instance_map"].max() == 2
-    # With one colour only it may have been used twice.
-    assert RandomColorMaskCodec(colors=[COLORS[5]]).decode(picture)["instance_map"].max() == 2
+def test_connected_decides_whether_two_places_of_a_color_are_one_mask():
+    image = np.zeros((10, 20, 3), np.uint8)
+    image[2:8, 2:8] = image[2:8, 12:18] = COLORS[5]
+    assert RandomColorMaskCodec().decode(image)["instance_map"].max() == 1
+    assert RandomColorMaskCodec(connected=False).decode(image)["instance_map"].max() == 1
+    assert RandomColorMaskCodec(connected=True).decode(image)["instance_map"].max() == 2
+    # With one color only it may have been used twice.
+    assert RandomColorMaskCodec(colors=[COLORS[5]]).decode(image)["instance_map"].max() == 2
 
 
-def test_a_black_picture_has_no_masks_and_none_is_a_black_picture():
+def test_a_black_image_has_no_masks_and_none_is_a_black_image():
     codec = RandomColorMaskCodec()
-    picture = codec.encode(np.zeros((4, 5), np.uint16))
-    assert picture.shape == (4, 5, 3)
-    assert not picture.any()
-    assert not codec.decode(picture)["instance_map"].any()
+    image = codec.encode(np.zeros((4, 5), np.uint16))
+    assert image.shape == (4, 5, 3)
+    assert not image.any()
+    assert not codec.decode(image)["instance_map"].any()
     assert not codec.encode(np.zeros((0, 4, 5), bool)).any()
 
 
-def test_colours_follow_from_the_seeds():
+def test_colors_follow_from_the_seeds():
     truth = np.arange(12).reshape(3, 4)
 
     def drawn(seed, sample, state=0):
         np.random.seed(state)
         codec = RandomColorMaskCodec(seed=seed)
         annotation = codec.annotation_of({"gt_instance_map": truth, "sample_idx": sample})
-        picture = codec.encode(annotation)
+        image = codec.encode(annotation)
         # A drawing of the same annotation is the same, whenever and by whichever codec of that seed.
-        np.testing.assert_array_equal(picture, RandomColorMaskCodec(seed=seed).encode(annotation))
-        return picture.tobytes()
+        np.testing.assert_array_equal(image, RandomColorMaskCodec(seed=seed).encode(annotation))
+        return image.tobytes()
 
     assert drawn(0, 7) == drawn(0, 7, state=1)
     assert drawn(0, 7) != drawn(0, 8)
@@ -197,8 +197,8 @@ def test_fields_hold_maps_and_instances():
     ("annotation", "error", "message"),
     [
         (np.zeros((3, 3)), TypeError, "float64"),
-        (np.zeros((3, 3, 3), int), ValueError, "expected H×W"),
-        (np.zeros((0, 3), int), ValueError, "expected H×W"),
+        (np.zeros((3, 3, 3), int), ValueError, "expected H x W"),
+        (np.zeros((0, 3), int), ValueError, "expected H x W"),
         (np.full((3, 3), -1), ValueError, "-1"),
         ([dict(size=[2, 2], counts=[3])], ValueError, "mask 0"),
         ([], ValueError, "no masks"),

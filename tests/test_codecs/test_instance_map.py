@@ -87,7 +87,7 @@ def test_more_masks_than_sixteen_bits_hold_do_not_wrap_round():
     assert painted[0].tolist() == list(range(1, count + 1))  # equal areas: in the order given
 
 
-def test_no_masks_make_an_empty_map_of_the_picture():
+def test_no_masks_make_an_empty_map_of_the_image():
     assert instance_map([], shape=(2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
     with pytest.raises(ValueError, match="no shape"):
         instance_map([])
@@ -100,7 +100,7 @@ def test_no_masks_make_an_empty_map_of_the_picture():
         ({"size": [2, 3], "counts": [4, 1, 1, 1]}, "7 pixels"),
         ({"size": [2, 3], "counts": [8, -3, 1]}, "negative length"),
         ({"size": [2, 3], "counts": [4, 1, 10**30]}, "expected a string"),
-        ({"size": [2, 3], "counts": [4, 1, 2**40]}, "more than any picture"),
+        ({"size": [2, 3], "counts": [4, 1, 2**40]}, "more than any image"),
         ({"size": [2, 3], "counts": [4.0, 1.0, 1.0]}, "expected a string"),
         ({"size": [2, 3], "counts": [True, False]}, "expected a string"),
         ({"size": [2, 3], "counts": [[4], [1, 1]]}, "expected a string"),
@@ -114,7 +114,7 @@ def test_no_masks_make_an_empty_map_of_the_picture():
         ({"size": [2, 3], "counts": "4" + "o" * 20 + "1"}, "21 characters"),
         # The sign bit of the first number is set: 'O' is 31, which is -1.
         ({"size": [2, 3], "counts": "O61"}, "negative length"),
-        ({"size": [3, 2], "counts": [4, 1, 1]}, "its size is 3x2 .*, the picture's is 2x3"),
+        ({"size": [3, 2], "counts": [4, 1, 1]}, "its size is 3x2 .*, the image's is 2x3"),
         ({"size": [2], "counts": [4, 1, 1]}, "expected .height, width"),
         ({"size": "23", "counts": [4, 1, 1]}, "expected .height, width"),
         ({"size": [2, 3]}, "no 'counts'"),

@@ -27,17 +27,17 @@ def iou(a, b):
     return (a & b).sum() / (a | b).sum()
 
 
-def blurred(picture, rng):
-    return cv2.GaussianBlur(picture, (0, 0), 1.5)
+def blurred(image, rng):
+    return cv2.GaussianBlur(image, (0, 0), 1.5)
 
 
-def as_jpeg(picture, rng):
-    coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+def as_jpeg(image, rng):
+    coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
     return cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def noisy(picture, rng):
-    return np.clip(picture + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8)
+def noisy(image, rng):
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("colors", PALETTES.values(), ids=PALETTES)
@@ -45,10 +45,10 @@ def test_a_clean_mask_comes_back_exactly(colors):
     codec, rng = ForegroundMaskCodec(*colors), np.random.default_rng(0)
     for _ in range(100):
         mask = random_mask(rng, 64)
-        picture = codec.encode(mask)
-        assert picture.dtype == np.uint8
-        assert picture.shape == (64, 64, 3)
-        np.testing.assert_array_equal(codec.decode(picture), mask)
+        image = codec.encode(mask)
+        assert image.dtype == np.uint8
+        assert image.shape == (64, 64, 3)
+        np.testing.assert_array_equal(codec.decode(image), mask)
 
 
 @pytest.mark.parametrize("degrade", [blurred, as_jpeg, noisy])
@@ -60,13 +60,13 @@ def test_a_degraded_mask_keeps_an_iou_of_95_percent(colors, degrade):
         assert iou(codec.decode(np.ascontiguousarray(degrade(codec.encode(mask), rng))), mask) > 0.95
 
 
-def test_threshold_is_the_place_between_the_two_colours():
-    grey = np.full((1, 2, 3), 100, np.uint8)
-    grey[0, 1] = 50
+def test_threshold_is_the_place_between_the_two_colors():
+    gray = np.full((1, 2, 3), 100, np.uint8)
+    gray[0, 1] = 50
     # 100 and 50 of 255 are 0.39 and 0.2 of the way from black to white
-    assert ForegroundMaskCodec(threshold=0.3).decode(grey).tolist() == [[1, 0]]
-    assert ForegroundMaskCodec(threshold=0.5).decode(grey).tolist() == [[0, 0]]
-    assert ForegroundMaskCodec((0, 0, 0), (255, 255, 255), threshold=0.7).decode(grey).tolist() == [[0, 1]]
+    assert ForegroundMaskCodec(threshold=0.3).decode(gray).tolist() == [[1, 0]]
+    assert ForegroundMaskCodec(threshold=0.5).decode(gray).tolist() == [[0, 0]]
+    assert ForegroundMaskCodec((0, 0, 0), (255, 255, 255), threshold=0.7).decode(gray).tolist() == [[0, 1]]
 
 
 def test_ignored_pixels_are_drawn_as_background_and_stay_ignored_in_the_fields():
@@ -112,7 +112,7 @@ def test_the_registry_builds_it_from_a_config():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (dict(foreground=(0, 0, 0)), ValueError, "different colours"),
+        (dict(foreground=(0, 0, 0)), ValueError, "different colors"),
         (dict(foreground=(256, 0, 0)), ValueError, "foreground"),
         (dict(background=(0.5, 0, 0)), ValueError, "background"),
         (dict(threshold=1.0), ValueError, "threshold"),
@@ -126,7 +126,7 @@ def test_wrong_arguments_are_refused(arguments, error, message):
         ForegroundMaskCodec(**arguments)
 
 
-def test_wrong_masks_and_pictures_are_refused():
+def test_wrong_masks_and_images_are_refused():
     codec, mask = ForegroundMaskCodec(), np.zeros((4, 4), np.uint8)
     with pytest.raises(TypeError, match="float64"):
         codec.encode(np.zeros((4, 4)))
@@ -134,7 +134,7 @@ def test_wrong_masks_and_pictures_are_refused():
         codec.encode([[0, 1]])
     with pytest.raises(ValueError, match=r"\(1, 4, 4\)"):
         codec.encode(mask[None])
-    with pytest.raises(ValueError, match="H×W×3"):
+    with pytest.raises(ValueError, match="H x W x 3"):
         codec.decode(mask)
     with pytest.raises(TypeError, match="float64"):
         codec.decode(np.zeros((4, 4, 3)))

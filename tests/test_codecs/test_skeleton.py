@@ -1,4 +1,4 @@
-"""SkeletonCodec: what is drawn, what is read back from clean and degraded pictures, and mmpose's metrics on it."""
+"""SkeletonCodec: what is drawn, what is read back from clean and degraded images, and mmpose's metrics on it."""
 
 import json
 
@@ -15,7 +15,7 @@ def turn(angle):
 
 
 def random_pose(rng, size, scale=(0.4, 0.95)):
-    """A plausible COCO-17 person (17×2) seen from the front, the side or the back, anywhere in the picture."""
+    """A plausible COCO-17 person (17 x 2) seen from the front, the side or the back, anywhere in the image."""
     view = rng.choice(["front", "side", "back"])
     width = {"front": 1.0, "side": rng.uniform(-0.25, 0.25), "back": -1.0}[view]
     body = turn(rng.normal(0, 0.35))
@@ -49,28 +49,28 @@ def person(pose, size, visible=None):
     return dict(keypoints=pose[None], keypoints_visible=seen, img_shape=(size, size))
 
 
-def clean(picture, rng):
-    return picture
+def clean(image, rng):
+    return image
 
 
-def blurred(picture, rng):
-    return cv2.GaussianBlur(picture, (0, 0), 1.5)
+def blurred(image, rng):
+    return cv2.GaussianBlur(image, (0, 0), 1.5)
 
 
-def as_jpeg(picture, rng):
-    coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
+def as_jpeg(image, rng):
+    coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 50])[1]
     return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
 
 
-def noisy(picture, rng):
-    return np.clip(picture + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8)
+def noisy(image, rng):
+    return np.clip(image + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
 
 
-def drifted(picture, rng):
-    """Colours as a tokenizer changes them: hue by 6 degrees (sigma) from place to place, paler, darker."""
-    hsv = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+def drifted(image, rng):
+    """Colors as a tokenizer changes them: hue by 6 degrees (sigma) from place to place, paler, darker."""
+    hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     field = rng.normal(0, 6, (8, 8)).astype(np.float32)
-    hue = hsv[..., 0] + cv2.resize(field, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    hue = hsv[..., 0] + cv2.resize(field, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     hsv = np.dstack([hue % 360, hsv[..., 1] * rng.uniform(0.6, 1), hsv[..., 2] * rng.uniform(0.75, 1)])
     return np.rint(cv2.cvtColor(hsv.astype(np.float32), cv2.COLOR_HSV2RGB) * 255).clip(0, 255).astype(np.uint8)
 
@@ -133,7 +133,7 @@ def test_keypoints_that_were_not_drawn_get_a_low_score_and_finite_places():
     assert np.mean(np.array(drawn) > 0.3) > 0.95
 
 
-def test_nothing_is_found_in_empty_and_grey_pictures():
+def test_nothing_is_found_in_empty_and_gray_images():
     codec = SkeletonCodec()
     for level in (0, 128, 255):
         read = codec.decode(np.full((32, 48, 3), level, np.uint8))
@@ -143,29 +143,29 @@ def test_nothing_is_found_in_empty_and_grey_pictures():
         assert read["img_shape"] == (32, 48)
 
 
-def test_any_picture_gives_finite_points():
-    picture = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
-    read = SkeletonCodec(radius=3, thickness=1).decode(cv2.GaussianBlur(picture, (0, 0), 3))
+def test_any_image_gives_finite_points():
+    image = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
+    read = SkeletonCodec(radius=3, thickness=1).decode(cv2.GaussianBlur(image, (0, 0), 3))
     assert np.isfinite(read["keypoints"]).all()
 
 
-def test_discs_and_limbs_have_openpose_colours():
+def test_discs_and_limbs_have_openpose_colors():
     pose = np.zeros((17, 2))
     visible = np.zeros(17)
     pose[[5, 7, 9]] = [[40, 40], [40, 120], [100, 120]]  # left shoulder, elbow, wrist
     visible[[5, 7, 9]] = 1
-    picture = SkeletonCodec().encode(person(pose, 160, visible))
-    assert picture[40, 40].tolist() == [85, 255, 0]
-    assert picture[120, 40].tolist() == [0, 255, 0]
-    assert picture[120, 100].tolist() == [0, 255, 85]
-    # limbs have 0.6 of their colour: (170, 255, 0) and (85, 255, 0)
-    assert picture[80, 40].tolist() == [102, 153, 0]
-    assert picture[120, 70].tolist() == [51, 153, 0]
+    image = SkeletonCodec().encode(person(pose, 160, visible))
+    assert image[40, 40].tolist() == [85, 255, 0]
+    assert image[120, 40].tolist() == [0, 255, 0]
+    assert image[120, 100].tolist() == [0, 255, 85]
+    # limbs have 0.6 of their color: (170, 255, 0) and (85, 255, 0)
+    assert image[80, 40].tolist() == [102, 153, 0]
+    assert image[120, 70].tolist() == [51, 153, 0]
     # radius 8, and 4 to each side of the middle of a limb
-    assert picture[40, 33].any()
-    assert not picture[40, 30].any()
-    assert picture[80, 43].any()
-    assert not picture[80, 46].any()
+    assert image[40, 33].any()
+    assert not image[40, 30].any()
+    assert image[80, 43].any()
+    assert not image[80, 46].any()
 
 
 def test_the_neck_needs_both_shoulders():
@@ -184,9 +184,9 @@ def test_keypoints_outside_or_invisible_are_not_drawn_and_not_expected():
     visible = np.zeros(17)
     visible[[0, 9]] = 1
     annotation = person(pose, 64, visible)
-    picture = codec.encode(annotation)
-    np.testing.assert_array_equal(picture, codec.encode(person(pose, 64, np.arange(17) == 0)))
-    fields = codec.to_fields(annotation, codec.decode(picture))["gt_instances"]
+    image = codec.encode(annotation)
+    np.testing.assert_array_equal(image, codec.encode(person(pose, 64, np.arange(17) == 0)))
+    fields = codec.to_fields(annotation, codec.decode(image))["gt_instances"]
     assert fields["keypoints_visible"].sum() == 1
     assert np.isfinite(fields["keypoints"]).all()
 
@@ -197,20 +197,20 @@ def test_several_people_are_drawn_and_one_of_them_is_read():
     for _ in range(20):
         left, right = random_pose(rng, 120), random_pose(rng, 120) + np.array([130, 100])
         both = dict(keypoints=np.stack([left, right]), keypoints_visible=np.ones((2, 17)), img_shape=(256, 256))
-        picture = codec.encode(both)
-        assert (picture[:120, :120].any(), picture[100:, 130:].any()) == (True, True)
-        read = codec.decode(picture)["keypoints"][0]
+        image = codec.encode(both)
+        assert (image[:120, :120].any(), image[100:, 130:].any()) == (True, True)
+        read = codec.decode(image)["keypoints"][0]
         hits = [np.linalg.norm(read - pose, axis=1) <= 0.1 * np.ptp(pose, axis=0).max() for pose in (left, right)]
         found.append(max(np.mean(hits, axis=1)))
     assert np.mean(found) > 0.9
 
 
-def test_no_people_is_an_empty_picture_with_nothing_to_score():
+def test_no_people_is_an_empty_image_with_nothing_to_score():
     codec = SkeletonCodec()
     nobody = dict(keypoints=np.zeros((0, 17, 2)), keypoints_visible=np.zeros((0, 17)), img_shape=(32, 32))
-    picture = codec.encode(nobody)
-    assert not picture.any()
-    assert codec.to_fields(nobody, codec.decode(picture))["gt_instances"]["keypoints_visible"].sum() == 0
+    image = codec.encode(nobody)
+    assert not image.any()
+    assert codec.to_fields(nobody, codec.decode(image))["gt_instances"]["keypoints_visible"].sum() == 0
 
 
 def test_mpii_joints_go_to_their_places_in_coco():
@@ -362,7 +362,7 @@ def test_wrong_annotations_are_refused(change, error, message):
         SkeletonCodec().encode(good | change)
 
 
-def test_missing_keys_and_wrong_pictures_are_refused():
+def test_missing_keys_and_wrong_images_are_refused():
     codec = SkeletonCodec()
     good = person(np.zeros((17, 2)), 64)
     with pytest.raises(ValueError, match="img_shape"):
@@ -371,7 +371,7 @@ def test_missing_keys_and_wrong_pictures_are_refused():
         codec.encode(good["keypoints"])
     with pytest.raises(ValueError, match="keypoints_visible"):
         codec.annotation_of(dict(keypoints=good["keypoints"]))
-    with pytest.raises(ValueError, match="H×W×3"):
+    with pytest.raises(ValueError, match="H x W x 3"):
         codec.decode(np.zeros((64, 64), np.uint8))
     with pytest.raises(TypeError, match="float32"):
         codec.decode(np.zeros((64, 64, 3), np.float32))

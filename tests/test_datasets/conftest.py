@@ -9,15 +9,15 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
-from delvm_mm.datasets import TokenStore, TokenStoreWriter
+from delvm_mm.stores import TokenStore, TokenStoreWriter
 
 
-class GreyLevelTokenizer(nn.Module):
-    """Token of each 4x4 patch = its mean grey level, 0..15: what is tokenized can be computed by hand."""
+class GrayLevelTokenizer(nn.Module):
+    """Token of each 4x4 patch = its mean gray level, 0..15: what is tokenized can be computed by hand."""
 
     num_embeddings = 16
     downsample_factor = 4
-    fingerprint = "grey-levels"
+    fingerprint = "gray-levels"
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class GreyLevelTokenizer(nn.Module):
 
 
 class NumberedClips(Dataset):
-    """Clip i: two 8x8 pictures of grey level i and i + 1 of 15; 2 x 2 tokens each with GreyLevelTokenizer."""
+    """Clip i: two 8x8 images of gray level i and i + 1 of 15; 2 x 2 tokens each with GrayLevelTokenizer."""
 
     def __init__(self, count, task="seg", fail_at=None, noise=False):
         self.count, self.task, self.fail_at, self.noise = count, task, fail_at, noise
@@ -44,13 +44,13 @@ class NumberedClips(Dataset):
         levels = torch.tensor([clip % 15, (clip + 1) % 15])
         if self.noise:
             levels = torch.from_numpy(np.random.randint(0, 15, 2))
-        pictures = (levels * 17).to(torch.uint8).view(2, 1, 1, 1).expand(2, 3, 8, 8).contiguous()
-        return {"inputs": pictures, "data_samples": BaseDataElement(metainfo={"task": self.task, "sample_idx": clip})}
+        images = (levels * 17).to(torch.uint8).view(2, 1, 1, 1).expand(2, 3, 8, 8).contiguous()
+        return {"inputs": images, "data_samples": BaseDataElement(metainfo={"task": self.task, "sample_idx": clip})}
 
 
 @pytest.fixture
 def tokenizer():
-    return GreyLevelTokenizer()
+    return GrayLevelTokenizer()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Small copies of COCO, MPII and VOC 2012 + SBD in exactly the published layouts; every function writes into a folder.
 
-Their pictures are procedural scenes, so that annotation and picture belong together.
+Their images are procedural scenes, so that annotation and image belong together.
 """
 
 import json
@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from delvm_mm.codecs.openpose import COCO_KEYPOINTS, MPII_KEYPOINTS
 from delvm_mm.datasets import ProceduralScenes
-from delvm_mm.datasets.pascal5i import PASCAL_CLASSES
+from delvm_mm.datasets.readers.pascal5i import PASCAL_CLASSES
 
 
 def scene(task, number, size=96, **arguments):
@@ -57,19 +57,19 @@ def coco_people(number, size=96):
     return results["img"], people
 
 
-def write_coco_pose(folder, num_pictures=4, split="train2017", size=96, start=0):
+def write_coco_pose(folder, num_images=4, split="train2017", size=96, start=0):
     """COCO: ``<split>/<12 digits>.jpg`` and ``annotations/person_keypoints_<split>.json``; returns the JSON's path.
 
-    The last picture shows nobody. The first has a crowd beside its people.
+    The last image shows nobody. The first has a crowd beside its people.
     """
     folder = Path(folder)
     (folder / split).mkdir(parents=True)
     (folder / "annotations").mkdir(exist_ok=True)
     images, annotations = [], []
-    for number in range(num_pictures):
+    for number in range(num_images):
         img_id = 1000 + 7 * (start + number)
         img, people = coco_people(start + number, size)
-        if number == num_pictures - 1:
+        if number == num_images - 1:
             people = []
         if number == 0:
             counts = [0, img.shape[0] * img.shape[1]]
@@ -90,7 +90,7 @@ def write_coco_pose(folder, num_pictures=4, split="train2017", size=96, start=0)
     return path
 
 
-def write_mpii(folder, num_pictures=4, split="val", size=96, start=0):
+def write_mpii(folder, num_images=4, split="val", size=96, start=0):
     """MPII: ``images/<9 digits>.jpg``, ``annotations/mpii_<split>.json``, for 'val' with ``mpii_gt_val.mat``.
 
     Positions count from 1. Returns the JSON's path.
@@ -99,7 +99,7 @@ def write_mpii(folder, num_pictures=4, split="val", size=96, start=0):
     for name in ("images", "annotations"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     people, heads = [], []
-    for number in range(start, start + num_pictures):
+    for number in range(start, start + num_images):
         results = scene("pose", number, size, num_people=(1, 2))
         name = f"{15601 + 13 * number:09d}.jpg"
         Image.fromarray(results["img"]).save(folder / "images" / name, quality=95)
@@ -130,7 +130,7 @@ def write_mpii(folder, num_pictures=4, split="val", size=96, start=0):
 
 
 def voc_palette():
-    """VOC's colour map: the bits of a class spread over the channels (as VOCdevkit's VOClabelcolormap.m)."""
+    """VOC's color map: the bits of a class spread over the channels (as VOCdevkit's VOClabelcolormap.m)."""
     numbers = np.arange(256)
     colors = np.zeros((256, 3), int)
     for step in range(3):
@@ -140,7 +140,7 @@ def voc_palette():
 
 
 def voc_label_map(number, classes, size=96, border=True):
-    """A scene's picture and label map: its objects are of the first class, a box in a corner of the second."""
+    """A scene's image and label map: its objects are of the first class, a box in a corner of the second."""
     results = scene("seg", number, size)
     labels = results["gt_seg_map"].astype(np.uint8) * classes[0]
     if len(classes) > 1:
@@ -153,21 +153,21 @@ def voc_label_map(number, classes, size=96, border=True):
 
 
 def save_label_map(path, labels, palette=True):
-    """PNG with VOC's palette, or grey as SegmentationClassAug is distributed."""
-    picture = Image.fromarray(labels)
+    """PNG with VOC's palette, or gray as SegmentationClassAug is distributed."""
+    image = Image.fromarray(labels)
     if palette:
-        picture.putpalette(voc_palette())
-    picture.save(path)
+        image.putpalette(voc_palette())
+    image.save(path)
 
 
 def write_voc(folder, num_train=20, num_val=20, num_sbd=0, sbd_form="png", size=96, class_of=None):
     """VOC 2012, ``VOCdevkit/VOC2012`` below ``folder``; returns that folder.
 
-    Picture ``i`` of a split shows class ``i % 20 + 1``; every third shows the class after it too, in its corner.
+    Image ``i`` of a split shows class ``i % 20 + 1``; every third shows the class after it too, in its corner.
     ``class_of(i)`` gives other ones.
 
     Args:
-        num_sbd: Pictures that only SBD has, beside all of VOC's.
+        num_sbd: Images that only SBD has, beside all of VOC's.
         sbd_form: 'png' writes ``SegmentationClassAug``, 'mat' ``benchmark_RELEASE`` beside ``VOCdevkit``.
     """
     root = Path(folder) / "VOCdevkit" / "VOC2012"

@@ -1,6 +1,6 @@
 """Small copies of SA-1B in the layout in which it is published: archives, or what they unpack to.
 
-Pictures are drawn things that overlap, so that a sheet of them can be judged by eye; each thing is one mask, all of
+Images are drawn things that overlap, so that a sheet of them can be judged by eye; each thing is one mask, all of
 it, also what another one hides, as in SA-1B.
 """
 
@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 
 def thing_masks(number: int, size: tuple[int, int], masks: int) -> list[np.ndarray]:
-    """Ellipses and boxes, bool H×W, from large to small in no fixed order."""
+    """Ellipses and boxes, bool H x W, from large to small in no fixed order."""
     rng, (height, width) = np.random.default_rng(number), size
     drawn = []
     for _ in range(masks):
@@ -31,14 +31,14 @@ def thing_masks(number: int, size: tuple[int, int], masks: int) -> list[np.ndarr
     return drawn
 
 
-def picture_of(masks: list[np.ndarray], number: int, size: tuple[int, int]) -> np.ndarray:
-    """The things before a sky, small ones before large ones, each shaded; uint8 H×W×3."""
+def image_of(masks: list[np.ndarray], number: int, size: tuple[int, int]) -> np.ndarray:
+    """The things before a sky, small ones before large ones, each shaded; uint8 H x W x 3."""
     rng = np.random.default_rng(1000 + number)
     shade = np.linspace(0.6, 1.2, size[0])[:, None, None] * np.linspace(1, 0.8, size[1])[None, :, None]
-    picture = np.broadcast_to(rng.uniform(60, 200, 3), (*size, 3)).copy()
+    image = np.broadcast_to(rng.uniform(60, 200, 3), (*size, 3)).copy()
     for mask in sorted(masks, key=lambda mask: -mask.sum()):
-        picture[mask] = rng.uniform(20, 230, 3)
-    return np.clip(picture * shade + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+        image[mask] = rng.uniform(20, 230, 3)
+    return np.clip(image * shade + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
 def annotation_of(masks: list[np.ndarray], number: int, size: tuple[int, int]) -> dict:
@@ -63,22 +63,22 @@ def annotation_of(masks: list[np.ndarray], number: int, size: tuple[int, int]) -
 
 
 def files_of(number: int, size: tuple[int, int] = (60, 90), masks: int = 6) -> dict[str, bytes]:
-    """The picture and annotation file of one number, by name."""
+    """The image and annotation file of one number, by name."""
     drawn = thing_masks(number, size, masks)
-    _, picture = cv2.imencode(".jpg", picture_of(drawn, number, size)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    _, image = cv2.imencode(".jpg", image_of(drawn, number, size)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     annotation = json.dumps(annotation_of(drawn, number, size))
-    return {f"sa_{number}.jpg": picture.tobytes(), f"sa_{number}.json": annotation.encode()}
+    return {f"sa_{number}.jpg": image.tobytes(), f"sa_{number}.json": annotation.encode()}
 
 
 def write_folder(folder: Path, numbers: Iterable[int], size: tuple[int, int] = (60, 90), masks: int = 6) -> list[Path]:
-    """An unpacked archive; returns its pictures."""
+    """An unpacked archive; returns its images."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = []
+    images = []
     for number in numbers:
         for name, content in files_of(number, size, masks).items():
             (folder / name).write_bytes(content)
-        pictures.append(folder / f"sa_{number}.jpg")
-    return pictures
+        images.append(folder / f"sa_{number}.jpg")
+    return images
 
 
 def write_archive(path: Path, numbers: Iterable[int], size: tuple[int, int] = (60, 90), masks: int = 6) -> Path:

@@ -1,4 +1,4 @@
-"""Random transforms move pictures, maps and people together, and a mirrored person has left and right exchanged."""
+"""Random transforms move images, maps and people together, and a mirrored person has left and right exchanged."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def scene(height=160, width=201, seed=0):
     }
 
 
-def centre_of_mass(light):
+def center_of_mass(light):
     rows, columns = np.indices(light.shape)
     return np.array([(light * columns).sum(), (light * rows).sum()]) / light.sum()
 
@@ -82,22 +82,22 @@ def test_discs_stay_under_their_keypoints(config, seed):
     disc_of = [COCO_KEYPOINTS.index(other_side(name)) if mirrored else k for k, name in enumerate(COCO_KEYPOINTS)]
     checked = 0
     for k, (x, y) in enumerate(results["keypoints"][0]):
-        in_picture = -0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5
-        assert results["keypoints_visible"][0, k] == in_picture
+        in_image = -0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5
+        assert results["keypoints_visible"][0, k] == in_image
         frame = results["frames"][disc_of[k], ..., 0].astype(float)
         assert frame.shape == (height, width)
         reach = 2 * (RADIUS + 1) * max(results["area"][0] / 900, 1)
         if not (reach <= x < width - reach and reach <= y < height - reach):
             continue
         checked += 1
-        assert np.allclose(centre_of_mass(frame), (x, y), atol=0.25)
+        assert np.allclose(center_of_mass(frame), (x, y), atol=0.25)
         disc = results["gt_instance_map"] == disc_of[k] + 1
-        assert np.allclose(centre_of_mass(disc), (x, y), atol=0.6)
+        assert np.allclose(center_of_mass(disc), (x, y), atol=0.6)
         assert abs(disc.sum() - frame.sum() / 255) < 0.15 * disc.sum()
         assert np.mean(disc == (frame > 127)) > 0.998
     assert checked >= 3
     assert np.array_equal(results["gt_seg_map"], results["gt_instance_map"])
-    assert np.array_equal(results["img"], results["frames"].max(0)), "frames and picture go together"
+    assert np.array_equal(results["img"], results["frames"].max(0)), "frames and image go together"
     for key, value in before.items():
         if isinstance(value, np.ndarray):
             assert results[key].dtype == value.dtype, key
@@ -123,7 +123,7 @@ def test_boxes_surround_what_they_did_and_sizes_scale(config):
         assert np.allclose([x2 - x1, y2 - y1], [w * cos + h * sin, w * sin + h * cos], rtol=1e-4)
         scale = np.ones(2)
     else:
-        # Discs of radius 5 reach 5.5 pixels from their centres.
+        # Discs of radius 5 reach 5.5 pixels from their centers.
         assert np.allclose(points.min(0) - 5.5 * scale + 0.5, (x1, y1), atol=0.51)
         assert np.allclose(points.max(0) + 5.5 * scale + 0.5, (x2, y2), atol=0.51)
     assert np.allclose(results["area"], 900 * scale.prod(), rtol=1e-3)
@@ -163,7 +163,7 @@ def test_flips_are_as_frequent_as_asked_and_undo_themselves():
 
 
 def test_rotation_is_counter_clockwise_and_black_outside(monkeypatch):
-    """By 90 degrees a square picture is numpy's rot90, in which every pixel has a place."""
+    """By 90 degrees a square image is numpy's rot90, in which every pixel has a place."""
     monkeypatch.setattr(np.random, "uniform", lambda low, high: high)
     img = np.random.RandomState(0).randint(1, 256, (21, 21, 3), np.uint8)
     for dtype in (bool, np.uint8, np.uint16, np.int32, np.int64):
@@ -195,7 +195,7 @@ def test_resized_crop_is_torchvisions_of_the_same_rectangle(monkeypatch):
 
 
 def test_resized_crop_keeps_half_of_somebody():
-    """A person in one corner would be lost by nearly all crops of a tenth of the picture."""
+    """A person in one corner would be lost by nearly all crops of a tenth of the image."""
     corner = scene()
     corner["keypoints"] = corner["keypoints"] * 0.2
     kept = []
@@ -208,7 +208,7 @@ def test_resized_crop_keeps_half_of_somebody():
     assert min(results["keypoints_visible"].mean() for results in lost) == 0
 
 
-def test_resized_crop_falls_back_to_the_whole_picture_for_people_and_to_the_centre_without():
+def test_resized_crop_falls_back_to_the_whole_image_for_people_and_to_the_center_without():
     wide = {"img": np.zeros((10, 100, 3), np.uint8), "keypoints": np.full((1, 17, 2), 2.0)}
     results = RandomResizedCrop(20, scale=(1, 1), ratio=(1, 1))(wide)
     assert results["img_shape"] == (20, 20)
@@ -298,8 +298,8 @@ def test_arguments_out_of_range_are_refused(transform, arguments):
         transform(**arguments)
 
 
-def test_color_jitter_is_one_map_of_colours_for_all_pictures():
-    """Where two pictures of a sample agree they do so afterwards, also for contrast, which depends on the mean."""
+def test_color_jitter_is_one_map_of_colors_for_all_images():
+    """Where two images of a sample agree they do so afterwards, also for contrast, which depends on the mean."""
     rng = np.random.RandomState(0)
     gt_img = rng.randint(0, 256, (12, 16, 3), np.uint8)
     img = np.where(rng.rand(12, 16, 1) < 0.5, 255, gt_img).astype(np.uint8)
@@ -316,13 +316,13 @@ def test_color_jitter_is_one_map_of_colours_for_all_pictures():
 
 
 @pytest.mark.parametrize("name, factor", [("brightness", 1.3), ("contrast", 0.6), ("saturation", 1.5), ("hue", -0.2)])
-def test_color_jitter_of_one_picture_is_torchvisions(name, factor):
+def test_color_jitter_of_one_image_is_torchvisions(name, factor):
     img = np.random.RandomState(0).randint(0, 256, (12, 16, 3), np.uint8)
     expected = getattr(torchvision, f"adjust_{name}")(Image.fromarray(img), factor)
     assert np.array_equal(ColorJitter(**{name: (factor, factor)})({"img": img})["img"], expected)
 
 
-def test_color_jitter_without_a_range_leaves_the_picture():
+def test_color_jitter_without_a_range_leaves_the_image():
     img = np.random.RandomState(0).randint(0, 256, (12, 16, 3), np.uint8)
     assert ColorJitter()({"img": img})["img"] is img
     assert ColorJitter(contrast=[1, 1], hue=0)({"img": img})["img"] is img
@@ -335,8 +335,8 @@ def test_color_jitter_without_a_range_leaves_the_picture():
         ((22, 15), [(0, 0), (7, 0), (0, 14), (7, 14), (4, 7), (7, 7)]),
     ],
 )
-def test_six_crops_are_corners_centre_and_the_middle_of_a_long_side(shape, offsets):
-    """Offsets (x, y) of 8 x 8 in a picture of 22 x 15: 14 and 7 pixels are free; halves round to even."""
+def test_six_crops_are_corners_center_and_the_middle_of_a_long_side(shape, offsets):
+    """Offsets (x, y) of 8 x 8 in an image of 22 x 15: 14 and 7 pixels are free; halves round to even."""
     img = np.random.RandomState(0).randint(0, 256, (*shape, 3), np.uint8)
     for view, (x, y) in enumerate(offsets * 2):
         results = SixCrop(8)({"img": img, "view": view})
@@ -353,7 +353,7 @@ def test_six_crop_is_drawn_where_there_is_no_view():
 
 
 def test_crop_person_takes_the_largest_and_leaves_the_others_out():
-    """Person 1 has the larger box, but it lies outside; of person 0, 40 x 20 pixels are in the picture."""
+    """Person 1 has the larger box, but it lies outside; of person 0, 40 x 20 pixels are in the image."""
     img = np.full((50, 100, 3), 200, np.uint8)
     results = CropPerson(padding=1.5)(
         {
@@ -366,7 +366,7 @@ def test_crop_person_takes_the_largest_and_leaves_the_others_out():
             "head_size": [90, 8, 9],
         }
     )
-    # Side 1.5 * 40 around (20, 20): from -10 to 50 in both directions; rows -10 to -1 are above the picture.
+    # Side 1.5 * 40 around (20, 20): from -10 to 50 in both directions; rows -10 to -1 are above the image.
     assert results["img_shape"] == (60, 60) and results["crop_offset"] == (-10, -10)
     assert results["bbox"].tolist() == [[-20, 20, 50, 40]]
     assert results["keypoints"].shape == (1, 17, 2) and (results["keypoints"] == 30).all()
@@ -380,7 +380,7 @@ def test_crop_person_takes_the_largest_and_leaves_the_others_out():
 def test_crop_person_refuses_damaged_boxes():
     person = scene()
     for box in ([np.nan] * 4, [500, 500, 600, 600], [30, 30, 10, 10]):
-        with pytest.raises(ValueError, match=r"scene\.png has 1 boxes .*none of them in its picture of 160x201"):
+        with pytest.raises(ValueError, match=r"scene\.png has 1 boxes .*none of them in its image of 160x201"):
             CropPerson()(person | {"bbox": np.array([box], np.float32)})
     with pytest.raises(ValueError, match=r"2 entries in 'area' for 1 boxes"):
         CropPerson()(person | {"area": np.ones(2)})
@@ -388,15 +388,15 @@ def test_crop_person_refuses_damaged_boxes():
     assert far["img_shape"] == (251, 251), "1.25 * 201; a huge box takes no huge memory"
 
 
-def test_keypoints_outside_the_picture_stay_invisible_in_a_border():
-    """A joint 4 pixels left of the picture would be drawn on the black border of the square."""
+def test_keypoints_outside_the_image_stay_invisible_in_a_border():
+    """A joint 4 pixels left of the image would be drawn on the black border of the square."""
     person = scene()
     person["keypoints"][0, 0] = (-4, 80)
     results = CropPerson(padding=2.0)(person)
     assert results["keypoints"][0, 0, 0] > 0 and results["keypoints_visible"][0].tolist() == [0] + [1] * 16
 
 
-def test_a_whole_pipeline_agrees_with_the_picture():
+def test_a_whole_pipeline_agrees_with_the_image():
     """Errors do not add up: six transforms in a row, and every disc is still under its keypoint."""
     np.random.seed(4)
     results = scene(320, 400)
@@ -413,6 +413,6 @@ def test_a_whole_pipeline_agrees_with_the_picture():
     for k, (x, y) in enumerate(results["keypoints"][0]):
         if min(x, y) > 10 and max(x, y) < 230:
             frame = results["frames"][COCO_KEYPOINTS.index(other_side(COCO_KEYPOINTS[k])), ..., 0]
-            assert np.allclose(centre_of_mass(frame.astype(float)), (x, y), atol=0.3)
+            assert np.allclose(center_of_mass(frame.astype(float)), (x, y), atol=0.3)
             seen += 1
     assert seen > 8

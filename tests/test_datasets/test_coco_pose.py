@@ -10,8 +10,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from delvm_mm.codecs.openpose import COCO_KEYPOINTS
-from delvm_mm.datasets import CenterCrop, DrawLabel, LoadPicture, ResizeShortSide
-from delvm_mm.datasets.coco_pose import CocoPoseDataset, picture_size
+from delvm_mm.datasets import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
+from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset, image_size
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def damage(coco):
     return change
 
 
-def test_a_sample_is_a_picture_with_its_people_as_pycocotools_has_them(coco, capsys):
+def test_a_sample_is_an_image_with_its_people_as_pycocotools_has_them(coco, capsys):
     dataset = CocoPoseDataset(coco.parents[1])
     assert capsys.readouterr().out == "", "pycocotools is kept quiet"
     oracle = COCO(coco)
-    assert len(dataset) == 3, "the last of the four pictures shows nobody"
+    assert len(dataset) == 3, "the last of the four images shows nobody"
     for sample in dataset:
         people = [oracle.anns[number] for number in sample["id"]]
         wanted = oracle.getAnnIds(sample["img_id"], iscrowd=False)
@@ -52,9 +52,9 @@ def test_a_sample_is_a_picture_with_its_people_as_pycocotools_has_them(coco, cap
 
 
 def test_every_person_can_be_a_sample(coco):
-    pictures, people = (CocoPoseDataset(coco.parents[1], per_person=single) for single in (False, True))
-    numbers = [number for sample in pictures for number in sample["id"]]
-    assert [sample["id"] for sample in people] == numbers and len(numbers) > len(pictures)
+    images, people = (CocoPoseDataset(coco.parents[1], per_person=single) for single in (False, True))
+    numbers = [number for sample in images for number in sample["id"]]
+    assert [sample["id"] for sample in people] == numbers and len(numbers) > len(images)
     assert all(sample["keypoints"].shape == (1, 17, 2) and sample["bbox"].shape == (1, 4) for sample in people)
 
 
@@ -73,7 +73,7 @@ def test_people_with_few_keypoints_and_crowds_are_left_out(damage):
 
 
 def test_a_keypoint_a_little_outside_is_not_visible_and_one_far_outside_is_damage(damage, coco):
-    """The pictures are 96 x 72: a tenth of the longer side is 9.6 pixels beyond the border at -0.5 or 95.5."""
+    """The images are 96 x 72: a tenth of the longer side is 9.6 pixels beyond the border at -0.5 or 95.5."""
 
     def place(x, y=20):
         def edit(content):
@@ -88,7 +88,7 @@ def test_a_keypoint_a_little_outside_is_not_visible_and_one_far_outside_is_damag
     for x, y in ((106, 20), (-11, 20), (20, 82), (20, -11)):
         dataset = damage(place(x, y))
         with pytest.raises(
-            ValueError, match=r"person_keypoints_train2017\.json: annotation 200000: labelled keypoint 0"
+            ValueError, match=r"person_keypoints_train2017\.json: annotation 200000: labeled keypoint 0"
         ):
             dataset[0]
     assert dataset[1]["id"] != 200000, "the others can still be read"
@@ -137,7 +137,7 @@ def _fails(dataset, number):
         ("[]", "no COCO annotation file"),
         ("{}", "no COCO annotation file"),
         ('{"images": [{"id": 1}], "annotations": [{"id": 3}]}', "no COCO annotation file .*image_id"),
-        ('{"images": [{"id": 1}], "annotations": []}', "has no person with 1 labelled keypoints"),
+        ('{"images": [{"id": 1}], "annotations": []}', "has no person with 1 labeled keypoints"),
         ('{"images": [{"id": 1}], "annotations": [{"id": 3, "image_id": 1}]}', "has no keypoints"),
     ],
 )
@@ -157,7 +157,7 @@ def test_missing_files_and_bad_arguments_are_named(coco):
         CocoPoseDataset(coco.parents[1], min_keypoints=0)
 
 
-def test_pictures_of_another_size_than_the_file_says_are_refused(coco):
+def test_images_of_another_size_than_the_file_says_are_refused(coco):
     dataset = CocoPoseDataset(coco.parents[1])
     path = dataset[1]["img_path"]
     Image.open(path).resize((48, 36)).save(path)
@@ -165,10 +165,10 @@ def test_pictures_of_another_size_than_the_file_says_are_refused(coco):
         dataset[1]
 
 
-def test_a_damaged_picture_is_left_to_the_one_who_reads_it(coco):
-    dataset = CocoPoseDataset(coco.parents[1], pipeline=[LoadPicture()])
+def test_a_damaged_image_is_left_to_the_one_who_reads_it(coco):
+    dataset = CocoPoseDataset(coco.parents[1], pipeline=[LoadImage()])
     path = Path(dataset[0]["img_path"])
-    for content in (b"", b"no picture"):
+    for content in (b"", b"no image"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"\d{12}\.jpg"):
             dataset[0]
@@ -177,28 +177,28 @@ def test_a_damaged_picture_is_left_to_the_one_who_reads_it(coco):
         dataset[0]
 
 
-def test_picture_size_is_that_of_the_picture_read(tmp_path):
-    picture = Image.new("RGB", (30, 20))
+def test_image_size_is_that_of_the_image_read(tmp_path):
+    image = Image.new("RGB", (30, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    picture.save(tmp_path / "turned.jpg", exif=exif)
-    picture.save(tmp_path / "upright.png")
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "upright.png")
     (tmp_path / "no.jpg").write_bytes(b"\xff\xd8\xff")
-    assert picture_size(tmp_path / "turned.jpg") == (20, 30)
-    assert LoadPicture()({"img_path": tmp_path / "turned.jpg"})["img_shape"] == (30, 20)
-    assert picture_size(tmp_path / "upright.png") == (30, 20)
-    assert picture_size(tmp_path / "no.jpg") is picture_size(tmp_path / "missing.jpg") is None
+    assert image_size(tmp_path / "turned.jpg") == (20, 30)
+    assert LoadImage()({"img_path": tmp_path / "turned.jpg"})["img_shape"] == (30, 20)
+    assert image_size(tmp_path / "upright.png") == (30, 20)
+    assert image_size(tmp_path / "no.jpg") is image_size(tmp_path / "missing.jpg") is None
 
 
 def test_the_samples_go_through_a_pipeline_to_skeletons_on_the_people(shared):
-    """COCO's own pictures: something is drawn wherever a wrist is visible after resizing and cropping."""
+    """COCO's own images: something is drawn wherever a wrist is visible after resizing and cropping."""
     codec = {"type": "SkeletonCodec", "radius": 4, "thickness": 2}
     dataset = CocoPoseDataset(
         shared / "samples/coco",
         ann_file="test_coco.json",
         img_dir=".",
         per_person=True,
-        pipeline=[LoadPicture(), ResizeShortSide(256), CenterCrop(256), DrawLabel(codec)],
+        pipeline=[LoadImage(), ResizeShortSide(256), CenterCrop(256), DrawLabel(codec)],
     )
     people = json.loads((shared / "samples/coco/test_coco.json").read_text())["annotations"]
     assert len(dataset) == sum(person["num_keypoints"] > 0 and not person["iscrowd"] for person in people)

@@ -16,20 +16,14 @@ from layouts_sa1b import write_archive, write_folder
 from PIL import Image
 from torch.utils.data import ConcatDataset
 
-from delvm_mm.datasets import (
-    CocoPoseDataset,
-    ImageFolderDataset,
-    Pascal5iDataset,
-    RainDataset,
-    SA1BDataset,
-    tokenize_clips,
-)
+from delvm_mm.datasets import CocoPoseDataset, ImageFolderDataset, Pascal5iDataset, RainDataset, SA1BDataset
+from delvm_mm.precompute import tokenize_clips
 
 EACH = 16  # damaged files of a kind
 RESIZE = [dict(type="ResizeShortSide", size=32), dict(type="CenterCrop", size=32)]
-LOAD = [dict(type="LoadPicture")]
+LOAD = [dict(type="LoadImage")]
 PACK = [dict(type="PackClip")]
-PAIR = [*LOAD, dict(type="LoadPicture", key="gt_img"), *RESIZE, dict(type="PackClip", keys=("img", "gt_img"))]
+PAIR = [*LOAD, dict(type="LoadImage", key="gt_img"), *RESIZE, dict(type="PackClip", keys=("img", "gt_img"))]
 
 
 def drawn(codec):
@@ -41,17 +35,17 @@ def cut(path, share=0.5):
     Path(path).write_bytes(content[: int(len(content) * share)])
 
 
-def picture(path, number, size=(40, 48)):
+def image(path, number, size=(40, 48)):
     Image.fromarray(np.random.RandomState(number).randint(0, 256, (*size, 3), np.uint8)).save(path)
 
 
-def pictures(folder, damage, suffix, resize=32):
-    """A folder of twice as many pictures as damaged ones; the names of these."""
+def images(folder, damage, suffix, resize=32):
+    """A folder of twice as many images as damaged ones; the names of these."""
     folder.mkdir()
     damaged = []
     for number in range(2 * EACH):
         path = folder / f"{number:03d}{suffix}"
-        picture(path, number)
+        image(path, number)
         if number % 2:
             damage(path, number)
             damaged.append(path.name)
@@ -60,30 +54,30 @@ def pictures(folder, damage, suffix, resize=32):
 
 
 def truncated_jpeg(folder):
-    return pictures(folder, lambda path, n: cut(path, 0.1 + 0.8 * n / (2 * EACH)), ".jpg")
+    return images(folder, lambda path, n: cut(path, 0.1 + 0.8 * n / (2 * EACH)), ".jpg")
 
 
 def truncated_png(folder):
-    return pictures(folder, lambda path, n: cut(path, 0.01 + 0.9 * n / (2 * EACH)), ".png")
+    return images(folder, lambda path, n: cut(path, 0.01 + 0.9 * n / (2 * EACH)), ".png")
 
 
 def zero_bytes(folder):
-    return pictures(folder, lambda path, n: path.write_bytes(b""), ".jpg")
+    return images(folder, lambda path, n: path.write_bytes(b""), ".jpg")
 
 
-def floating_point_picture(folder):
+def floating_point_image(folder):
     def damage(path, number):
         Image.fromarray(np.random.RandomState(number).rand(40, 48).astype(np.float32)).save(path)
 
-    return pictures(folder, damage, ".tiff")
+    return images(folder, damage, ".tiff")
 
 
 def one_pixel(folder):
-    return pictures(folder, lambda path, n: picture(path, n, (1, 1)), ".png")
+    return images(folder, lambda path, n: image(path, n, (1, 1)), ".png")
 
 
 def extreme_aspect(folder):
-    return pictures(folder, lambda path, n: picture(path, n, (2, 30_000)), ".png", resize=256)
+    return images(folder, lambda path, n: image(path, n, (2, 30_000)), ".png", resize=256)
 
 
 def huge_header(folder):
@@ -92,11 +86,11 @@ def huge_header(folder):
         content = path.read_bytes()
         path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
 
-    return pictures(folder, damage, ".png")
+    return images(folder, damage, ".png")
 
 
 def no_permission(folder):
-    return pictures(folder, lambda path, n: path.chmod(0), ".jpg")
+    return images(folder, lambda path, n: path.chmod(0), ".jpg")
 
 
 def bad_json(folder):
@@ -128,8 +122,8 @@ def keypoints_outside(folder):
     damaged = []
     for image in content["images"][: 2 * EACH : 2]:
         person = next(a for a in content["annotations"] if a["image_id"] == image["id"] and not a["iscrowd"])
-        labelled = next(i for i in range(17) if person["keypoints"][3 * i + 2])
-        person["keypoints"][3 * labelled] = 10 * image["width"]
+        labeled = next(i for i in range(17) if person["keypoints"][3 * i + 2])
+        person["keypoints"][3 * labeled] = 10 * image["width"]
         damaged.append(str(person["id"]))
     path.write_text(json.dumps(content))
     dataset = CocoPoseDataset(
@@ -148,7 +142,7 @@ def missing_pair(folder):
     return RainDataset(folder, pipeline=PAIR), [path.stem for path in inputs[::2]]
 
 
-def label_map_in_colours(folder):
+def label_map_in_colors(folder):
     root = write_voc(folder, num_train=0, num_val=2 * EACH, class_of=lambda i: (1 + i % 5,))
     damaged = sorted((root / "SegmentationClass").iterdir())[::2]
     for number, path in enumerate(damaged):
@@ -186,7 +180,7 @@ KINDS = [
     truncated_jpeg,
     truncated_png,
     zero_bytes,
-    floating_point_picture,
+    floating_point_image,
     one_pixel,
     extreme_aspect,
     huge_header,
@@ -195,7 +189,7 @@ KINDS = [
     rle_of_another_size,
     keypoints_outside,
     missing_pair,
-    label_map_in_colours,
+    label_map_in_colors,
     lmdb_cut_short,
     tar_cut_short,
 ]

@@ -10,9 +10,9 @@ import torch
 from layouts_people import write_voc
 from mmengine.config import Config
 
-from delvm_mm.datasets import TokenStoreWriter
 from delvm_mm.models import VQGAN
 from delvm_mm.registry import MODELS
+from delvm_mm.stores import TokenStoreWriter
 
 ROOT = Path(__file__).parents[2]
 ARCH = dict(_delete_=True, embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32)
@@ -63,7 +63,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_pascal5i_trains_on_the_other_classes_and_is_scored_on_the_folds_own(folder, monkeypatch, capsys):
-    # Every picture shows one of the held-out classes beside another.
+    # Every image shows one of the held-out classes beside another.
     write_voc(folder / "data", 20, 5, num_sbd=5, size=64, class_of=lambda number: (number % 20 + 1, 6 + number % 5))
     monkeypatch.setenv("PASCAL_FOLD", "1")
     workers = ["tokenization.num_workers=0", "tokenizer.pretrained=tokenizer"]

@@ -9,7 +9,7 @@ import pytest
 from layouts_restoration import save, write_frame_folders
 from torch.utils.data import DataLoader
 
-from delvm_mm.datasets.frame_folders import FrameFolderDataset, natural_key
+from delvm_mm.datasets.readers.frame_folders import FrameFolderDataset, natural_key
 from delvm_mm.datasets.transforms.frames import LoadFrames
 from delvm_mm.registry import TRANSFORMS
 
@@ -22,7 +22,7 @@ def names(dataset) -> list[list[str]]:
 
 @pytest.fixture
 def numbered(tmp_path):
-    """One video whose frame n has the grey level 10 n."""
+    """One video whose frame n has the gray level 10 n."""
     for number in range(1, 12):
         save(tmp_path / "video" / f"frame{number}.png", np.full((4, 6, 3), 10 * number, np.uint8))
     return tmp_path
@@ -108,7 +108,7 @@ def test_short_videos_are_named_in_a_warning(tmp_path, monkeypatch):
     save(tmp_path / "short" / "1.png", np.zeros((4, 4, 3), np.uint8))
     said = []
     monkeypatch.setattr(
-        "delvm_mm.datasets.frame_folders.print_log", lambda text, logger, level: said.append((text, level))
+        "delvm_mm.datasets.readers.frame_folders.print_log", lambda text, logger, level: said.append((text, level))
     )
     assert len(FrameFolderDataset(tmp_path, clip_length=5)) == 1
     [(text, level)] = said
@@ -119,7 +119,7 @@ def test_what_gives_no_clip_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder at"):
         FrameFolderDataset(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="hold no picture"):
+    with pytest.raises(ValueError, match="hold no image"):
         FrameFolderDataset(tmp_path)
     write_frame_folders(tmp_path, videos=1, frames=7)
     with pytest.raises(ValueError, match=r"has the 8 frames of a clip .*video_a \(7\)"):

@@ -1,4 +1,4 @@
-"""Single pictures: any folder, and ImageNet through mmpretrain."""
+"""Single images: any folder, and ImageNet through mmpretrain."""
 
 import os
 import pickle
@@ -8,57 +8,57 @@ import pytest
 from layouts_restoration import save, write_image_folder, write_imagenet
 from torch.utils.data import DataLoader
 
-from delvm_mm.datasets.image_folder import ImageFolderDataset, ImageNetDataset
+from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset
 
-PACK = [{"type": "LoadPicture"}, {"type": "PackClip", "keys": ("img",)}]
+PACK = [{"type": "LoadImage"}, {"type": "PackClip", "keys": ("img",)}]
 
 
-def test_all_pictures_are_found_at_any_depth(tmp_path):
-    pictures = write_image_folder(tmp_path, 8)
+def test_all_images_are_found_at_any_depth(tmp_path):
+    images = write_image_folder(tmp_path, 8)
     save(tmp_path / ".thumbnails" / "a.jpg", np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "more" / "readme.txt").write_text("no picture")
+    (tmp_path / "more" / "readme.txt").write_text("no image")
     dataset = ImageFolderDataset(tmp_path, pipeline=PACK)
     assert len(dataset) == 8 and dataset.task == "image"
     items = [dataset[number] for number in range(8)]
-    assert [item["data_samples"].img_path for item in items] == [str(path) for path in pictures]
+    assert [item["data_samples"].img_path for item in items] == [str(path) for path in images]
     assert all(item["inputs"].shape == (1, 3, 48, 64) for item in items)
 
 
 def test_sub_folders_are_left_out_on_demand(tmp_path):
-    pictures = write_image_folder(tmp_path, 8)
+    images = write_image_folder(tmp_path, 8)
     dataset = ImageFolderDataset(tmp_path, recursive=False)
-    here = [str(path) for path in pictures if path.parent == tmp_path]
+    here = [str(path) for path in images if path.parent == tmp_path]
     assert [dataset[number]["img_path"] for number in range(len(dataset))] == here and len(here) == 4
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path):
+def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("")
     for recursive in (True, False):
-        with pytest.raises(ValueError, match="no picture"):
+        with pytest.raises(ValueError, match="no image"):
             ImageFolderDataset(tmp_path, recursive=recursive)
         with pytest.raises(FileNotFoundError, match=r"no folder at .*gone"):
             ImageFolderDataset(tmp_path / "gone", recursive=recursive)
 
 
-def test_a_broken_picture_is_an_error_of_its_sample(tmp_path):
-    pictures = write_image_folder(tmp_path, 4)
-    pictures[1].write_bytes(b"")
-    pictures[2].unlink()
-    pictures[2].symlink_to(tmp_path / "gone.png")
+def test_a_broken_image_is_an_error_of_its_sample(tmp_path):
+    images = write_image_folder(tmp_path, 4)
+    images[1].write_bytes(b"")
+    images[2].unlink()
+    images[2].symlink_to(tmp_path / "gone.png")
     dataset = ImageFolderDataset(tmp_path, pipeline=PACK)
     assert len(dataset) == 4
     with pytest.raises(ValueError, match="has 0 bytes"):
         dataset[1]
-    with pytest.raises(FileNotFoundError, match="no picture at"):
+    with pytest.raises(FileNotFoundError, match="no image at"):
         dataset[2]
     assert dataset[3]["inputs"].shape == (1, 3, 48, 64)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
 def test_what_may_not_be_read_is_named(tmp_path):
-    pictures = write_image_folder(tmp_path, 4)
-    pictures[0].chmod(0)
-    with pytest.raises((ValueError, OSError), match=pictures[0].name):
+    images = write_image_folder(tmp_path, 4)
+    images[0].chmod(0)
+    with pytest.raises((ValueError, OSError), match=images[0].name):
         ImageFolderDataset(tmp_path, pipeline=PACK)[0]
     (tmp_path / "more").chmod(0)
     try:
@@ -69,13 +69,13 @@ def test_what_may_not_be_read_is_named(tmp_path):
 
 
 def test_views_indices_and_spawned_workers(tmp_path):
-    pictures = write_image_folder(tmp_path, 4)
+    images = write_image_folder(tmp_path, 4)
     dataset = ImageFolderDataset(tmp_path, pipeline=PACK, num_views=2, indices=[2])
     loader = DataLoader(
         pickle.loads(pickle.dumps(dataset)), batch_size=None, num_workers=1, multiprocessing_context="spawn"
     )
     found = [(item["data_samples"].img_path, item["data_samples"].sample_idx) for item in loader]
-    assert found == [(str(pictures[2]), 0), (str(pictures[2]), 1)]
+    assert found == [(str(images[2]), 0), (str(images[2]), 1)]
 
 
 # ImageNet
@@ -91,7 +91,7 @@ def imagenet(tmp_path_factory):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_imagenet_in_folders_of_classes(imagenet, split):
-    dataset = ImageNetDataset(imagenet, split=split, pipeline=[{"type": "LoadPicture"}])
+    dataset = ImageNetDataset(imagenet, split=split, pipeline=[{"type": "LoadImage"}])
     assert len(dataset) == 1000 and dataset.task == "image"
     sample = dataset[3]
     assert sample["gt_label"] == 3 and f"{split}/n01440767/" in sample["img_path"]
@@ -116,7 +116,7 @@ def test_imagenet_with_too_few_classes_or_a_damaged_list_is_refused(tmp_path):
         ImageNetDataset(tmp_path, split="val")
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "val.txt").write_text("n01440764/a.JPEG\n")
-    with pytest.raises(ValueError, match=r"expected a line 'picture label' .*meta/val\.txt"):
+    with pytest.raises(ValueError, match=r"expected a line 'image label' .*meta/val\.txt"):
         ImageNetDataset(tmp_path, split="val")
     with pytest.raises(FileNotFoundError, match=r"no folder at .*train"):
         ImageNetDataset(tmp_path)

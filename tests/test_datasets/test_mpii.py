@@ -9,8 +9,8 @@ from layouts_people import write_mpii
 from scipy.io import savemat
 
 from delvm_mm.codecs.openpose import COCO_KEYPOINTS, MPII_KEYPOINTS
-from delvm_mm.datasets import DrawLabel, LoadPicture
-from delvm_mm.datasets.mpii import MpiiDataset
+from delvm_mm.datasets import DrawLabel, LoadImage
+from delvm_mm.datasets.readers.mpii import MpiiDataset
 
 VAL = {"ann_file": "annotations/mpii_val.json"}
 HEADS = {"head_boxes": "annotations/mpii_gt_val.mat"}
@@ -47,7 +47,7 @@ def test_positions_count_from_0_and_joints_are_in_cocos_order(mpii):
         if seen:
             assert np.allclose(sample["keypoints"][0, of_coco], np.array(person["joints"][joint]) - 1)
     assert not sample["keypoints_visible"][0, :5].any() and not sample["keypoints"][0, :5].any(), "the face"
-    # By hand: the box is 200 x scale, its centre 15 x scale lower; one Matlab pixel is taken off.
+    # By hand: the box is 200 x scale, its center 15 x scale lower; one Matlab pixel is taken off.
     (x, y), scale = person["center"], person["scale"]
     box = [x - 1 - 100 * scale, y - 1 - 85 * scale, x - 1 + 100 * scale, y - 1 + 115 * scale]
     assert np.allclose(sample["bbox"], [box]) and np.allclose(sample["area"], 0.53 * (200 * scale) ** 2)
@@ -97,7 +97,7 @@ def test_head_size_is_06_of_the_diagonal(mpii):
     assert dataset[1]["id"] == 1 and dataset[1]["head_size"].tolist() == [30]
 
 
-def test_a_picture_can_be_a_sample_with_all_its_people(mpii):
+def test_an_image_can_be_a_sample_with_all_its_people(mpii):
     people = json.loads((mpii / VAL["ann_file"]).read_text())
     dataset = MpiiDataset(mpii, **VAL, **HEADS, per_person=False)
     assert len(dataset) == 4 < len(people)
@@ -125,7 +125,7 @@ def test_people_without_position_or_keypoints_are_left_out(damage):
         (lambda person: person.update(scale=0), "scale is 0"),
         (lambda person: person.update(scale=None), r"scale: got \[None\]"),
         (lambda person: person.pop("image"), "has no 'image'"),
-        (lambda person: person.update(joints=[[500, 500]] * 16, joints_vis=[1] * 16), "labelled keypoint .* outside"),
+        (lambda person: person.update(joints=[[500, 500]] * 16, joints_vis=[1] * 16), "labeled keypoint .* outside"),
         (lambda person: person.clear(), "has no 'image'"),
     ],
 )
@@ -154,7 +154,7 @@ def test_what_concerns_all_people_stops_the_constructor(mpii, damage):
     savemat(boxes, {"headboxes_src": np.zeros((2, 2, 3))})
     with pytest.raises(ValueError, match=r"shape \(2, 2, 3\).* belongs to mpii_val.json"):
         MpiiDataset(mpii, **VAL, **HEADS)
-    (mpii / "images").rename(mpii / "pictures")
+    (mpii / "images").rename(mpii / "images")
     with pytest.raises(FileNotFoundError, match="images"):
         MpiiDataset(mpii, **VAL)
     with pytest.raises(ValueError, match="the test set has no keypoints"):
@@ -165,7 +165,7 @@ def test_what_concerns_all_people_stops_the_constructor(mpii, damage):
 
 
 def test_the_samples_go_through_a_pipeline(shared):
-    pipeline = [LoadPicture(), DrawLabel({"type": "SkeletonCodec"})]
+    pipeline = [LoadImage(), DrawLabel({"type": "SkeletonCodec"})]
     dataset = MpiiDataset(shared / "samples/mpii", "test_mpii.json", ".", pipeline=pipeline)
     assert len(dataset) == 5
     assert all(sample["label"].shape == sample["img"].shape and sample["label"].any() for sample in dataset)

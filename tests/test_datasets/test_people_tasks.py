@@ -57,7 +57,7 @@ def write_copy(name, folder):
 @pytest.mark.parametrize(
     "name, full_marks",
     [
-        ("pascal5i", {"IoU": 100, "mIoU": 100, "mIoU_picture": 100, "IoU_boat": 100}),
+        ("pascal5i", {"IoU": 100, "mIoU": 100, "mIoU_image": 100, "IoU_boat": 100}),
         ("mpii", {"PCK": 0.99, "PCKh": 0.99}),
         ("coco_pose", {"PCK": 0.99, "coco/AP": 0.99}),
     ],
@@ -75,7 +75,7 @@ def test_true_labels_get_full_marks(name, full_marks, tmp_path):
     assert len(dataset) >= 6
     for number in range(len(dataset)):
         sample = dataset[number]["data_samples"]
-        sample.pred_picture = sample.ceiling_picture = sample.label_picture
+        sample.pred_image = sample.ceiling_image = sample.label_image
         evaluator.process([sample])
     result = evaluator.evaluate(len(dataset))
     for metric, least in full_marks.items():

@@ -1,4 +1,4 @@
-"""``ProceduralClasses``: labelled pictures that depend on seed and index alone."""
+"""``ProceduralClasses``: labeled images that depend on seed and index alone."""
 
 from collections import Counter
 
@@ -14,13 +14,13 @@ def test_a_sample_depends_on_seed_and_index_alone():
     whole = ProceduralClasses(size=32, length=30)
     window = ProceduralClasses(size=32, start=20, length=10)
     backwards = [window[index]["img"] for index in reversed(range(10))][::-1]
-    for index, picture in enumerate(backwards):
-        np.testing.assert_array_equal(picture, whole[20 + index]["img"])
+    for index, image in enumerate(backwards):
+        np.testing.assert_array_equal(image, whole[20 + index]["img"])
     other = ProceduralClasses(size=32, seed=1, length=30)
     assert all((other[index]["img"] != whole[index]["img"]).any() for index in range(5))
 
 
-def test_a_cached_picture_is_not_what_a_pipeline_made_of_it():
+def test_a_cached_image_is_not_what_a_pipeline_made_of_it():
     def spoil(results):
         results["img"][:] = 0
         return results
@@ -37,7 +37,7 @@ def test_classes_are_balanced_and_named():
     assert len(dataset.metainfo["classes"]) == 10 and dataset.metainfo["classes"] == dataset.METAINFO["classes"]
 
 
-def test_training_and_held_out_pictures_of_the_mini_config_are_disjoint(root_config):
+def test_training_and_held_out_images_of_the_mini_config_are_disjoint(root_config):
     windows = [root_config[f"{split}_dataloader"]["dataset"] for split in ("train", "test")]
     (start, end), (other_start, other_end) = sorted((each["start"], each["start"] + each["length"]) for each in windows)
     assert windows[0]["seed"] == windows[1]["seed"] and start < end <= other_start < other_end
@@ -60,12 +60,12 @@ def root_config():
     return Config.fromfile(str(Path(__file__).resolve().parents[2] / "configs" / "mini" / "visionllama_scenes.py"))
 
 
-def test_colour_alone_does_not_tell_the_classes_apart():
+def test_color_alone_does_not_tell_the_classes_apart():
     """A nearest-centroid rule on histograms of hue and brightness stays near chance, one in ten."""
     dataset = ProceduralClasses(size=24, length=400)
 
-    def histogram(picture):
-        hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
+    def histogram(image):
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         return np.concatenate([np.histogram(hsv[..., channel], 12, (0, 256))[0] for channel in range(3)]) / 576
 
     features = np.stack([histogram(dataset[index]["img"]) for index in range(400)])
@@ -75,7 +75,7 @@ def test_colour_alone_does_not_tell_the_classes_apart():
     assert (guesses == labels[300:]).mean() < 0.3
 
 
-def test_the_same_picture_is_drawn_at_every_size():
+def test_the_same_image_is_drawn_at_every_size():
     small, large = (ProceduralClasses(size=size, length=12)[11]["img"] for size in (32, 96))
     reduced = cv2.resize(large, (32, 32), interpolation=cv2.INTER_AREA)
     assert np.abs(reduced.astype(int) - small).mean() < 4

@@ -46,11 +46,11 @@ def test_drawing_leaves_numpy_random_state_and_opencv_threads_alone():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_other_seeds_tasks_and_indices_give_other_pictures(task):
+def test_other_seeds_tasks_and_indices_give_other_images(task):
     scene = ProceduralScenes(task=task, size=32, seed=0, length=3)
-    pictures = [scene[0]["img"], scene[1]["img"], ProceduralScenes(task=task, size=32, seed=1)[0]["img"]]
+    images = [scene[0]["img"], scene[1]["img"], ProceduralScenes(task=task, size=32, seed=1)[0]["img"]]
     for first, second in ((0, 1), (0, 2), (1, 2)):
-        assert np.abs(pictures[first].astype(int) - pictures[second]).mean() > 5
+        assert np.abs(images[first].astype(int) - images[second]).mean() > 5
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -91,7 +91,7 @@ def test_fields_have_the_documented_types_shapes_and_ranges(task):
         assert scene["gt_img"].dtype == np.uint8 and scene["gt_img"].shape == (48, 48, 3)
 
 
-def test_objects_cover_neither_next_to_nothing_nor_most_of_the_picture():
+def test_objects_cover_neither_next_to_nothing_nor_most_of_the_image():
     scene = ProceduralScenes(task="seg", size=32, length=200)
     cover = np.array([scene[index]["gt_seg_map"].mean() for index in range(len(scene))])
     assert cover.min() > 0.02 and cover.max() < 0.6
@@ -177,7 +177,7 @@ def test_several_people_are_drawn_when_asked_for():
     assert sample["bbox"].shape == (people, 4) and sample["keypoints_visible"].shape == (people, 17)
 
 
-def test_rain_brightens_streaks_and_the_clean_picture_does_not_depend_on_it(monkeypatch):
+def test_rain_brightens_streaks_and_the_clean_image_does_not_depend_on_it(monkeypatch):
     scene = ProceduralScenes(task="derain", size=96, length=12)
     samples = [scene[index] for index in range(len(scene))]
     for sample in samples:
@@ -186,7 +186,7 @@ def test_rain_brightens_streaks_and_the_clean_picture_does_not_depend_on_it(monk
         assert (streaks > 12).mean() > 0.01
         assert 1.0 < np.abs(sample["img"].astype(int) - sample["gt_img"]).mean() < 70
     monkeypatch.setattr(
-        scenes, "add_rain", lambda rng, picture: multiply(picture, np.zeros(picture.shape[:2], dtype=np.uint8))
+        scenes, "add_rain", lambda rng, image: multiply(image, np.zeros(image.shape[:2], dtype=np.uint8))
     )
     for index, sample in enumerate(samples[:3]):
         dry = scene[index]
@@ -269,6 +269,6 @@ QUARTERS = {
 
 @pytest.mark.parametrize(("task", "index"), list(QUARTERS))
 def test_scenes_are_those_of_every_other_machine(task, index):
-    picture = ProceduralScenes(task=task, size=64)[index]["img"].astype(np.float64)
-    quarters = picture.reshape(2, 32, 2, 32, 3).mean(axis=(1, 3)).reshape(4, 3)
+    image = ProceduralScenes(task=task, size=64)[index]["img"].astype(np.float64)
+    quarters = image.reshape(2, 32, 2, 32, 3).mean(axis=(1, 3)).reshape(4, 3)
     np.testing.assert_allclose(quarters, QUARTERS[task, index], atol=2.0)

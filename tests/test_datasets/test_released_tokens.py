@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delvm_mm.datasets import released_tokens
-from delvm_mm.datasets.released_tokens import (
+from delvm_mm.stores import released_tokens
+from delvm_mm.stores.released_tokens import (
     export_released_tokens,
     import_released_tokens,
     read_released_tokens,
     write_released_tokens,
 )
-from delvm_mm.datasets.token_store import TokenStore
+from delvm_mm.stores.token_store import TokenStore
 
 SETTINGS = {"grid": (2, 2), "num_embeddings": 64, "tokenizer_fingerprint": "tok-a", "task": "seg"}
 
@@ -92,7 +92,7 @@ def test_rows_of_one_length_become_one_store(tmp_path):
 
 
 def test_long_rows_are_split_into_clips_and_those_that_cannot_be_stay_whole(tmp_path):
-    rows = rows_of(32, 12, 8)  # 8, 3 and 2 pictures
+    rows = rows_of(32, 12, 8)  # 8, 3 and 2 images
     write_released_tokens(tmp_path / "a.bin", rows)
     folders = import_released_tokens(tmp_path / "a.bin", tmp_path / "out", clip_length=2, **SETTINGS)
     assert [folder.name for folder in folders] == ["clips_of_2", "clips_of_3"]
@@ -100,12 +100,12 @@ def test_long_rows_are_split_into_clips_and_those_that_cannot_be_stay_whole(tmp_
     assert np.array_equal(tokens_of(folders[1]).reshape(-1), rows[1])
 
 
-@pytest.mark.parametrize(("pictures_per_row", "lengths"), [(None, [8] * 7), (6, [24, 24, 8]), (8, [32, 24])])
-def test_a_store_comes_back_from_its_export(tmp_path, pictures_per_row, lengths):
+@pytest.mark.parametrize(("images_per_row", "lengths"), [(None, [8] * 7), (6, [24, 24, 8]), (8, [32, 24])])
+def test_a_store_comes_back_from_its_export(tmp_path, images_per_row, lengths):
     write_released_tokens(tmp_path / "a.bin", rows_of(*[8] * 7))
     settings = SETTINGS | {"clip_length": 2, "shard_clips": 3, "source": "photographs"}
     import_released_tokens(tmp_path / "a.bin", tmp_path / "store", **settings)
-    export_released_tokens([tmp_path / "store"], tmp_path / "b.bin", pictures_per_row)
+    export_released_tokens([tmp_path / "store"], tmp_path / "b.bin", images_per_row)
     assert [len(row) for row in read_released_tokens(tmp_path / "b.bin")] == lengths
     import_released_tokens(tmp_path / "b.bin", tmp_path / "again", **settings)
     for name in contents(tmp_path / "store"):
@@ -230,8 +230,8 @@ def test_stores_that_cannot_be_exported_are_named(tmp_path):
         import_released_tokens(tmp_path / f"{name}.bin", tmp_path / name, **(SETTINGS | settings))
     with pytest.raises(ValueError, match="disagree in tokenizer_fingerprint"):
         export_released_tokens([tmp_path / "a", tmp_path / "b"], tmp_path / "c.bin")
-    with pytest.raises(ValueError, match="a multiple of the 2 pictures"):
-        export_released_tokens([tmp_path / "a"], tmp_path / "c.bin", pictures_per_row=3)
+    with pytest.raises(ValueError, match="a multiple of the 2 images"):
+        export_released_tokens([tmp_path / "a"], tmp_path / "c.bin", images_per_row=3)
     index = tmp_path / "a" / "index.json"
     index.write_text(index.read_text().replace('"complete": true', '"complete": false'))
     with pytest.raises(ValueError, match="a is unfinished"):
@@ -248,5 +248,5 @@ def test_rows_of_many_lengths_are_refused(tmp_path, monkeypatch):
     write_released_tokens(tmp_path / "a.bin", rows_of(4, 8, 12, 16))
     with pytest.raises(ValueError, match="more than 3 lengths"):
         import_released_tokens(tmp_path / "a.bin", tmp_path / "out", **SETTINGS)
-    # All of them are whole clips of one picture.
+    # All of them are whole clips of one image.
     assert len(import_released_tokens(tmp_path / "a.bin", tmp_path / "out", clip_length=1, **SETTINGS)) == 1

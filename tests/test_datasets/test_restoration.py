@@ -10,10 +10,11 @@ import pytest
 from layouts_restoration import scene, write_gopro, write_lmdb, write_pairs, write_rain13k, write_rain_lmdb
 from torch.utils.data import DataLoader
 
-from delvm_mm.datasets import lmdb_pictures, read_picture
-from delvm_mm.datasets.restoration import RAIN_TEST_SETS, GoProDataset, PairedFolderDataset, RainDataset
+from delvm_mm.datasets import read_image
+from delvm_mm.datasets.readers.io import lmdb as lmdb_images
+from delvm_mm.datasets.readers.restoration import RAIN_TEST_SETS, GoProDataset, PairedFolderDataset, RainDataset
 
-LOAD = [{"type": "LoadPicture", "key": "img"}, {"type": "LoadPicture", "key": "gt_img"}]
+LOAD = [{"type": "LoadImage", "key": "img"}, {"type": "LoadImage", "key": "gt_img"}]
 PACK = [*LOAD, {"type": "PackClip", "keys": ("img", "gt_img")}]
 
 
@@ -31,9 +32,9 @@ def broken_samples(dataset) -> dict[int, str]:
 # Two folders
 
 
-def test_pictures_are_paired_by_stem_whatever_the_suffix(tmp_path):
+def test_images_are_paired_by_stem_whatever_the_suffix(tmp_path):
     inputs = write_pairs(tmp_path, 3, suffix=".jpg", target_suffix=".png")
-    (tmp_path / "input" / "notes.txt").write_text("no picture")
+    (tmp_path / "input" / "notes.txt").write_text("no image")
     dataset = PairedFolderDataset(tmp_path, pipeline=LOAD)
     assert len(dataset) == 3 and dataset.task == "restoration"
     for number, path in enumerate(inputs):
@@ -87,7 +88,7 @@ def test_broken_files_are_named_and_the_rest_is_read(tmp_path):
     assert errors.keys() == {0, 1, 2}
     assert "input/1.jpg has 0 bytes" in errors[0]
     assert "target/2.jpg is damaged or truncated" in errors[1]
-    assert "input/3.jpg is not a picture" in errors[2]
+    assert "input/3.jpg is not an image" in errors[2]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything")
@@ -103,7 +104,7 @@ def test_missing_and_empty_folders_are_refused_when_built(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder at .*rainy"):
         PairedFolderDataset(tmp_path, input_dir="rainy")
     (tmp_path / "target" / "1.jpg").unlink()
-    with pytest.raises(ValueError, match="target holds no picture"):
+    with pytest.raises(ValueError, match="target holds no image"):
         PairedFolderDataset(tmp_path)
     with pytest.raises(ValueError, match="not one of each"):
         PairedFolderDataset(tmp_path, input_dir="input.lmdb")
@@ -133,9 +134,9 @@ def test_every_split_of_rain_is_read_in_both_forms(tmp_path, form):
         dataset = RainDataset(tmp_path, split=split, form=form, pipeline=LOAD)
         assert len(dataset) == 2
         # PNG in both forms: the pixels are the drawn ones.
-        pictures = scene("derain", 1000 * (RAIN_TEST_SETS.index(split) + 1) + 2, 48, 64)
-        assert np.array_equal(dataset[1]["img"], pictures["img"])
-        assert np.array_equal(dataset[1]["gt_img"], pictures["gt_img"])
+        images = scene("derain", 1000 * (RAIN_TEST_SETS.index(split) + 1) + 2, 48, 64)
+        assert np.array_equal(dataset[1]["img"], images["img"])
+        assert np.array_equal(dataset[1]["gt_img"], images["gt_img"])
 
 
 def test_other_places_of_the_rain_folders_are_found(tmp_path):
@@ -210,9 +211,9 @@ def test_a_hole_in_an_lmdb_is_an_error_of_the_samples_in_it(rain_lmdb, tmp_path)
 
 
 def test_keys_that_one_lmdb_lacks_are_errors_of_their_samples(tmp_path):
-    picture = np.zeros((8, 8, 3), np.uint8)
-    write_lmdb(tmp_path / "input.lmdb", dict.fromkeys(["a", "b", "c", "scene/1"], picture))
-    write_lmdb(tmp_path / "target.lmdb", dict.fromkeys(["a", "b", "d", "scene/1"], picture))
+    image = np.zeros((8, 8, 3), np.uint8)
+    write_lmdb(tmp_path / "input.lmdb", dict.fromkeys(["a", "b", "c", "scene/1"], image))
+    write_lmdb(tmp_path / "target.lmdb", dict.fromkeys(["a", "b", "d", "scene/1"], image))
     for half in ("input", "target"):  # listed, and not in data.mdb
         with (tmp_path / f"{half}.lmdb" / "meta_info.txt").open("a") as file:
             file.write("gone.png (8,8,3) 1\n")
@@ -221,7 +222,7 @@ def test_keys_that_one_lmdb_lacks_are_errors_of_their_samples(tmp_path):
     errors = broken_samples(dataset)
     assert errors.keys() == {2, 4, 5}
     assert "input.lmdb/c.png has no target: expected one at" in errors[2] and "target.lmdb/c.png" in errors[2]
-    assert "input.lmdb has no picture with key 'gone'" in errors[4]
+    assert "input.lmdb has no image with key 'gone'" in errors[4]
     assert "target.lmdb/d.png has no input" in errors[5]
 
 
@@ -239,7 +240,7 @@ def test_a_damaged_line_of_meta_info_is_an_error_of_its_sample_alone(rain_lmdb, 
 
 def test_an_lmdb_without_its_files_is_refused_when_built(rain_lmdb, tmp_path):
     (rain_lmdb / "target.lmdb" / "meta_info.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"meta_info\.txt lists no picture"):
+    with pytest.raises(ValueError, match=r"meta_info\.txt lists no image"):
         RainDataset(tmp_path, form="lmdb")
     (rain_lmdb / "target.lmdb" / "meta_info.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"no meta_info\.txt in .*target\.lmdb"):
@@ -280,7 +281,7 @@ def test_an_lmdb_is_read_by_worker_processes(rain_lmdb, tmp_path, start, workers
 def test_the_open_lmdb_is_not_pickled(rain_lmdb, tmp_path):
     dataset = RainDataset(tmp_path, form="lmdb", pipeline=LOAD)
     dataset[0]
-    assert (rain_lmdb / "input.lmdb" / "data.mdb").resolve() in lmdb_pictures._OPEN
+    assert (rain_lmdb / "input.lmdb" / "data.mdb").resolve() in lmdb_images._OPEN
     copy = pickle.loads(pickle.dumps(dataset))
     assert np.array_equal(copy[1]["img"], dataset[1]["img"])
 
@@ -296,7 +297,7 @@ def test_gopro_pairs_the_frames_of_all_sequences(tmp_path, blur):
     for number, path in enumerate(inputs):
         sample = dataset[number]
         assert sample["img_path"] == str(path.parents[1] / blur / path.name)
-        assert np.array_equal(sample["gt_img"], read_picture(path.parents[1] / "sharp" / path.name))
+        assert np.array_equal(sample["gt_img"], read_image(path.parents[1] / "sharp" / path.name))
     test = GoProDataset(tmp_path, split="test", blur=blur)
     assert len(test) == 6 and "GOPR0384_11_00" in test[0]["img_path"]
 

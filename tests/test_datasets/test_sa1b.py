@@ -10,15 +10,15 @@ import pytest
 from pycocotools import mask as coco_mask
 from torch.utils.data import DataLoader
 
-from delvm_mm.datasets.image_io import read_picture
-from delvm_mm.datasets.sa1b import SA1BDataset
-from delvm_mm.datasets.tar_archive import TarReader, index_tar
+from delvm_mm.datasets.readers.io.image import read_image
+from delvm_mm.datasets.readers.io.tar import TarReader, index_tar
+from delvm_mm.datasets.readers.sa1b import SA1BDataset
 
-LOAD = [dict(type="LoadPicture")]
+LOAD = [dict(type="LoadImage")]
 
 
 def as_tree(folder):
-    """Two archives of four and three pictures; the numbers do not sort like text."""
+    """Two archives of four and three images; the numbers do not sort like text."""
     layouts.write_archive(folder / "sa_000000.tar", [11, 9, 10, 2])
     layouts.write_archive(folder / "sa_000001.tar", [20, 21, 22])
     return folder
@@ -37,12 +37,12 @@ def painted_with_pycocotools(number, size=(60, 90)):
     return expected
 
 
-def test_archives_give_pictures_and_instance_maps_without_unpacking(tmp_path):
+def test_archives_give_images_and_instance_maps_without_unpacking(tmp_path):
     dataset = SA1BDataset(as_tree(tmp_path), pipeline=LOAD)
     assert len(dataset) == 7
     sample = dataset[1]
     assert sample["img_path"] == f"{tmp_path}/sa_000000.tar/sa_9.jpg"
-    expected = read_picture("sa_9.jpg", content=layouts.files_of(9)["sa_9.jpg"])
+    expected = read_image("sa_9.jpg", content=layouts.files_of(9)["sa_9.jpg"])
     np.testing.assert_array_equal(sample["img"], expected)
     np.testing.assert_array_equal(sample["gt_instance_map"], painted_with_pycocotools(9))
     assert sample["gt_instance_map"].dtype == np.uint16
@@ -94,7 +94,7 @@ def test_a_fraction_is_a_seeded_share_and_offsets_do_not_meet(tmp_path):
     assert len(SA1BDataset(tmp_path, fraction=0.001)) == 1
 
 
-def test_views_are_the_six_crops_of_each_picture(tmp_path):
+def test_views_are_the_six_crops_of_each_image(tmp_path):
     layouts.write_archive(tmp_path / "sa_000000.tar", [1, 2], size=(50, 70))
     pipeline = [*LOAD, dict(type="SixCrop", size=30)]
     dataset = SA1BDataset(tmp_path, num_views=6, pipeline=pipeline)
@@ -187,14 +187,14 @@ def test_a_bad_annotation_is_an_error_of_its_sample_alone(tmp_path, kind):
     assert dataset[1]["img"].shape == (32, 32, 3)
 
 
-def test_masks_of_another_size_than_the_picture_are_an_error_that_names_it(tmp_path):
+def test_masks_of_another_size_than_the_image_are_an_error_that_names_it(tmp_path):
     with pytest.raises(ValueError, match=r"sa_1\.jpg differ in height x width"):
         damaged_folder(tmp_path, jpg=layouts.files_of(1, (61, 90))["sa_1.jpg"])[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", layouts.files_of(1)["sa_1.jpg"][:700]])
+@pytest.mark.parametrize("content", [b"", b"no image", layouts.files_of(1)["sa_1.jpg"][:700]])
 @pytest.mark.parametrize("form", ["folder", "tar"])
-def test_a_bad_picture_is_an_error_that_names_it(tmp_path, form, content):
+def test_a_bad_image_is_an_error_that_names_it(tmp_path, form, content):
     if form == "folder":
         dataset = damaged_folder(tmp_path, jpg=content)
     else:
@@ -237,7 +237,7 @@ def test_of_an_archive_cut_anywhere_the_part_before_the_cut_is_used(tmp_path):
         complete = [n for n in (1, 2, 3) if sum(members[f"sa_{n}.json"]) <= length]
         with pytest.warns(UserWarning, match=r"cut/sa_000000\.tar is .*download") as caught:
             if length < members["sa_1.jpg"][0]:
-                with pytest.raises(ValueError, match="holds no picture"):
+                with pytest.raises(ValueError, match="holds no image"):
                     SA1BDataset(tmp_path / "cut")
                 continue
             dataset = SA1BDataset(tmp_path / "cut", pipeline=LOAD)
@@ -286,9 +286,9 @@ def test_whole_archives_raise_no_warning(tmp_path):
 def test_what_is_no_data_set_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         SA1BDataset(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="holds no picture of SA-1B"):
+    with pytest.raises(ValueError, match="holds no image of SA-1B"):
         SA1BDataset(tmp_path)
-    with pytest.raises(ValueError, match="holds no picture of SA-1B"):
+    with pytest.raises(ValueError, match="holds no image of SA-1B"):
         SA1BDataset(tmp_path, form="tar")
 
 

@@ -10,8 +10,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from delvm_mm.datasets import TeacherCache, TokenStoreWriter, VisualSentenceDataset, cache_teacher, teacher_caching
+from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.models import DeLVM
+from delvm_mm.precompute import cache_teacher
+from delvm_mm.precompute import teacher as teacher_caching
+from delvm_mm.stores import TeacherCache, TokenStoreWriter
 
 CODES, LENGTH = 30, 16
 FINGERPRINT = "ab" * 8

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from delvm_mm.datasets import TokenStore, TokenStoreWriter
+from delvm_mm.stores import TokenStore, TokenStoreWriter
 
 SETTINGS = {
     "clip_shape": (2, 4),

@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from delvm_mm.datasets import (
-    CenterCrop,
-    ProceduralScenes,
-    ResizeShortSide,
-    TokenStore,
-    VisualSentenceDataset,
-    tokenize_clips,
-)
+from delvm_mm.datasets import CenterCrop, ProceduralScenes, ResizeShortSide, VisualSentenceDataset
 from delvm_mm.models import VQGAN, load_tokenizer
+from delvm_mm.precompute import tokenize_clips
+from delvm_mm.stores import TokenStore
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY_VQGAN = {
@@ -50,7 +45,7 @@ def test_tokens_are_those_of_the_clips_in_order(tmp_path, numbered_clips, tokeni
     expected = np.repeat([[[i], [i + 1]] for i in range(10)], 4, axis=2)
     assert np.array_equal(np.stack([store[i] for i in range(10)]), expected)
     assert (store.grid, store.task, store.tokenizer_fingerprint, store.num_embeddings) == (
-        ((2, 2), "seg", "grey-levels", 16)
+        ((2, 2), "seg", "gray-levels", 16)
     )
     assert calls == [(n, 10) for n in (0, 3, 4, 7, 8, 10)], "batches end where shards end"
     assert set(tokenizer.batch_sizes) == {6, 2, 4}
@@ -75,7 +70,7 @@ def test_a_finished_store_is_left_alone(tmp_path, numbered_clips, tokenizer):
     with pytest.raises(FileExistsError, match=r"source_clips is 5, now 6\. The data set has changed"):
         tokenize_clips(numbered_clips(6), tokenizer, tmp_path / "s")
     tokenizer.fingerprint = "changed"
-    with pytest.raises(FileExistsError, match="tokenizer_fingerprint is 'grey-levels', now 'changed'"):
+    with pytest.raises(FileExistsError, match="tokenizer_fingerprint is 'gray-levels', now 'changed'"):
         tokenize_clips(numbered_clips(5), tokenizer, tmp_path / "s")
     assert contents(tmp_path / "s") == before
 
@@ -99,7 +94,7 @@ def test_clips_that_do_not_belong_together_are_named(tmp_path, numbered_clips, t
     for number, (change, message) in enumerate(
         [
             (lambda self, s: s["data_samples"].set_metainfo({"task": "pose"}), "clip 2 is of task 'pose'"),
-            (lambda self, s: s.update(inputs=s["inputs"][..., :4]), r"clip 2 has pictures of shape \(2, 3, 8, 4\)"),
+            (lambda self, s: s.update(inputs=s["inputs"][..., :4]), r"clip 2 has images of shape \(2, 3, 8, 4\)"),
             (lambda self, s: s.update(inputs=s["inputs"].float()), "clip 2 has no uint8 'inputs'"),
         ]
     ):
@@ -171,11 +166,9 @@ def test_the_tool_tokenizes_skips_what_is_finished_and_names_what_is_wrong(tool,
     assert len(store) == 5 and store.seed == 1 and store.source["task"] == "derain"
     assert VisualSentenceDataset([store.path], context=256)[0]["inputs"].shape == (256,)
     scene = ProceduralScenes(task="derain", size=40, length=5, seed=1)[4]
-    pictures = torch.from_numpy(
-        np.stack([CenterCrop(32)(ResizeShortSide(32)(scene))[key] for key in ("img", "gt_img")])
-    )
-    tokens = VQGAN.from_pretrained("tokenizer").encode(pictures.permute(0, 3, 1, 2) / 255)
-    assert (store[4] == tokens.numpy()).mean() > 0.98, "another batch may round a token to its neighbour, not more"
+    images = torch.from_numpy(np.stack([CenterCrop(32)(ResizeShortSide(32)(scene))[key] for key in ("img", "gt_img")]))
+    tokens = VQGAN.from_pretrained("tokenizer").encode(images.permute(0, 3, 1, 2) / 255)
+    assert (store[4] == tokens.numpy()).mean() > 0.98, "another batch may round a token to its neighbor, not more"
     before = contents(store.path)
     tool(["config.py"])
     assert "finished before, nothing to do (5 clips)" in capsys.readouterr().out

@@ -15,8 +15,10 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from delvm_mm.datasets import ImageFolderDataset, TokenStore, tokenization, tokenize_clips
+from delvm_mm.datasets import ImageFolderDataset
 from delvm_mm.models import VQGAN
+from delvm_mm.precompute import tokenization, tokenize_clips
+from delvm_mm.stores import TokenStore
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TINY_VQGAN = dict(
@@ -73,7 +75,7 @@ class SomeBroken:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_clips_that_cannot_be_read_are_left_out_and_listed(tmp_path, numbered_clips, tokenizer, num_workers):
     broken = {0: ValueError("a.jpg is damaged"), 5: PermissionError(13, "Permission denied", "b.jpg")}
-    broken |= {n: FileNotFoundError("no picture at c.jpg") for n in (8, 9, 10, 11)}
+    broken |= {n: FileNotFoundError("no image at c.jpg") for n in (8, 9, 10, 11)}
     clips = SomeBroken(numbered_clips(14), broken)
     options = dict(shard_clips=4, batch_clips=3, num_workers=num_workers)
     store = tokenize_clips(clips, tokenizer, tmp_path / "s", on_error="skip", **options)
@@ -126,9 +128,9 @@ def test_another_run_on_the_same_store_is_kept_out(tmp_path, numbered_clips, tok
 
 
 def test_data_that_changed_in_the_meantime_are_not_mixed(tmp_path, tokenizer):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    pipeline = [dict(type="LoadPicture"), dict(type="PackClip", keys=("img",))]
+    pipeline = [dict(type="LoadImage"), dict(type="PackClip", keys=("img",))]
 
     def tokenize():
         clips = ImageFolderDataset(folder, pipeline=pipeline)
@@ -162,7 +164,7 @@ def test_a_clip_of_another_shape_is_not_skipped(tmp_path, numbered_clips, tokeni
             sample = super().__getitem__(clip)
             return sample | {"inputs": sample["inputs"][..., :4]} if clip == 3 else sample
 
-    with pytest.raises(ValueError, match="clip 3 has pictures of shape"):
+    with pytest.raises(ValueError, match="clip 3 has images of shape"):
         tokenize_clips(OneSmaller(6), tokenizer, tmp_path / "s", on_error="skip")
 
 
@@ -239,7 +241,7 @@ def test_killed_runs_and_several_processes_end_with_the_same_bytes(run, tmp_path
 
 
 def test_the_tool_lists_what_it_skipped(tmp_path, monkeypatch):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(4):
         Image.fromarray(np.full((32, 32, 3), number * 50, np.uint8)).save(folder / f"{number}.png")
@@ -247,8 +249,8 @@ def test_the_tool_lists_what_it_skipped(tmp_path, monkeypatch):
     VQGAN(**TINY_VQGAN).save_pretrained(tmp_path / "tokenizer")
     (tmp_path / "config.py").write_text(
         "tokenizer = 'tokenizer'\n"
-        "stores = [dict(dataset=dict(type='ImageFolderDataset', data_root='pictures', pipeline=["
-        "dict(type='LoadPicture'), dict(type='PackClip', keys=('img',))]), out='out')]\n"
+        "stores = [dict(dataset=dict(type='ImageFolderDataset', data_root='images', pipeline=["
+        "dict(type='LoadImage'), dict(type='PackClip', keys=('img',))]), out='out')]\n"
     )
     command = [sys.executable, str(REPOSITORY / "tools" / "tokenize_dataset.py"), "config.py"]
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(REPOSITORY))

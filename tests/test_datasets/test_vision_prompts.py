@@ -11,8 +11,8 @@ from delvm_mm.registry import DATASETS
 
 
 @DATASETS.register_module()
-class LabelledGreys(Dataset):
-    """Sample i: a picture of grey level offset + i, its label of grey level 255 - i."""
+class LabeledGrays(Dataset):
+    """Sample i: an image of gray level offset + i, its label of gray level 255 - i."""
 
     def __init__(self, count=10, offset=0, size=4, task="seg"):
         self.count, self.offset, self.size, self.task, self.reads = count, offset, size, task, 0
@@ -39,30 +39,30 @@ def levels(sample):
 
 
 def test_a_sample_is_the_pairs_then_the_query():
-    dataset = VisionPromptDataset(LabelledGreys(), LabelledGreys(5, offset=100), prompt_indices=[7, 2, 4])
+    dataset = VisionPromptDataset(LabeledGrays(), LabeledGrays(5, offset=100), prompt_indices=[7, 2, 4])
     sample = dataset[3]
     assert sample["inputs"].dtype == torch.uint8 and sample["inputs"].shape == (7, 3, 4, 4)
     assert levels(sample) == [7, 248, 2, 253, 4, 251, 103]
     element = sample["data_samples"]
     assert element.metainfo == {"task": "seg", "sample_idx": 3, "img_path": "103.png", "prompt": (7, 2, 4)}
-    assert element.annotation == 3 and (element.label_picture == 252).all() and (element.query_picture == 103).all()
-    assert element.prompt_pictures.shape == (6, 4, 4, 3) and element.prompt_pictures.dtype == np.uint8
+    assert element.annotation == 3 and (element.label_image == 252).all() and (element.query_image == 103).all()
+    assert element.prompt_images.shape == (6, 4, 4, 3) and element.prompt_images.dtype == np.uint8
     assert len(dataset) == 5
     with pytest.raises(IndexError):
         dataset[5]
 
 
 def test_fixed_shows_all_queries_the_same_pairs_and_reads_them_once():
-    support = LabelledGreys()
-    dataset = VisionPromptDataset(support, LabelledGreys(6), seed=1)
+    support = LabeledGrays()
+    dataset = VisionPromptDataset(support, LabeledGrays(6), seed=1)
     prompts = {sample["data_samples"].prompt for sample in dataset}
     assert len(prompts) == 1 and len(set(prompts.pop())) == 3 and support.reads == 3
-    assert len({VisionPromptDataset(support, LabelledGreys(6), seed=s).prompt_indices for s in range(5)}) > 1
+    assert len({VisionPromptDataset(support, LabeledGrays(6), seed=s).prompt_indices for s in range(5)}) > 1
 
 
 def test_random_depends_on_seed_and_query_only():
     def prompts(order, seed=0):
-        dataset = VisionPromptDataset(LabelledGreys(), LabelledGreys(6), selection="random", seed=seed)
+        dataset = VisionPromptDataset(LabeledGrays(), LabeledGrays(6), selection="random", seed=seed)
         return {i: dataset[i]["data_samples"].prompt for i in order}
 
     assert prompts(range(6)) == prompts([5, 3, 1, 0, 2, 4]) != prompts(range(6), seed=1)
@@ -71,7 +71,7 @@ def test_random_depends_on_seed_and_query_only():
 
 @pytest.mark.parametrize("as_config", [True, False])
 def test_a_query_never_sees_its_own_pair(as_config):
-    clips = {"type": "LabelledGreys", "count": 4} if as_config else LabelledGreys(4)
+    clips = {"type": "LabeledGrays", "count": 4} if as_config else LabeledGrays(4)
     dataset = VisionPromptDataset(clips, clips, selection="random")
     assert len(dataset) == 4
     for index in range(4):
@@ -84,8 +84,8 @@ def test_a_query_never_sees_its_own_pair(as_config):
 def test_workers_change_nothing(selection):
     config = {
         "type": "VisionPromptDataset",
-        "support": {"type": "LabelledGreys"},
-        "query": {"type": "LabelledGreys", "count": 6, "offset": 100},
+        "support": {"type": "LabeledGrays"},
+        "query": {"type": "LabeledGrays", "count": 6, "offset": 100},
         "selection": selection,
     }
     alone, shared = ([*DataLoader(DATASETS.build(config), batch_size=None, num_workers=n)] for n in (0, 2))
@@ -103,26 +103,26 @@ def test_workers_change_nothing(selection):
         ({"prompt_indices": [1, 2, 2]}, "must be 3 different numbers"),
         ({"prompt_indices": [1, 2, 10]}, "not all in the support dataset of 10"),
         ({"prompt_indices": [1, 2, 3], "selection": "random"}, "needs selection='fixed'"),
-        ({"query": LabelledGreys(0)}, "query dataset is empty"),
+        ({"query": LabeledGrays(0)}, "query dataset is empty"),
     ],
 )
 def test_bad_arguments_say_what_was_expected(arguments, message):
     with pytest.raises(ValueError, match=message):
-        VisionPromptDataset(**({"support": LabelledGreys(), "query": LabelledGreys(5)} | arguments))
+        VisionPromptDataset(**({"support": LabeledGrays(), "query": LabeledGrays(5)} | arguments))
 
 
 def test_a_dataset_used_for_both_needs_one_clip_more():
-    clips = LabelledGreys(3)
+    clips = LabeledGrays(3)
     with pytest.raises(ValueError, match="3 clips, one of which is the query"):
         VisionPromptDataset(clips, clips)
 
 
-def test_pictures_that_do_not_fit_together_are_named():
-    for query in (LabelledGreys(size=8), LabelledGreys(task="pose")):
+def test_images_that_do_not_fit_together_are_named():
+    for query in (LabeledGrays(size=8), LabeledGrays(task="pose")):
         with pytest.raises(ValueError, match=r"support clip \d .* query 0 "):
-            VisionPromptDataset(LabelledGreys(), query)[0]
+            VisionPromptDataset(LabeledGrays(), query)[0]
     with pytest.raises(ValueError, match="sample 0 of the query dataset lacks img, label, annotation"):
-        VisionPromptDataset(LabelledGreys(), [{"task": "seg"}])[0]
+        VisionPromptDataset(LabeledGrays(), [{"task": "seg"}])[0]
 
 
 @pytest.mark.parametrize(
@@ -140,34 +140,34 @@ def test_every_task_of_the_procedural_scenes_makes_prompts(task, codec):
     sample = dataset[1]
     assert sample["inputs"].shape == (5, 3, 64, 64) and sample["data_samples"].task == task
     drawn = dataset.query.pipeline.transforms[0].codec.encode(sample["data_samples"].annotation)
-    assert np.array_equal(drawn, sample["data_samples"].label_picture)
+    assert np.array_equal(drawn, sample["data_samples"].label_image)
 
 
-class ClassGreys(LabelledGreys):
-    """Sample i shows picture ``pictures[i]`` (its name and grey level) under class ``classes[i]``."""
+class ClassGrays(LabeledGrays):
+    """Sample i shows image ``images[i]`` (its name and gray level) under class ``classes[i]``."""
 
-    def __init__(self, pictures, classes, names_pictures=True):
-        super().__init__(len(pictures))
-        self.pictures, self.class_ids = pictures, classes
-        if names_pictures:
-            self.img_paths = [f"{picture}.png" for picture in pictures]
+    def __init__(self, images, classes, names_images=True):
+        super().__init__(len(images))
+        self.images, self.class_ids = images, classes
+        if names_images:
+            self.img_paths = [f"{image}.png" for image in images]
 
     def __getitem__(self, index):
         sample = super().__getitem__(index)
-        sample["img"][:] = self.pictures[index]
+        sample["img"][:] = self.images[index]
         number = self.class_ids[index]
         return sample | {
-            "img_path": f"{self.pictures[index]}.png",
+            "img_path": f"{self.images[index]}.png",
             "class_id": number,
             "class_name": f"class {number}",
-            "img_id": self.pictures[index],
+            "img_id": self.images[index],
             "id": 100 + index,
         }
 
 
 def test_class_shows_pairs_of_the_querys_class():
-    support = ClassGreys(range(12), [number % 3 for number in range(12)])
-    query = ClassGreys(range(100, 106), [0, 1, 2, 0, 1, 2])
+    support = ClassGrays(range(12), [number % 3 for number in range(12)])
+    query = ClassGrays(range(100, 106), [0, 1, 2, 0, 1, 2])
     prompts = {}
     for seed in (0, 1):
         dataset = VisionPromptDataset(support, query, selection="class", seed=seed)
@@ -180,57 +180,57 @@ def test_class_shows_pairs_of_the_querys_class():
 
 
 def test_the_sample_says_class_and_numbers_of_the_query():
-    support = ClassGreys(range(9), [0, 1, 2] * 3)
-    element = VisionPromptDataset(support, ClassGreys([50], [1]), selection="class")[0]["data_samples"]
+    support = ClassGrays(range(9), [0, 1, 2] * 3)
+    element = VisionPromptDataset(support, ClassGrays([50], [1]), selection="class")[0]["data_samples"]
     for key, value in (("class_id", 1), ("class_name", "class 1"), ("img_id", 50), ("id", 100), ("img_path", "50.png")):
         assert element.metainfo[key] == value == element.to_dict()[key]
 
 
 @pytest.mark.parametrize("selection", ["class", "random"])
 @pytest.mark.parametrize("as_one", [True, False])
-def test_a_query_never_sees_its_own_picture_under_another_label(selection, as_one):
-    """Four pictures with two objects each of one class: a query has three other pictures, six clips, to be shown."""
-    pictures, classes = [0, 0, 1, 1, 2, 2, 3, 3], [5] * 8
-    query = ClassGreys(pictures, classes)
-    support = query if as_one else ClassGreys(pictures, classes)
+def test_a_query_never_sees_its_own_image_under_another_label(selection, as_one):
+    """Four images with two objects each of one class: a query has three other images, six clips, to be shown."""
+    images, classes = [0, 0, 1, 1, 2, 2, 3, 3], [5] * 8
+    query = ClassGrays(images, classes)
+    support = query if as_one else ClassGrays(images, classes)
     dataset = VisionPromptDataset(support, query, selection=selection, num_pairs=6)
     for number, sample in enumerate(dataset):
         own = {2 * (number // 2), 2 * (number // 2) + 1}
         assert sorted(sample["data_samples"].prompt) == sorted({*range(8)} - own)
-    with pytest.raises(ValueError, match=r"query 3 \(1\.png.*\) can be shown 6 pairs of other pictures, expected 7"):
+    with pytest.raises(ValueError, match=r"query 3 \(1\.png.*\) can be shown 6 pairs of other images, expected 7"):
         VisionPromptDataset(support, query, selection=selection, num_pairs=7)[3]
 
 
-def test_pictures_of_a_fixed_prompt_are_no_queries_where_their_names_are_known():
-    pictures, classes = [0, 0, 1, 1, 2, 2, 3, 3], [1, 2] * 4
-    both = [ClassGreys(pictures, classes), ClassGreys(pictures, classes)]
+def test_images_of_a_fixed_prompt_are_no_queries_where_their_names_are_known():
+    images, classes = [0, 0, 1, 1, 2, 2, 3, 3], [1, 2] * 4
+    both = [ClassGrays(images, classes), ClassGrays(images, classes)]
     dataset = VisionPromptDataset(*both, num_pairs=2, prompt_indices=[0, 5])
     assert dataset.query_indices.tolist() == [2, 3, 6, 7]
     same = VisionPromptDataset(both[0], both[0], num_pairs=2, prompt_indices=[0, 5])
     assert same.query_indices.tolist() == [2, 3, 6, 7]
-    nameless = ClassGreys(pictures, classes, names_pictures=False)
+    nameless = ClassGrays(images, classes, names_images=False)
     assert len(VisionPromptDataset(nameless, nameless, num_pairs=2, prompt_indices=[0, 5])) == 6
 
 
 @pytest.mark.parametrize(
     "support, query, message",
     [
-        (LabelledGreys(9), ClassGreys([0], [1]), "of the support dataset, and LabelledGreys has none"),
-        (ClassGreys(range(9), [1] * 9), LabelledGreys(2), "of the query dataset, and LabelledGreys has none"),
-        (ClassGreys(range(9), [1] * 8), ClassGreys([0], [1]), "each of its 9 samples, .* has 8"),
-        (ClassGreys(range(9), [1] * 7 + [2] * 2), ClassGreys([0, 1], [1, 2]), r"too few .* \{2: 2\}"),
-        (ClassGreys(range(9), [1] * 9), ClassGreys([0, 1], [1, 3]), r"too few .* \{3: 0\}"),
+        (LabeledGrays(9), ClassGrays([0], [1]), "of the support dataset, and LabeledGrays has none"),
+        (ClassGrays(range(9), [1] * 9), LabeledGrays(2), "of the query dataset, and LabeledGrays has none"),
+        (ClassGrays(range(9), [1] * 8), ClassGrays([0], [1]), "each of its 9 samples, .* has 8"),
+        (ClassGrays(range(9), [1] * 7 + [2] * 2), ClassGrays([0, 1], [1, 2]), r"too few .* \{2: 2\}"),
+        (ClassGrays(range(9), [1] * 9), ClassGrays([0, 1], [1, 3]), r"too few .* \{3: 0\}"),
     ],
 )
 def test_class_selection_says_what_is_missing(support, query, message):
     with pytest.raises(ValueError, match=message):
         VisionPromptDataset(support, query, selection="class")
     with pytest.raises(ValueError, match="with 'class' the pairs are drawn"):
-        VisionPromptDataset(LabelledGreys(), LabelledGreys(), selection="class", prompt_indices=[1, 2, 3])
+        VisionPromptDataset(LabeledGrays(), LabeledGrays(), selection="class", prompt_indices=[1, 2, 3])
 
 
 def test_one_dataset_for_both_needs_a_clip_more_of_each_class():
-    clips = ClassGreys(range(7), [1, 1, 1, 1, 2, 2, 2])
+    clips = ClassGrays(range(7), [1, 1, 1, 1, 2, 2, 2])
     with pytest.raises(ValueError, match=r"too few .* \{2: 3\}, one of which is the query"):
         VisionPromptDataset(clips, clips, selection="class")
 
@@ -238,10 +238,10 @@ def test_one_dataset_for_both_needs_a_clip_more_of_each_class():
 def test_samples_of_unknown_class_neither_stop_the_dataset_nor_are_shown():
     """They are damaged: reading them says so, as one query's error."""
 
-    class Damaged(ClassGreys):
+    class Damaged(ClassGrays):
         def __getitem__(self, index):
             if self.class_ids[index] < 0:
-                raise ValueError(f"{self.pictures[index]}.png is damaged")
+                raise ValueError(f"{self.images[index]}.png is damaged")
             return super().__getitem__(index)
 
     support = Damaged(range(10, 15), [1, 1, -1, 1, -1])
@@ -254,7 +254,7 @@ def test_samples_of_unknown_class_neither_stop_the_dataset_nor_are_shown():
 def test_a_fold_of_pascal_makes_prompts_of_the_querys_class(tmp_path):
     root = write_voc(tmp_path, 20, 6, class_of=lambda number: (number % 5 + 1,))
     pipeline = [
-        {"type": "LoadPicture"},
+        {"type": "LoadImage"},
         {"type": "ResizeShortSide", "size": 32},
         {"type": "CenterCrop", "size": 32},
         {"type": "DrawLabel", "codec": {"type": "ForegroundMaskCodec"}},
@@ -270,7 +270,7 @@ def test_a_fold_of_pascal_makes_prompts_of_the_querys_class(tmp_path):
 
 
 class Stripes:
-    """Clips of 8x8 pictures of given grey levels, one a 4x4 patch: the tokens of GreyLevelTokenizer."""
+    """Clips of 8x8 images of given gray levels, one a 4x4 patch: the tokens of GrayLevelTokenizer."""
 
     def __init__(self, *levels):
         self.levels = levels
@@ -279,9 +279,9 @@ class Stripes:
         return len(self.levels)
 
     def __getitem__(self, number):
-        grey = np.kron(np.array(self.levels[number]).reshape(2, 2), np.ones((4, 4)))
-        picture = np.repeat((grey * 17).astype(np.uint8)[..., None], 3, -1)
-        return dict(img=picture, label=picture, annotation=number, task="seg", img_path=f"{self.levels[number]}")
+        gray = np.kron(np.array(self.levels[number]).reshape(2, 2), np.ones((4, 4)))
+        image = np.repeat((gray * 17).astype(np.uint8)[..., None], 3, -1)
+        return dict(img=image, label=image, annotation=number, task="seg", img_path=f"{self.levels[number]}")
 
 
 def test_nearest_shows_the_pairs_with_most_codes_of_the_query_the_nearest_last(tokenizer):

@@ -100,7 +100,7 @@ def test_disagreeing_stores_are_named(make_store):
 
 def test_bad_arguments_say_what_to_do(make_store, tmp_path):
     path = make_store(clips=3)
-    with pytest.raises(ValueError, match=r"context 7 is shorter than one clip of .*2 pictures x 4 tokens = 8"):
+    with pytest.raises(ValueError, match=r"context 7 is shorter than one clip of .*2 images x 4 tokens = 8"):
         VisualSentenceDataset([path], context=7)
     with pytest.raises(ValueError, match=r"has 3 clips, one sentence of context 32 needs 4"):
         VisualSentenceDataset([path], context=32)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from delvm_mm.datasets import TokenStoreWriter
 from delvm_mm.registry import MODELS
+from delvm_mm.stores import TokenStoreWriter
 
 TOKENIZER = dict(
     type="VQGAN",

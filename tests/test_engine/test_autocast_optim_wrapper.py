@@ -2,16 +2,18 @@ import pytest
 import torch
 from torch import nn
 
-from delvm_mm.engine import AutocastOptimWrapper
+from delvm_mm.engine import AutocastOptimWrapper, autocast_optim_wrapper
 
 
-def test_the_forward_pass_runs_in_bfloat16_and_weights_stay_in_float32():
+@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_forward_pass_runs_in_bfloat16_where_it_is_fast_and_weights_stay_in_float32(monkeypatch, fast, dtype):
+    monkeypatch.setattr(autocast_optim_wrapper, "has_bfloat16", lambda device: fast)
     model = nn.Linear(4, 4)
     wrapper = AutocastOptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
     before = model.weight.clone()
     with wrapper.optim_context(model):
         out = model(torch.ones(2, 4))
-    assert out.dtype == torch.bfloat16
+    assert out.dtype == dtype
     wrapper.update_params(out.float().sum())
     assert model.weight.dtype == torch.float32
     torch.testing.assert_close(model.weight, before - 0.1 * 2)

@@ -10,11 +10,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.datasets import VisualSentenceDataset, cache_teacher
+from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine import DistillationHook
-from delvm_mm.engine.cached_teacher import CachedTeacher
-from delvm_mm.engine.distillation import OnlineTeacher
+from delvm_mm.engine.distillation.offline import CachedTeacher
+from delvm_mm.engine.distillation.online import OnlineTeacher
 from delvm_mm.models import LogitsKLLoss, SimilarityLoss
+from delvm_mm.precompute import cache_teacher
 from delvm_mm.registry import MODELS
 
 NUMBERS = itertools.count()

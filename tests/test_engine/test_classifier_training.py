@@ -18,8 +18,8 @@ NUMBERS = itertools.count()
 PREPROCESSOR = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0], to_rgb=True)
 
 
-class Pictures(Dataset):
-    """12 random pictures of 3 classes."""
+class Images(Dataset):
+    """12 random images of 3 classes."""
 
     def __len__(self):
         return 12
@@ -28,8 +28,8 @@ class Pictures(Dataset):
         from mmpretrain.structures import DataSample
 
         noise = torch.Generator().manual_seed(index)
-        picture = torch.randint(256, (3, 16, 16), dtype=torch.uint8, generator=noise)
-        return dict(inputs=picture, data_samples=DataSample().set_gt_label(index % 3))
+        image = torch.randint(256, (3, 16, 16), dtype=torch.uint8, generator=noise)
+        return dict(inputs=image, data_samples=DataSample().set_gt_label(index % 3))
 
 
 def classifier(preprocessor=PREPROCESSOR, num_classes=3, mixup=True, **backbone):
@@ -62,7 +62,7 @@ def run(folder, *hooks, model=None, epochs=2, **more):
         model=model or classifier(),
         work_dir=str(folder),
         train_dataloader=dict(
-            batch_size=4, dataset=Pictures(), sampler=dict(type="DefaultSampler", shuffle=True), num_workers=0
+            batch_size=4, dataset=Images(), sampler=dict(type="DefaultSampler", shuffle=True), num_workers=0
         ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3)),
@@ -128,7 +128,7 @@ def teacher(tmp_path):
     return dict(cfg=cfg, checkpoint=str(tmp_path / "teacher.pth")), built.eval()
 
 
-def test_the_loss_is_that_of_labels_plus_divergence_from_the_teacher_on_the_mixed_pictures(tmp_path, teacher):
+def test_the_loss_is_that_of_labels_plus_divergence_from_the_teacher_on_the_mixed_images(tmp_path, teacher):
     config, built = teacher
     seen = []
 

@@ -8,10 +8,10 @@ from conftest import TOKENIZER, model_config, write_store
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from delvm_mm.checkpoints.io import load_checkpoint
 from delvm_mm.engine import DistillationHook
 from delvm_mm.engine.hooks.distillation_hook import factor_at
 from delvm_mm.models import LogitsKLLoss
-from delvm_mm.models.checkpoint_io import load_checkpoint
 from delvm_mm.registry import MODELS
 
 NUMBERS = itertools.count()

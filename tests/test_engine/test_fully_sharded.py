@@ -16,9 +16,9 @@ from conftest import make_run_folder
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from delvm_mm.checkpoints.io import load_checkpoint
 from delvm_mm.engine import FullyShardedDeLVM
 from delvm_mm.engine.launch import check_weights_fit, load_weights, use_safe_checkpoints
-from delvm_mm.models.checkpoint_io import load_checkpoint
 from delvm_mm.registry import MODELS
 
 torch_has_it = pytest.mark.skipif(

@@ -60,7 +60,7 @@ def test_throughput_counts_the_tokens_of_all_sentences_since_the_last_value(monk
     assert logged == {"train/tokens_per_s": 2 * 4 * 512 / 3}
 
 
-def test_testing_logs_the_pictures_a_second_since_its_begin(monkeypatch):
+def test_testing_logs_the_images_a_second_since_its_begin(monkeypatch):
     clock = iter([10.0, 14.0, 16.0])
     monkeypatch.setattr("delvm_mm.engine.hooks.throughput_hook.time.perf_counter", lambda: next(clock))
     logged = {}
@@ -68,9 +68,9 @@ def test_testing_logs_the_pictures_a_second_since_its_begin(monkeypatch):
     hook = ThroughputHook()
     hook.before_test_epoch(runner)
     hook.after_test_iter(runner, 0, outputs=[None] * 8)
-    assert logged == {"test/pictures_per_s": 8 / 4}
+    assert logged == {"test/images_per_s": 8 / 4}
     hook.after_test_iter(runner, 1, outputs=[None] * 4)
-    assert logged == {"test/pictures_per_s": 12 / 6}
+    assert logged == {"test/images_per_s": 12 / 6}
 
 
 def test_a_trained_tokenizer_is_saved_as_a_folder_that_configs_can_name(tmp_path):

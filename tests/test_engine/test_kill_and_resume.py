@@ -19,8 +19,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from delvm_mm.datasets import cache_teacher
-from delvm_mm.models.checkpoint_io import load_state_dict
+from delvm_mm.checkpoints.io import load_state_dict
+from delvm_mm.precompute import cache_teacher
 from delvm_mm.registry import DATASETS, MODELS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ def safe_checkpoints():
     CheckpointLoader._schemes = before
 
 
-def test_a_misspelt_top_level_key_is_named_with_what_was_meant(tmp_path):
+def test_a_misspelled_top_level_key_is_named_with_what_was_meant(tmp_path):
     path = tmp_path / "config.py"
     path.write_text("optim_wraper = dict()\n")
     with pytest.raises(ValueError, match="'optim_wraper' is not a key that is read; did you mean 'optim_wrapper'"):

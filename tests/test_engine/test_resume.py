@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from delvm_mm.engine.resume import damage_of, decide_start, find_resumable_checkpoint
+from delvm_mm.checkpoints.resume import damage_of, decide_start, find_resumable_checkpoint
 
 TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
 

@@ -13,10 +13,10 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from delvm_mm.checkpoints.files import put_in_place, write_atomically
+from delvm_mm.checkpoints.resume import damage_of
 from delvm_mm.engine import SaveOnSignalHook
-from delvm_mm.engine.hooks import safe_checkpoint_hook
-from delvm_mm.engine.resume import damage_of
-from delvm_mm.files import put_in_place, write_atomically
+from delvm_mm.engine.hooks.checkpoints import safe_checkpoint_hook
 
 NUMBERS = itertools.count()
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.datasets import SentenceSampler, TokenStoreWriter, VisualSentenceDataset
+from delvm_mm.datasets import SentenceSampler, VisualSentenceDataset
 from delvm_mm.engine.hooks import TaskBalanceHook
+from delvm_mm.stores import TokenStoreWriter
 
 
 def sentences(*tasks):

@@ -51,7 +51,7 @@ def trained(hook, runner, monkeypatch, steps=3, seconds=2.0):
 
 
 @pytest.mark.parametrize("teacher", [None, TEACHER], ids=["alone", "with a teacher"])
-def test_utilisation_is_the_models_operations_over_those_of_the_device(monkeypatch, teacher):
+def test_utilization_is_the_models_operations_over_those_of_the_device(monkeypatch, teacher):
     # 4 sentences of 64 tokens in 2 seconds, on a device of 1 GFLOP/s.
     hooks = [SimpleNamespace(), SimpleNamespace(teacher=teacher and model_of(teacher))]
     logged = trained(ThroughputHook(interval=3, peak_flops=1e9), runner_of(hooks), monkeypatch)
@@ -85,7 +85,7 @@ def test_the_peak_is_measured_in_the_type_that_the_model_runs_in(monkeypatch, ca
     assert "measured peak: 0.004 TFLOP/s a process, products of 1024 x 1024 in bfloat16" in caplog.text
 
 
-def test_without_a_peak_there_is_no_utilisation(monkeypatch):
+def test_without_a_peak_there_is_no_utilization(monkeypatch):
     assert set(trained(ThroughputHook(interval=3), runner_of(), monkeypatch)) == {"train/tokens_per_s"}
 
 
@@ -95,10 +95,10 @@ def test_a_peak_that_is_none_is_refused(peak):
         ThroughputHook(peak_flops=peak)
 
 
-def test_utilisation_of_another_model_is_refused():
+def test_utilization_of_another_model_is_refused():
     runner = runner_of()
     runner.model = torch.nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="utilisation of a Linear"):
+    with pytest.raises(ValueError, match="utilization of a Linear"):
         ThroughputHook(peak_flops=1e12).before_train(runner)
 
 

@@ -38,12 +38,12 @@ def test_full_size_models_build(name, grid, parameters):
 
 
 @pytest.mark.parametrize("name", ["vqgan_f16_8192", "vqgan_f8_8192"])
-def test_adversarial_configs_train_and_validate_on_a_folder_of_pictures(tmp_path, name):
+def test_adversarial_configs_train_and_validate_on_a_folder_of_images(tmp_path, name):
     for split in ("train", "val"):
         (tmp_path / split / "more").mkdir(parents=True)
         for i in range(3):
-            picture = np.random.RandomState(i).randint(256, size=(40, 52, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(tmp_path / split / "more" / f"{i}.png")
+            image = np.random.RandomState(i).randint(256, size=(40, 52, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / split / "more" / f"{i}.png")
     cfg = Config.fromfile(CONFIGS / "vqgan" / f"{name}.py")
     cfg.model.vqgan.update(SMALL)
     cfg.model.update(perceptual=None, disc_start=1, discriminator=dict(base_channels=4, num_layers=1))
@@ -81,6 +81,6 @@ def test_decoder_configs_train_a_pretrained_decoder(tmp_path, name):
     cfg.visualizer.vis_backends = cfg.visualizer.vis_backends[:1]
     Runner.from_cfg(cfg).train()
     start, tuned = load_tokenizer(tmp_path / "start"), load_tokenizer(tmp_path / "tuned")
-    pictures = torch.rand(2, 3, 32, 32)
-    assert torch.equal(start.encode(pictures), tuned.encode(pictures))
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(start.encode(images), tuned.encode(images))
     assert start.fingerprint == tuned.fingerprint

@@ -93,7 +93,7 @@ def test_the_averaged_tokenizer_is_saved_and_drawn(tmp_path):
     hooks = [
         dict(type="EMAHook", momentum=0.5),
         dict(type="SaveTokenizerHook", out_dir=str(tmp_path / "tokenizer")),
-        dict(type="ReconstructionHook", interval=2, num_pictures=3),
+        dict(type="ReconstructionHook", interval=2, num_images=3),
     ]
     runner = Runner.from_cfg(run_config(tmp_path / "run", 4, custom_hooks=hooks))
     runner.train()
@@ -122,9 +122,9 @@ def test_training_the_decoder_keeps_tokens_and_has_no_optimizer_state_for_the_re
     runner = Runner.from_cfg(cfg)
     runner.train()
     tuned = load_tokenizer(tmp_path / "tuned")
-    pictures = torch.rand(4, 3, 32, 32)
-    tokens = start.encode(pictures)
-    assert torch.equal(tuned.encode(pictures), tokens)
+    images = torch.rand(4, 3, 32, 32)
+    tokens = start.encode(images)
+    assert torch.equal(tuned.encode(images), tokens)
     assert not torch.equal(tuned.decode(tokens), start.decode(tokens))
     assert tuned.fingerprint == start.fingerprint
     for name, value in start.state_dict().items():
@@ -223,12 +223,12 @@ def train_steps(batches, wrap):
 
 
 def shared_codes(trainer, part):
-    """Codes that patches take, of which black ones and a few grey ones are flat; ``part``: a slice of the pictures."""
+    """Codes that patches take, of which black ones and a few gray ones are flat; ``part``: a slice of the images."""
     generator = torch.Generator().manual_seed(2)
     images = torch.rand(4, 3, 16, 16, generator=generator)
     images[0], images[1, :, :8], images[2:, :, 8:] = 0, 0.5, 0
     nearest = torch.randint(4, (4, 64), generator=generator)
-    nearest[0] = 5  # alone, the first pictures would not choose what the last ones do
+    nearest[0] = 5  # alone, the first images would not choose what the last ones do
     trainer.code_counts[:6] = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 3.5])
     return trainer._share_flat_codes(images[part], nearest[part].flatten())[0]
 

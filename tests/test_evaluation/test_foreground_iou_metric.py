@@ -1,4 +1,4 @@
-"""IoU of the foreground by hand, over pictures and over classes, alone and inside the evaluator."""
+"""IoU of the foreground by hand, over images and over classes, alone and inside the evaluator."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_scores_are_those_by_hand():
     result = score(*(sample(rows(p), rows(t), class_id=c, class_name=f"c{c}") for p, t, c in FOUR))
     assert result == {
         "IoU": pytest.approx(100 * 6 / 17),
-        "mIoU_picture": pytest.approx(100 * (2 / 4 + 3 / 6 + 1 / 2 + 0) / 4),
+        "mIoU_image": pytest.approx(100 * (2 / 4 + 3 / 6 + 1 / 2 + 0) / 4),
         "mIoU": pytest.approx(100 * (5 / 10 + 1 / 7) / 2),
         "IoU_c7": pytest.approx(100 * 5 / 10),
         "IoU_c9": pytest.approx(100 * 1 / 7),
@@ -43,8 +43,8 @@ def test_scores_are_those_by_hand():
 
 def test_without_classes_there_is_no_score_of_classes():
     samples = [sample(rows(p), rows(t)) for p, t, _ in FOUR]
-    assert set(score(*samples)) == {"IoU", "mIoU_picture"}
-    assert set(score(*samples, sample(rows(1), rows(1), class_id=3))) == {"IoU", "mIoU_picture"}
+    assert set(score(*samples)) == {"IoU", "mIoU_image"}
+    assert set(score(*samples, sample(rows(1), rows(1), class_id=3))) == {"IoU", "mIoU_image"}
     assert "IoU_3" in score(sample(rows(1), rows(1), class_id=3)), "a class without name is called by its number"
 
 
@@ -66,10 +66,10 @@ def test_maps_may_be_tensors_or_arrays_with_or_without_channel():
     assert score(sample(rows(2) > 0, rows(4) > 0)) == expected
 
 
-def test_a_picture_without_foreground_counts_only_where_some_is_predicted():
+def test_an_image_without_foreground_counts_only_where_some_is_predicted():
     empty, wrong, half = sample(rows(0), rows(0)), sample(rows(2), rows(0)), sample(rows(2), rows(4))
-    assert score(empty, half) == {"IoU": 50, "mIoU_picture": 50}
-    assert score(wrong, half) == {"IoU": pytest.approx(100 * 2 / 6), "mIoU_picture": 25}
+    assert score(empty, half) == {"IoU": 50, "mIoU_image": 50}
+    assert score(wrong, half) == {"IoU": pytest.approx(100 * 2 / 6), "mIoU_image": 25}
     assert all(np.isnan(value) for value in score(empty, sample(rows(0), rows(0))).values())
 
 
@@ -106,13 +106,13 @@ def test_it_scores_predictions_and_ceiling_in_the_evaluator():
             metainfo=dict(sample_idx=number, class_id=class_id, class_name=f"c{class_id}", task="seg")
         )
         element.annotation = rows(true)
-        element.pred_picture, element.ceiling_picture = codec.encode(rows(predicted)), codec.encode(rows(true))
+        element.pred_image, element.ceiling_image = codec.encode(rows(predicted)), codec.encode(rows(true))
         samples.append(element)
     evaluator.process(samples)
     result = evaluator.evaluate(3)
     assert result["seg/IoU"] == pytest.approx(100 * 6 / 12) and result["seg/mIoU"] == pytest.approx(50)
     assert result["seg/IoU_c9"] == pytest.approx(50)
-    assert {result[f"seg/ceiling/{name}"] for name in ("IoU", "mIoU_picture", "mIoU", "IoU_c7", "IoU_c9")} == {100}
+    assert {result[f"seg/ceiling/{name}"] for name in ("IoU", "mIoU_image", "mIoU", "IoU_c7", "IoU_c9")} == {100}
 
 
 def test_it_is_registered():

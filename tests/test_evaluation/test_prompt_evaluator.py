@@ -20,18 +20,18 @@ SIZE = 128
 
 
 class DotsCodec(LabelCodec):
-    """Keypoint k is the one pixel of grey level 10 (k + 1)."""
+    """Keypoint k is the one pixel of gray level 10 (k + 1)."""
 
     dataset_meta: ClassVar = dict(dataset_name="dots", num_keypoints=17, sigmas=np.full(17, 0.05))
 
     def encode(self, annotation):
-        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
         for k, (x, y) in enumerate(annotation["keypoints"][0].astype(int)):
-            picture[y, x] = 10 * (k + 1)
-        return picture
+            image[y, x] = 10 * (k + 1)
+        return image
 
-    def decode(self, picture):
-        found = [np.argwhere(picture[..., 0] == 10 * (k + 1))[0][::-1] for k in range(17)]
+    def decode(self, image):
+        found = [np.argwhere(image[..., 0] == 10 * (k + 1))[0][::-1] for k in range(17)]
         return dict(keypoints=np.array([found], np.float32), keypoint_scores=np.ones((1, 17), np.float32))
 
     def annotation_of(self, results):
@@ -50,7 +50,7 @@ def mask(rows):
 def mask_sample(truth, prediction, ceiling, index=0):
     draw = ForegroundMaskCodec().encode
     sample = BaseDataElement(metainfo=dict(task="seg", sample_idx=index, img_path=f"{index}.png"))
-    sample.annotation, sample.pred_picture, sample.ceiling_picture = truth, draw(prediction), draw(ceiling)
+    sample.annotation, sample.pred_image, sample.ceiling_image = truth, draw(prediction), draw(ceiling)
     return sample
 
 
@@ -65,7 +65,7 @@ def person(shift_of=(), shift=0):
 def person_sample(prediction, ceiling, index=0, truth=None):
     draw = DotsCodec().encode
     truth = truth or person()
-    return dict(annotation=truth, pred_picture=draw(prediction), ceiling_picture=draw(ceiling), sample_idx=index)
+    return dict(annotation=truth, pred_image=draw(prediction), ceiling_image=draw(ceiling), sample_idx=index)
 
 
 def score(evaluator, *samples):
@@ -76,7 +76,7 @@ def score(evaluator, *samples):
 def test_miou_of_prediction_and_ceiling_is_that_by_hand():
     pytest.importorskip("mmseg")
     evaluator = VisionPromptEvaluator(ForegroundMaskCodec(), dict(type="mmseg.IoUMetric"), prefix="seg")
-    # Two pictures of 4 x 4: truth 2 and 1 rows, predicted 1 and 1, ceiling 2 and 2.
+    # Two images of 4 x 4: truth 2 and 1 rows, predicted 1 and 1, ceiling 2 and 2.
     result = score(evaluator, mask_sample(mask(2), mask(1), mask(2), 0), mask_sample(mask(1), mask(1), mask(2), 1))
     # Rows in all: foreground 2 of 3, background 5 of 6; 7 of 8 rows right.
     assert result["seg/mIoU"] == pytest.approx(100 * (2 / 3 + 5 / 6) / 2, abs=0.01)
@@ -115,12 +115,12 @@ def test_invisible_keypoints_do_not_count():
     assert result["PCK"] == pytest.approx(14 / 15)
 
 
-def test_coco_metric_scores_every_sample_as_a_picture_of_its_own():
+def test_coco_metric_scores_every_sample_as_an_image_of_its_own():
     pytest.importorskip("mmpose")
     evaluator = VisionPromptEvaluator(DotsCodec(), dict(type="mmpose.CocoMetric"), prefix="pose")
     samples = [person_sample(person(range(17), 3), person(), index) for index in range(3)]
     result = score(evaluator, *samples)
-    # A picture and its annotation counted from 0 must match too: COCO's evaluation reads annotation 0 as "no match".
+    # An image and its annotation counted from 0 must match too: COCO's evaluation reads annotation 0 as "no match".
     assert result["pose/ceiling/coco/AP"] == pytest.approx(1)
     # exp(-d^2 / (2 area (2 sigma)^2)), area 100 x 60: similarity 0.928, over the thresholds 0.5 to 0.9 of ten.
     assert np.exp(-9 / (2 * 6000 * 0.1**2)) == pytest.approx(0.928, abs=1e-3)
@@ -133,12 +133,12 @@ def test_coco_metric_uses_the_area_of_the_outline_where_the_truth_has_it():
     keypoints = np.random.RandomState(0).uniform(40, 210, (1, 17, 2)).astype(np.float32)
     truth = dict(keypoints=keypoints, keypoints_visible=np.ones((1, 17)), img_shape=(256, 256))
     prediction = dict(keypoints=keypoints + 6, keypoint_scores=np.ones((1, 17)))
-    codec.decode = lambda picture: prediction
+    codec.decode = lambda image: prediction
     similarity = []
     for area in (dict(), dict(area=[300.0])):
         evaluator = VisionPromptEvaluator(codec, dict(type="mmpose.CocoMetric"), ceiling=False)
-        picture = np.zeros((256, 256, 3), np.uint8)
-        evaluator.process([dict(annotation=truth | area, pred_picture=picture, sample_idx=0)])
+        image = np.zeros((256, 256, 3), np.uint8)
+        evaluator.process([dict(annotation=truth | area, pred_image=image, sample_idx=0)])
         similarity.append(evaluator.evaluate(1)["coco/AP"])
     assert similarity[0] > similarity[1], "a smaller person makes the same error weigh more"
 
@@ -151,12 +151,12 @@ def test_several_metrics_of_different_toolboxes_work_side_by_side():
     assert result["PCK"] == result["ceiling/PCK"] == pytest.approx(1)
 
 
-def test_restored_pictures_are_scored():
+def test_restored_images_are_scored():
     truth = np.full((16, 16, 3), 100, np.uint8)
     evaluator = VisionPromptEvaluator(
         dict(type="RestorationCodec"), dict(type="RestorationMetric", prefix=""), prefix="derain"
     )
-    sample = dict(annotation=truth, pred_picture=truth + 10, ceiling_picture=truth + 5)
+    sample = dict(annotation=truth, pred_image=truth + 10, ceiling_image=truth + 5)
     result = score(evaluator, sample)
     assert result["derain/restoration/PSNR"] == pytest.approx(20 * np.log10(255 / 10))
     assert result["derain/ceiling/restoration/PSNR"] == pytest.approx(20 * np.log10(255 / 5))
@@ -217,8 +217,8 @@ def test_the_runner_builds_it_from_a_config():
 @pytest.mark.parametrize(
     ("missing", "ceiling", "message"),
     [
-        ("pred_picture", True, "'3.png' has no pred_picture.*DeLVM.predict"),
-        ("ceiling_picture", True, "'3.png' has no ceiling_picture.*ceiling=False"),
+        ("pred_image", True, "'3.png' has no pred_image.*DeLVM.predict"),
+        ("ceiling_image", True, "'3.png' has no ceiling_image.*ceiling=False"),
         ("annotation", False, "'3.png' has no annotation.*VisionPromptDataset"),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_sample_without_what_is_needed_is_refused_and_nothing_is_counted(missi
 
 def test_a_sample_without_a_ceiling_is_fine_where_none_is_asked_for():
     sample = mask_sample(mask(1), mask(1), mask(1)).to_dict()
-    del sample["ceiling_picture"]
+    del sample["ceiling_image"]
     evaluator = VisionPromptEvaluator(ForegroundMaskCodec(), Recorder(), ceiling=False)
     assert score(evaluator, sample) == {"recorder/count": 1}
 

@@ -4,15 +4,15 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from delvm_mm.evaluation import ReconstructionMetric, RestorationMetric
-from delvm_mm.evaluation.restoration_metric import as_picture, luma
+from delvm_mm.evaluation.restoration_metric import as_image, luma
 from delvm_mm.registry import METRICS
 
 
 def noisy_pair(seed, size=(24, 40)):
     rng = np.random.default_rng(seed)
     ramp = np.linspace(0, 255, size[1])[None, :, None] * np.ones((size[0], 1, 3))
-    pictures = [np.clip(ramp + rng.normal(0, 20, ramp.shape), 0, 255).astype(np.uint8) for _ in range(2)]
-    return pictures
+    images = [np.clip(ramp + rng.normal(0, 20, ramp.shape), 0, 255).astype(np.uint8) for _ in range(2)]
+    return images
 
 
 def sample(prediction, truth):
@@ -51,29 +51,29 @@ def test_psnr_and_ssim_agree_with_skimage():
     )
 
 
-def test_scores_are_averaged_over_pictures_and_not_over_pixels():
+def test_scores_are_averaged_over_images_and_not_over_pixels():
     first, second = sample(*noisy_pair(1, (16, 16))), sample(*noisy_pair(2, (32, 48)))
     alone = [score(RestorationMetric(), one)["restoration/PSNR"] for one in (first, second)]
     assert score(RestorationMetric(), first, second)["restoration/PSNR"] == pytest.approx(np.mean(alone))
 
 
 def test_luma_is_that_of_rgb2ycbcr_from_16_to_235():
-    colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    colors = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
     # 16 + 65.481, 16 + 128.553 and 16 + 24.966, rounded
-    assert luma(colours)[0, :, 0].tolist() == [16, 235, 81, 145, 41]
+    assert luma(colors)[0, :, 0].tolist() == [16, 235, 81, 145, 41]
 
 
-def test_identical_pictures_have_infinite_psnr_and_ssim_one():
-    picture, _ = noisy_pair(3)
-    result = score(RestorationMetric(channels="rgb"), sample(picture, picture.copy()))
+def test_identical_images_have_infinite_psnr_and_ssim_one():
+    image, _ = noisy_pair(3)
+    result = score(RestorationMetric(channels="rgb"), sample(image, image.copy()))
     assert result == {"restoration/PSNR": np.inf, "restoration/SSIM": pytest.approx(1)}
 
 
-def test_reconstruction_of_floats_scores_as_the_saved_pictures():
+def test_reconstruction_of_floats_scores_as_the_saved_images():
     prediction, truth = noisy_pair(4)
     expected = score(RestorationMetric(prefix="reconstruction"), sample(prediction, truth))
     floats = torch.from_numpy(prediction).float() / 255
-    result = score(ReconstructionMetric(), dict(reconstruction=floats, picture=truth))
+    result = score(ReconstructionMetric(), dict(reconstruction=floats, image=truth))
     assert result == pytest.approx(expected)
 
 
@@ -87,12 +87,12 @@ def test_reconstruction_of_floats_scores_as_the_saved_pictures():
         (np.full((16, 16, 3), np.nan), "clamp or rescale"),
     ],
 )
-def test_pictures_that_cannot_be_compared_are_refused(prediction, message):
+def test_images_that_cannot_be_compared_are_refused(prediction, message):
     with pytest.raises(ValueError, match=message):
         RestorationMetric().process(None, [sample(prediction, np.zeros((16, 16, 3), np.uint8))])
 
 
-def test_pictures_smaller_than_the_window_are_refused():
+def test_images_smaller_than_the_window_are_refused():
     tiny = np.zeros((8, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="at least 11 pixels"):
         RestorationMetric().process(None, [sample(tiny, tiny)])
@@ -101,7 +101,7 @@ def test_pictures_smaller_than_the_window_are_refused():
 def test_missing_fields_are_named():
     with pytest.raises(ValueError, match="'pred_img' is missing"):
         RestorationMetric().process(None, [dict(gt_img=dict(data=None))])
-    with pytest.raises(ValueError, match="'picture' is missing"):
+    with pytest.raises(ValueError, match="'image' is missing"):
         ReconstructionMetric().process(None, [dict(reconstruction=np.zeros((16, 16, 3), np.uint8))])
 
 
@@ -111,5 +111,5 @@ def test_unknown_channels_are_refused():
 
 
 def test_floats_are_rounded_to_eight_bits():
-    assert as_picture(np.full((1, 1, 3), 0.5)).tolist() == [[[128, 128, 128]]]
-    assert as_picture(torch.ones(1, 1, 3, dtype=torch.bfloat16)).tolist() == [[[255, 255, 255]]]
+    assert as_image(np.full((1, 1, 3), 0.5)).tolist() == [[[128, 128, 128]]]
+    assert as_image(torch.ones(1, 1, 3, dtype=torch.bfloat16)).tolist() == [[[255, 255, 255]]]

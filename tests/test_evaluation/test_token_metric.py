@@ -84,8 +84,8 @@ def test_incomplete_samples_are_refused(data_sample, message):
         TokenMetric().process(None, [data_sample])
 
 
-def test_label_tokens_are_those_of_the_last_picture_of_each_clip():
-    # Clips of 2 pictures of 2 tokens: tokens 2, 3, 6, 7 are labels, predictions 1, 2, 5, 6.
+def test_label_tokens_are_those_of_the_last_image_of_each_clip():
+    # Clips of 2 images of 2 tokens: tokens 2, 3, 6, 7 are labels, predictions 1, 2, 5, 6.
     nll = torch.tensor([9.0, 1.0, 2.0, 9.0, 9.0, 3.0, 4.0])
     metric = TokenMetric()
     metric.process(

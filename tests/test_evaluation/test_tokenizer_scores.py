@@ -39,16 +39,16 @@ def _evaluator():
     return VisionPromptEvaluator(dict(type="ForegroundMaskCodec"), dict(type="mmseg.IoUMetric"), ceiling=False)
 
 
-def test_labels_that_come_back_whole_have_the_full_ceiling_and_pictures_their_error():
+def test_labels_that_come_back_whole_have_the_full_ceiling_and_images_their_error():
     samples, panels = _samples(), []
     scores = score_task(EightColors(), samples, _evaluator(), batch_size=2, num_panels=3, progress=panels.append)
     assert scores.ceilings["mIoU"] == 100
     squares = []
     codes = []
     for i in range(len(samples)):
-        picture = samples[i]["img"]
-        bits = picture > 127
-        squares.append(np.square(picture - 255.0 * bits).mean())
+        image = samples[i]["img"]
+        bits = image > 127
+        squares.append(np.square(image - 255.0 * bits).mean())
         codes.append((bits @ [4, 2, 1]).ravel())
     assert scores.reconstruction["PSNR"] == pytest.approx(np.mean([10 * np.log10(255**2 / s) for s in squares]))
     assert scores.tokens.shape == (10, 32 * 32)
@@ -60,7 +60,7 @@ def test_labels_that_come_back_whole_have_the_full_ceiling_and_pictures_their_er
     np.testing.assert_array_equal(scores.panels[1][2], scores.panels[1][3])
 
 
-def test_perceptual_distances_are_of_pictures_and_averaged():
+def test_perceptual_distances_are_of_images_and_averaged():
     scores = score_task(EightColors(), _samples(), _evaluator(), perceptual=lambda a, b: (a - b).abs().mean((1, 2, 3)))
     expected = np.mean([np.abs(p / 255.0 - (p > 127)).mean() for p in (s["img"] for s in _samples())])
     assert scores.reconstruction["LPIPS"] == pytest.approx(expected, rel=1e-5)

@@ -1,7 +1,7 @@
 import pytest
 
 from delvm_mm.generation import KVCache
-from delvm_mm.generation.prompts import PromptStore, split_batch
+from delvm_mm.generation.prompt_cache import PromptStore, split_batch
 
 A, B = b"A", b"B"
 

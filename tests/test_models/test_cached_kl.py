@@ -77,7 +77,7 @@ def test_rows_and_blocks_add_up(monkeypatch):
     parts = [term(logits[a:b], slice(a, b)) for a, b in ((0, 5), (5, 6), (6, N))]
     assert sum(part[0] for part in parts).item() == pytest.approx(value.item(), rel=1e-5)
     torch.testing.assert_close(torch.cat([part[1] for part in parts]), gradient)
-    monkeypatch.setattr("delvm_mm.models.cached_kl.CACHED_VALUES", 3 * K)
+    monkeypatch.setattr("delvm_mm.models.losses.cached_kl.CACHED_VALUES", 3 * K)
     value_of_blocks, gradient_of_blocks = term(logits, slice(0, N))
     assert value_of_blocks.item() == pytest.approx(value.item(), rel=1e-5)
     torch.testing.assert_close(gradient_of_blocks, gradient)

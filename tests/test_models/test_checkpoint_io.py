@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from delvm_mm.models.checkpoint_io import load_checkpoint, load_into, load_state_dict
+from delvm_mm.checkpoints.io import load_checkpoint, load_into, load_state_dict
 
 
 class _Evil:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from delvm_mm.models import LogitsKLLoss, next_token_losses
-from delvm_mm.models.losses import TeacherTerm
+from delvm_mm.models.losses.distillation import TeacherTerm
 
 N, C, K = 37, 16, 50
 

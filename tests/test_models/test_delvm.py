@@ -107,23 +107,23 @@ def test_an_unknown_mode_is_refused():
         tiny_model()(torch.zeros(1, 3, dtype=torch.long), mode="train")
 
 
-def test_prompts_are_answered_with_pictures_and_the_ceiling_beside_them():
+def test_prompts_are_answered_with_images_and_the_ceiling_beside_them():
     model = tiny_model(context=8 * 64).eval()
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand(2, 3, 3, 8, 16, generator=generator)
     label = torch.randint(256, (8, 16, 3), dtype=torch.uint8, generator=generator).numpy()
     samples = [BaseDataElement(metainfo=dict(task="seg")) for _ in range(2)]
     for sample in samples:
-        sample.set_data(dict(label_picture=label))
+        sample.set_data(dict(label_image=label))
     answered = model(inputs, samples, mode="predict")
     prompt = model.tokenizer.encode(inputs.flatten(0, 1)).view(2, -1)
     tokens = model.generate(prompt, 32)
     for sample, row in zip(answered, tokens, strict=True):
-        assert sample.pred_picture.shape == (8, 16, 3) and sample.pred_picture.dtype == np.uint8
+        assert sample.pred_image.shape == (8, 16, 3) and sample.pred_image.dtype == np.uint8
         assert torch.equal(sample.pred_tokens, row)
-        picture = model.tokenizer.decode(row[None], grid=(4, 8))[0].permute(1, 2, 0)
-        np.testing.assert_array_equal(sample.pred_picture, (picture * 255).round().byte().numpy())
-        assert sample.ceiling_picture.shape == (8, 16, 3)
+        image = model.tokenizer.decode(row[None], grid=(4, 8))[0].permute(1, 2, 0)
+        np.testing.assert_array_equal(sample.pred_image, (image * 255).round().byte().numpy())
+        assert sample.ceiling_image.shape == (8, 16, 3)
 
 
 def test_sentences_are_scored_token_by_token():
@@ -141,7 +141,7 @@ def test_prompt_and_answer_beyond_the_context_are_refused():
         tiny_model().generate(torch.zeros(1, 40, dtype=torch.long), 9)
 
 
-def test_a_model_without_tokenizer_trains_on_tokens_and_refuses_pictures():
+def test_a_model_without_tokenizer_trains_on_tokens_and_refuses_images():
     model = tiny_model(
         tokenizer=None,
         embedding=dict(type="TokenEmbedding", num_embeddings=24),

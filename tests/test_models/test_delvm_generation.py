@@ -218,7 +218,7 @@ def test_answers_can_be_trained_on(model):
     model(written, mode="loss")["loss_ce"].backward()
 
 
-def test_predict_encodes_each_picture_once_and_shares_prompts(model, monkeypatch):
+def test_predict_encodes_each_image_once_and_shares_prompts(model, monkeypatch):
     torch.manual_seed(0)
     tokenizer = VQGAN(
         resolution=16,

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from delvm_mm.models import PatchDiscriminator
-from delvm_mm.models.discriminator import ActNorm, discriminator_loss
+from delvm_mm.models.tokenizers.discriminator import ActNorm, discriminator_loss
 
 
 def test_keys_and_shapes_are_those_of_taming_transformers():
@@ -21,11 +21,11 @@ def test_keys_and_shapes_are_those_of_taming_transformers():
 
 def test_a_logit_of_three_layers_sees_70_pixels():
     discriminator = PatchDiscriminator(base_channels=4, norm="none").eval()
-    picture = torch.full((1, 3, 256, 256), 0.5, requires_grad=True)
-    logits = discriminator(picture)
+    image = torch.full((1, 3, 256, 256), 0.5, requires_grad=True)
+    logits = discriminator(image)
     assert logits.shape == (1, 1, 30, 30)
     logits[0, 0, 15, 15].backward()
-    rows = picture.grad.abs().sum((0, 1, 3)).nonzero()
+    rows = image.grad.abs().sum((0, 1, 3)).nonzero()
     assert rows.max() - rows.min() + 1 == 70
 
 
@@ -48,7 +48,7 @@ def test_losses_are_the_published_formulas():
     torch.testing.assert_close(discriminator_loss(real, fake, "vanilla"), expected / 2)
 
 
-def test_small_pictures_and_unknown_options_are_refused():
+def test_small_images_and_unknown_options_are_refused():
     with pytest.raises(ValueError, match=r"at least 24 pixels a side, got 16x32.*num_layers"):
         PatchDiscriminator(base_channels=4)(torch.rand(1, 3, 16, 32))
     assert PatchDiscriminator(base_channels=4, norm="none")(torch.rand(1, 3, 24, 24)).shape == (1, 1, 1, 1)

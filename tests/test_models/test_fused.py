@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from delvm_mm.models.fused import gated_linear, rms_norm, rotate
+from delvm_mm.models.backbones.fused import gated_linear, rms_norm, rotate
 
 
 def plain_norm(hidden, weight):

@@ -22,20 +22,20 @@ def test_distances_are_torchmetrics_with_the_same_weights(vgg_file):
     for part in (other.net.slice1, other.net.slice2, other.net.slice3, other.net.slice4, other.net.slice5):
         part.load_state_dict({name: weights[name] for name in part.state_dict()})
     own = LPIPS(vgg_file)
-    pictures, others = torch.rand(2, 3, 32, 48), torch.rand(2, 3, 32, 48)
-    expected = other(pictures, others, normalize=True).flatten()
+    images, others = torch.rand(2, 3, 32, 48), torch.rand(2, 3, 32, 48)
+    expected = other(images, others, normalize=True).flatten()
     assert expected.min() > 0
-    torch.testing.assert_close(own(pictures, others), expected, atol=1e-6, rtol=1e-4)
-    assert own(pictures, pictures).abs().max() == 0
+    torch.testing.assert_close(own(images, others), expected, atol=1e-6, rtol=1e-4)
+    assert own(images, images).abs().max() == 0
 
 
-def test_it_is_frozen_and_gives_gradients_to_pictures(vgg_file):
+def test_it_is_frozen_and_gives_gradients_to_images(vgg_file):
     own = LPIPS(vgg_file).train()
     assert not own.training
     assert not any(parameter.requires_grad for parameter in own.parameters())
-    picture = torch.rand(1, 3, 16, 16, requires_grad=True)
-    own(picture, torch.rand(1, 3, 16, 16)).sum().backward()
-    assert picture.grad.abs().sum() > 0
+    image = torch.rand(1, 3, 16, 16, requires_grad=True)
+    own(image, torch.rand(1, 3, 16, 16)).sum().backward()
+    assert image.grad.abs().sum() > 0
 
 
 def test_missing_and_foreign_files_are_named(vgg_file, tmp_path):

@@ -1,11 +1,11 @@
-"""The authors' prompts and queries through ``DeLVM.predict``: real pictures, random weights."""
+"""The authors' prompts and queries through ``DeLVM.predict``: real images, random weights."""
 
 import numpy as np
 import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.datasets import read_picture
+from delvm_mm.datasets import read_image
 from delvm_mm.models import DeLVM
 
 
@@ -24,14 +24,14 @@ def model():
 
 
 @pytest.mark.parametrize("task", ["seg", "pose", "derain"])
-def test_three_pairs_and_a_query_are_answered_with_a_picture(model, shared, task):
+def test_three_pairs_and_a_query_are_answered_with_an_image(model, shared, task):
     folder = shared / "samples" / f"{task}_prompt"
     paths = [folder / f"{pair:06d}_{kind}.png" for pair in range(3) for kind in ("img", "label")]
-    pictures = np.stack([read_picture(path) for path in [*paths, shared / "samples/queries" / f"{task}_1.png"]])
-    inputs = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    images = np.stack([read_image(path) for path in [*paths, shared / "samples/queries" / f"{task}_1.png"]])
+    inputs = torch.from_numpy(images).permute(0, 3, 1, 2)
     batch = model.data_preprocessor(dict(inputs=[inputs], data_samples=[BaseDataElement()]))
     (answer,) = model(**batch, mode="predict")
-    assert answer.pred_picture.shape == (256, 256, 3) and answer.pred_picture.dtype == np.uint8
+    assert answer.pred_image.shape == (256, 256, 3) and answer.pred_image.dtype == np.uint8
     assert answer.pred_tokens.shape == (256,)
 
 

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from delvm_mm.models import VQGAN
-from delvm_mm.models.tokenizer_conversion import (
+from delvm_mm.models.tokenizers.conversion import (
     _config_of_shapes,
     save_as_diffusers,
     save_as_taming,
@@ -64,16 +64,16 @@ def _assert_agree(vqgan, vqmodel, symmetric=False):
     images = torch.rand(2, 3, 24, 40)
     latents = vqmodel.encode(2 * images - 1 if symmetric else images).latents
     _, _, (_, _, tokens) = vqmodel.quantize(latents)
-    pictures = vqmodel.decode(latents).sample
-    pictures = (pictures + 1) / 2 if symmetric else pictures
+    decoded = vqmodel.decode(latents).sample
+    decoded = (decoded + 1) / 2 if symmetric else decoded
     assert torch.equal(vqgan.encode(images).flatten(), tokens.flatten())
     assert len(tokens.unique()) > 8
-    torch.testing.assert_close(vqgan(images), pictures.clamp(0, 1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(vqgan(images), decoded.clamp(0, 1), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("attention", "mid"), [(False, False), (False, True), (True, True)])
 @pytest.mark.parametrize("safe", [True, False])
-def test_a_folder_of_diffusers_gives_the_same_tokens_and_pictures(tmp_path, attention, mid, safe):
+def test_a_folder_of_diffusers_gives_the_same_tokens_and_images(tmp_path, attention, mid, safe):
     other = _vqmodel(attention, mid)
     other.save_pretrained(tmp_path, safe_serialization=safe)
     vqgan = vqgan_from_diffusers(tmp_path)
@@ -92,7 +92,7 @@ def test_diffusers_reads_what_is_written_for_it(tmp_path):
     assert again.fingerprint == vqgan.fingerprint
 
 
-def test_a_vqmodel_of_symmetric_pictures_takes_and_gives_ours(tmp_path):
+def test_a_vqmodel_of_symmetric_images_takes_and_gives_ours(tmp_path):
     other = _vqmodel(attention=True)
     other.save_pretrained(tmp_path)
     _assert_agree(vqgan_from_diffusers(tmp_path, symmetric_pixels=True), other, symmetric=True)
@@ -239,7 +239,7 @@ def test_a_lightning_checkpoint_is_read_without_running_anything(tmp_path, monke
     assert all(torch.equal(value, weights[name]) for name, value in vqgan.state_dict().items())
 
 
-def test_pictures_of_taming_are_rescaled_on_the_way_in_and_out(tmp_path):
+def test_images_of_taming_are_rescaled_on_the_way_in_and_out(tmp_path):
     plain = _vqgan(attn_resolutions=(8,), no_attn_mid_block=False)
     save_as_taming(plain, tmp_path / "a.ckpt")
     vqgan = vqgan_from_taming(tmp_path / "a.ckpt", resolution=32)

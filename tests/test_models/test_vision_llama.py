@@ -202,7 +202,7 @@ def test_stochastic_depth_and_layer_scale_do_what_their_names_say():
 
 
 @torch.no_grad()
-def test_larger_pictures_get_positions_between_those_of_training():
+def test_larger_images_get_positions_between_those_of_training():
     model = build(with_pos_embed=True, out_type="raw")
     cos, _ = model._patch_rope((8, 8), torch.zeros(1))
     # Twice the size: the middle of a patch of training lies between four finer ones, half a step from each row's.
@@ -221,7 +221,7 @@ def test_larger_pictures_get_positions_between_those_of_training():
 
 
 @pytest.mark.parametrize("changes", [dict(), dict(drop_path_rate=0.1, layer_scale_init_value=0.1)])
-def test_the_stack_of_a_delvm_initialises_it(tmp_path, changes):
+def test_the_stack_of_a_delvm_initializes_it(tmp_path, changes):
     delvm = LLaMA(TINY, init_std=0.5)
     checkpoint = {f"backbone.{name}": value for name, value in delvm.state_dict().items()}
     checkpoint["head.projection.weight"] = torch.zeros(8, 32)
@@ -234,7 +234,7 @@ def test_the_stack_of_a_delvm_initialises_it(tmp_path, changes):
         torch.testing.assert_close(loaded[name], value)
 
 
-def test_a_classifiers_backbone_initialises_one_for_larger_pictures(tmp_path):
+def test_a_classifiers_backbone_initializes_one_for_larger_images(tmp_path):
     small = build(with_pos_embed=True)
     torch.save(dict(state_dict={f"backbone.{k}": v for k, v in small.state_dict().items()}), tmp_path / "it.pth")
     pretrained = dict(type="Pretrained", checkpoint=str(tmp_path / "it.pth"), prefix="backbone.")
@@ -286,7 +286,7 @@ def test_training_goes_on_after_inference_mode():
     assert model.layers[0].self_attn.q_proj.weight.grad.abs().sum() > 0
 
 
-def test_no_pictures_have_no_features():
+def test_no_images_have_no_features():
     assert build()(torch.rand(0, 3, 16, 16))[-1].shape == (0, 32)
 
 

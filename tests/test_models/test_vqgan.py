@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from delvm_mm.models.vqgan import VQGAN
-from delvm_mm.models.vqgan_layers import Downsample, Upsample, VectorQuantizer
+from delvm_mm.models.tokenizers.vqgan import VQGAN
+from delvm_mm.models.tokenizers.vqgan_layers import Downsample, Upsample, VectorQuantizer
 from delvm_mm.registry import MODELS
 
 TINY = {
@@ -29,7 +29,7 @@ def vqgan() -> VQGAN:
     return model
 
 
-def test_golden_checkpoint_gives_the_released_tokens_and_pictures(shared):
+def test_golden_checkpoint_gives_the_released_tokens_and_images(shared):
     vqgan = VQGAN.from_pretrained(shared / "golden" / "vqgan")
     golden = {name: torch.from_numpy(value) for name, value in np.load(shared / "golden" / "vqgan" / "io.npz").items()}
     tokens = vqgan.encode(golden["pixel_values"])
@@ -144,12 +144,12 @@ def test_any_size_that_divides_is_encoded_row_by_row_and_decoded(vqgan):
     assert tokens[0, 5] == first_of_second_row
 
 
-def test_decoded_pictures_are_clamped_and_squares_need_no_grid(vqgan):
+def test_decoded_images_are_clamped_and_squares_need_no_grid(vqgan):
     vqgan.decoder.conv_out.bias.data = torch.tensor([9.0, -9.0, 0.5])
-    pictures = vqgan.decode(torch.zeros(1, 4, dtype=torch.int32))
-    assert pictures.shape == (1, 3, 8, 8)
-    assert pictures.min() == 0
-    assert pictures.max() == 1
+    images = vqgan.decode(torch.zeros(1, 4, dtype=torch.int32))
+    assert images.shape == (1, 3, 8, 8)
+    assert images.min() == 0
+    assert images.max() == 1
 
 
 def test_forward_is_decode_of_encode_and_deterministic_in_eval(vqgan):
@@ -169,7 +169,7 @@ def test_nearest_code_equals_brute_force_and_takes_the_first_of_equals(monkeypat
     expected = (vectors[:, None].double() - quantizer.embedding.weight.double()).square().sum(-1).argmin(1)
     assert torch.equal(quantizer.nearest(vectors), expected)
     assert quantizer.nearest(vectors)[-1] == 3
-    monkeypatch.setattr("delvm_mm.models.vqgan_layers._MAX_DISTANCES", 100)
+    monkeypatch.setattr("delvm_mm.models.tokenizers.vqgan_layers._MAX_DISTANCES", 100)
     assert torch.equal(quantizer.nearest(vectors), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(quantizer.nearest(vectors), expected)
@@ -180,9 +180,9 @@ def test_downsampling_pads_right_and_bottom_only():
     torch.nn.init.zeros_(down.conv.bias)
     down.conv.weight.data = torch.zeros(1, 1, 3, 3)
     down.conv.weight.data[0, 0, 0, 0] = 1  # picks the top left pixel of each window
-    picture = torch.arange(16.0).view(1, 1, 4, 4)
-    assert down(picture).flatten().tolist() == [0, 2, 8, 10]
-    assert Downsample(1, with_conv=False)(picture).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    assert down(image).flatten().tolist() == [0, 2, 8, 10]
+    assert Downsample(1, with_conv=False)(image).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -219,7 +219,7 @@ def test_resampling_without_convolutions_has_no_weights_for_it():
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "uint8"),
     ],
 )
-def test_pictures_that_cannot_be_tokenized_are_refused(vqgan, images, error, message):
+def test_images_that_cannot_be_tokenized_are_refused(vqgan, images, error, message):
     with pytest.raises(error, match=message):
         vqgan.encode(images)
 
@@ -241,7 +241,7 @@ def test_tokens_that_cannot_be_decoded_are_refused(vqgan, indices, grid, error, 
         vqgan.decode(indices, grid)
 
 
-def test_no_pictures_give_no_tokens(vqgan):
+def test_no_images_give_no_tokens(vqgan):
     tokens = vqgan.encode(torch.rand(0, 3, 8, 8))
     assert tokens.shape == (0, 4)
     assert vqgan.decode(tokens).shape == (0, 3, 8, 8)

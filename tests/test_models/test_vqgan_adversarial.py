@@ -6,7 +6,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from delvm_mm.engine import AutocastOptimWrapper
 from delvm_mm.models import VQGANAdversarialTrainer
-from delvm_mm.models.perceptual import LPIPS
+from delvm_mm.models.tokenizers.lpips import LPIPS
 from delvm_mm.registry import MODELS
 
 TINY = {
@@ -85,7 +85,7 @@ def test_the_adaptive_weight_is_the_ratio_of_gradient_norms_at_the_last_layer():
         torch.testing.assert_close(added["gan_weight"], torch.tensor(weight))
 
 
-def test_the_discriminator_learns_to_tell_pictures_from_reconstructions():
+def test_the_discriminator_learns_to_tell_images_from_reconstructions():
     trainer = _trainer(disc_weight=0.0)
     optimizers = _optimizers(trainer, lr=0.0)
     for group in optimizers["discriminator"].param_groups:
@@ -102,7 +102,7 @@ def test_the_discriminator_learns_to_tell_pictures_from_reconstructions():
 def test_a_perceptual_loss_needs_weights_and_its_absence_is_said(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(
-        "delvm_mm.models.vqgan_adversarial.print_log", lambda text, logger, level: said.append((level, text))
+        "delvm_mm.models.tokenizers.vqgan_adversarial.print_log", lambda text, logger, level: said.append((level, text))
     )
     trainer = _trainer(perceptual={"vgg": None})
     assert len(said) == 1

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.models.vqgan import VQGAN
-from delvm_mm.models.vqgan_trainer import VQGANTrainer
+from delvm_mm.models.tokenizers.vqgan import VQGAN
+from delvm_mm.models.tokenizers.vqgan_trainer import VQGANTrainer
 from delvm_mm.registry import MODELS
 
 TINY = {
@@ -39,14 +39,14 @@ def _step(trainer: VQGANTrainer, optimizer: torch.optim.Optimizer, images: torch
     return losses
 
 
-def _flat_pictures(number: int) -> torch.Tensor:
+def _flat_images(number: int) -> torch.Tensor:
     return torch.rand(number, 3, 1, 1).expand(-1, -1, 8, 8)
 
 
 def test_training_lowers_the_reconstruction_error_and_logs_codebook_use():
     trainer = _trainer()
     optimizer = _optimizer(trainer)
-    images = _flat_pictures(8)
+    images = _flat_images(8)
     first = _step(trainer, optimizer, images)
     for _ in range(60):
         last = _step(trainer, optimizer, images)
@@ -134,7 +134,7 @@ def test_evaluation_leaves_the_codes_alone():
     assert all(torch.equal(value, before[name]) for name, value in trainer.state_dict().items())
 
 
-def test_scales_compare_averaged_pictures():
+def test_scales_compare_averaged_images():
     trainer = _trainer(scales=(1, 2), l1_weight=2.0)
     error = torch.tensor([[1.0, -1.0], [1.0, -1.0]]).expand(1, 3, 2, 2)
     losses = trainer._reconstruction_losses(error, torch.zeros_like(error))
@@ -142,19 +142,19 @@ def test_scales_compare_averaged_pictures():
     assert losses["loss_l2"] == (1 + 0) / 2
 
 
-def test_predictions_are_pictures_beside_their_reconstructions():
+def test_predictions_are_images_beside_their_reconstructions():
     trainer = _trainer().eval()
-    picture = torch.randint(0, 256, (3, 8, 12), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 8, 12), dtype=torch.uint8)
     samples = [BaseDataElement(metainfo={"img_path": "a"}), BaseDataElement(metainfo={"img_path": "b"})]
-    out = trainer([picture, picture.flip(2)], samples, mode="predict")
+    out = trainer([image, image.flip(2)], samples, mode="predict")
     assert [sample.img_path for sample in out] == ["a", "b"]
-    np.testing.assert_array_equal(out[0].picture, picture.permute(1, 2, 0).numpy())
+    np.testing.assert_array_equal(out[0].image, image.permute(1, 2, 0).numpy())
     assert out[0].reconstruction.shape == (8, 12, 3)
     assert out[0].reconstruction.dtype == np.uint8
-    expected = trainer.vqgan(picture[None] / 255)
+    expected = trainer.vqgan(image[None] / 255)
     np.testing.assert_array_equal(out[0].reconstruction, (expected[0] * 255).round().byte().permute(1, 2, 0).numpy())
-    assert len(trainer(picture[None], mode="predict")) == 1
-    torch.testing.assert_close(trainer(picture[None], mode="tensor"), expected)
+    assert len(trainer(image[None], mode="predict")) == 1
+    torch.testing.assert_close(trainer(image[None], mode="tensor"), expected)
 
 
 def test_trained_tokenizer_is_saved_in_the_published_layout(tmp_path):
@@ -238,7 +238,7 @@ def test_a_decoder_without_weights_to_start_from_is_refused():
         _trainer(train_part="decoder")
 
 
-def test_log_loss_is_the_mean_log_of_each_pictures_error():
+def test_log_loss_is_the_mean_log_of_each_images_error():
     trainer = _trainer(l1_weight=0.0, l2_weight=0.0, log_weight=0.5)
     images = torch.zeros(2, 3, 4, 4)
     off = torch.tensor([0.01, 0.3]).view(2, 1, 1, 1)
@@ -255,7 +255,7 @@ def test_errors_on_saturated_pixels_weigh_more():
         assert losses["loss_l2"].item() == pytest.approx(weight * 0.01, rel=1e-4)
 
 
-def test_flat_patches_of_one_colour_share_a_code_in_training():
+def test_flat_patches_of_one_color_share_a_code_in_training():
     trainer = _trainer(share_flat_codes=True, data_init=False)
     images = torch.rand(3, 3, 8, 8)
     images[0, :, :4], images[1, :, 4:], images[2, :, :2, :2] = 0, 0, 0.75
@@ -276,11 +276,11 @@ def test_flat_patches_of_one_colour_share_a_code_in_training():
 
 def test_of_twin_codes_flat_patches_take_the_one_in_use():
     trainer = _trainer(share_flat_codes=True)
-    black, grey = torch.zeros(1, 3, 8, 16), torch.full((1, 3, 8, 16), 0.5)
+    black, gray = torch.zeros(1, 3, 8, 16), torch.full((1, 3, 8, 16), 0.5)
     trainer.code_counts[:4] = torch.tensor([1.0, 5.0, 9.0, 50.0])
-    # Of black's votes codes 1 and 2 have enough; grey's are all for 1, however much others are in use.
+    # Of black's votes codes 1 and 2 have enough; gray's are all for 1, however much others are in use.
     votes = torch.tensor([3] + [2] * 14 + [1] * 17 + [1] * 32)
-    indices, flat = trainer._share_flat_codes(torch.cat([black, grey]), votes)
+    indices, flat = trainer._share_flat_codes(torch.cat([black, gray]), votes)
     assert flat.all()
     assert indices.tolist() == [2] * 32 + [1] * 32
     indices, flat = trainer._share_flat_codes(torch.rand(2, 3, 8, 16), votes)
@@ -295,8 +295,8 @@ def test_flat_patches_hear_of_their_code_and_not_of_the_reconstruction():
     used, quantize = [], trainer.vqgan.quantize.forward
     trainer.vqgan.quantize.forward = lambda indices: used.append(quantize(indices)) or used[-1]
 
-    def watch(pictures):
-        made.append(to_vectors(pictures))
+    def watch(images):
+        made.append(to_vectors(images))
         made[-1].retain_grad()
         return made[-1]
 
@@ -314,7 +314,7 @@ def test_flat_patches_hear_of_their_code_and_not_of_the_reconstruction():
     torch.testing.assert_close(made[-1].grad.permute(0, 2, 3, 1), expected)
 
 
-def test_a_picture_that_is_not_finite_moves_no_code():
+def test_an_image_that_is_not_finite_moves_no_code():
     trainer = _trainer()
     trainer(torch.rand(2, 3, 8, 8), mode="loss")
     before = copy.deepcopy(trainer.state_dict())

@@ -33,14 +33,14 @@ def scored(tokenizer) -> tuple[dict[str, float], torch.Tensor]:
         evaluator.dataset_meta = scenes.metainfo
         samples = [scenes[i] for i in range(len(scenes))]
         for key in ("img", "label"):
-            pictures = torch.from_numpy(np.stack([sample[key] for sample in samples])).permute(0, 3, 1, 2) / 255
-            tokens = tokenizer.encode(pictures)
+            images = torch.from_numpy(np.stack([sample[key] for sample in samples])).permute(0, 3, 1, 2) / 255
+            tokens = tokenizer.encode(images)
             counts += torch.bincount(tokens.flatten(), minlength=tokenizer.num_embeddings)
         drawn = (tokenizer.decode(tokens) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         evaluator.process(
             [
-                dict(annotation=evaluator.codec.annotation_of(sample), pred_picture=picture)
-                for sample, picture in zip(samples, drawn, strict=True)
+                dict(annotation=evaluator.codec.annotation_of(sample), pred_image=image)
+                for sample, image in zip(samples, drawn, strict=True)
             ]
         )
         results = {name.rpartition("/")[2]: value for name, value in evaluator.evaluate(len(samples)).items()}

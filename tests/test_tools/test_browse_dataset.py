@@ -10,9 +10,10 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from delvm_mm.datasets import TokenStore, TokenStoreWriter, store_summary, tokenize_clips
 from delvm_mm.models import VQGAN
+from delvm_mm.precompute import tokenize_clips
 from delvm_mm.registry import DATASETS
+from delvm_mm.stores import TokenStore, TokenStoreWriter, store_summary
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "browse_dataset.py"
 CONFIG = """
@@ -22,7 +23,7 @@ draw = dict(type="DrawLabel", codec=dict(type="ForegroundMaskCodec"))
 scenes = dict(type="ProceduralScenes", task="seg", size=32)
 clips = dict(scenes, length=6, pipeline=[draw, dict(type="PackClip")])
 images = dict(type="ImageFolderDataset", data_root="images",
-              pipeline=[dict(type="LoadPicture"), dict(type="PackClip", keys=("img",))])
+              pipeline=[dict(type="LoadImage"), dict(type="PackClip", keys=("img",))])
 stores = [dict(dataset=clips, out="tokens/train/seg"), dict(dataset=images, out="tokens/val/seg")]
 model = dict(type="DeLVM", tokenizer=dict(type="VQGAN", pretrained="tokenizer"))
 train_dataloader = dict(dataset=dict(type="VisualSentenceDataset", stores=["tokens/train/seg"], context=256))
@@ -30,12 +31,12 @@ shown = dict(scenes, length=5, pipeline=[draw])
 tasks = dict(seg=dict(dataloader=dict(
     dataset=dict(type="VisionPromptDataset", support=dict(shown, start=9), query=shown, num_pairs=2))))
 """
-TILE, MARGIN = 160, 6  # pixels; pictures of 32 are enlarged five times
+TILE, MARGIN = 160, 6  # pixels; images of 32 are enlarged five times
 
 
 @pytest.fixture
 def tokenizer(tmp_path, monkeypatch):
-    """A folder with ``config.py``, three pictures of which the second is cut short, and a tiny tokenizer."""
+    """A folder with ``config.py``, three images of which the second is cut short, and a tiny tokenizer."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     vqgan = VQGAN(
@@ -46,8 +47,8 @@ def tokenizer(tmp_path, monkeypatch):
     Path("config.py").write_text(CONFIG)
     Path("images").mkdir()
     for number in range(3):
-        picture = np.random.RandomState(number).randint(0, 256, (32, 32, 3), np.uint8)
-        Image.fromarray(picture).save(f"images/{number}.png")
+        image = np.random.RandomState(number).randint(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(image).save(f"images/{number}.png")
     content = Path("images/1.png").read_bytes()
     Path("images/1.png").write_bytes(content[: len(content) // 2])
     return vqgan.eval()
@@ -79,10 +80,10 @@ def sheets():
 
 
 def tiles(name, rows, row, *groups):
-    """The pictures of a row of a sheet whose rows are all alike, in groups of so many, shrunk to 32 x 32 x 3."""
+    """The images of a row of a sheet whose rows are all alike, in groups of so many, shrunk to 32 x 32 x 3."""
     part = np.split(np.asarray(Image.open(f"sheets/{name}.png")), rows)[row][-MARGIN - TILE : -MARGIN]
     lefts = MARGIN + np.cumsum([0] + [TILE + gap for group in groups for gap in [2] * (group - 1) + [10]])
-    assert part.shape[1] == lefts[-1] - 10 + MARGIN, "no more pictures than these"
+    assert part.shape[1] == lefts[-1] - 10 + MARGIN, "no more images than these"
     return np.stack([part[::5, left : left + TILE : 5] for left in lefts[:-1]])
 
 
@@ -100,11 +101,11 @@ def test_sheets_show_the_clips_and_beside_them_what_their_tokens_decode_to(brows
     dataset = DATASETS.build(dict(type="ProceduralScenes", task="seg", size=32, length=6))
     decoded = tokenizer.decode(torch.from_numpy(store[4].astype(np.int64)), grid=(8, 8)) * 255
     decoded = decoded.round().byte().permute(0, 2, 3, 1).numpy()
-    picture, label, *back = tiles("train-seg_decoded", 6, 4, 2, 2)
-    assert np.array_equal(picture, dataset[4]["img"]) and set(np.unique(label)) == {0, 255}
+    image, label, *back = tiles("train-seg_decoded", 6, 4, 2, 2)
+    assert np.array_equal(image, dataset[4]["img"]) and set(np.unique(label)) == {0, 255}
     assert np.array_equal(back, decoded)
     assert len(tiles("train-seg_raw", 6, 0, 2)) == 2
-    for line in ("6 of 2 pictures of 8 x 8 tokens", "768", tokenizer.fingerprint, "ProceduralScenes", "complete"):
+    for line in ("6 of 2 images of 8 x 8 tokens", "768", tokenizer.fingerprint, "ProceduralScenes", "complete"):
         assert line in said
 
 
@@ -139,9 +140,9 @@ def test_damaged_samples_are_named_and_the_rest_is_shown_beside_its_tokens(brows
     assert re.search(r"damaged: images/1.png is damaged or truncated", said)
     assert "sheets/val-seg_raw.png: 2 of 3 clips, raw" in said
     assert re.search(r"skipped +│ 1 clips", said) and "clip 1: images/1.png" in said
-    # Clip 1 of the store is picture 2: the damaged one is not in it.
-    picture, back = tiles("val-seg_decoded", 2, 1, 1, 1)
-    assert np.array_equal(picture, np.asarray(Image.open("images/2.png")))
+    # Clip 1 of the store is image 2: the damaged one is not in it.
+    image, back = tiles("val-seg_decoded", 2, 1, 1, 1)
+    assert np.array_equal(image, np.asarray(Image.open("images/2.png")))
     decoded = tokenizer.decode(torch.from_numpy(store[1].astype(np.int64)), grid=(8, 8)) * 255
     assert np.array_equal(back, decoded[0].round().byte().permute(1, 2, 0).numpy())
 
@@ -154,8 +155,8 @@ def test_augmented_copies_are_those_of_the_store(browse, tokenizer):
     store = tokenize(tokenizer, num_augmented_copies=2, seed=3)
     assert "12 of 12 clips, raw" in browse("config.py", "--what", "stores", "--stores", "train/seg")
     for clip in range(12):
-        pictures = tiles("train-seg_decoded", 12, clip, 2, 2)[:2]
-        tokens = tokenizer.encode(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255)
+        images = tiles("train-seg_decoded", 12, clip, 2, 2)[:2]
+        tokens = tokenizer.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
         assert (tokens.numpy() == store[clip]).mean() > 0.98, "another batch may round a token, not more"
 
 
@@ -181,7 +182,7 @@ def test_without_a_tokenizer_raw_sheets_are_made_and_without_data_decoded_ones(b
 
 def test_frames_of_a_video_and_their_decoded_ones_are_two_rows(browse, tokenizer):
     text = CONFIG.replace('type="ImageFolderDataset"', 'type="FrameFolderDataset", clip_length=6')
-    Path("config.py").write_text(text.replace('"LoadPicture"', '"LoadFrames"').replace('"img",', '"frames",'))
+    Path("config.py").write_text(text.replace('"LoadImage"', '"LoadFrames"').replace('"img",', '"frames",'))
     for number in range(12):
         Image.fromarray(np.full((32, 32, 3), 20 * number, np.uint8)).save(f"images/{number}.png")
     tokenize(tokenizer, "tokens/val/seg")
@@ -195,7 +196,7 @@ def test_sentences_are_those_of_the_training_data(browse, tokenizer):
     store = tokenize(tokenizer)
     said = browse("config.py", "--what", "sentences")
     assert "sheets/sentences_train.png: 3 of 3 sentences of an epoch, from their tokens" in said
-    assert "6 of 2 pictures of 8 x 8 tokens" in said
+    assert "6 of 2 images of 8 x 8 tokens" in said
     sentence = DATASETS.build(dict(type="VisualSentenceDataset", stores=[store.path], context=256))[2]["inputs"]
     decoded = (tokenizer.decode(sentence.view(4, 64), grid=(8, 8)) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     assert np.array_equal(tiles("sentences_train", 3, 2, 2, 2), decoded)
@@ -223,7 +224,7 @@ def test_without_what_everything_is_shown_that_can_be(browse):
     assert sheets() == ["prompts_seg.png", "train-seg_raw.png", "val-seg_raw.png"]
 
 
-def test_a_store_of_rows_that_are_no_pictures_is_only_summed_up(browse, tokenizer):
+def test_a_store_of_rows_that_are_no_images_is_only_summed_up(browse, tokenizer):
     writer = TokenStoreWriter(
         "rows", clip_shape=(1, 40), grid=(1, 40), num_embeddings=32, tokenizer_fingerprint=tokenizer.fingerprint,
         task="seg",
@@ -232,7 +233,7 @@ def test_a_store_of_rows_that_are_no_pictures_is_only_summed_up(browse, tokenize
     assert "unfinished" in browse("--store", "rows", "--tokenizer", "tokenizer")
     writer.finish()
     said = browse("--store", "rows", "--tokenizer", "tokenizer")
-    assert "rows: no decoded sheet: its rows of 40 tokens are no pictures" in said and sheets() == []
+    assert "rows: no decoded sheet: its rows of 40 tokens are no images" in said and sheets() == []
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from delvm_mm.datasets import TeacherCache, TokenStoreWriter
 from delvm_mm.models import VQGAN
 from delvm_mm.registry import DATASETS, MODELS
+from delvm_mm.stores import TeacherCache, TokenStoreWriter
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "cache_teacher.py"
 TINY_VQGAN = dict(

@@ -24,7 +24,7 @@ def tool(name, *arguments):
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory):
-    """ImageNet's layout with lists of labels: 6 pictures of classes 0 and 999 for training, 4 for validation."""
+    """ImageNet's layout with lists of labels: 6 images of classes 0 and 999 for training, 4 for validation."""
     root = tmp_path_factory.mktemp("imagenet")
     noise = np.random.default_rng(0)
     (root / "meta").mkdir()
@@ -32,8 +32,8 @@ def imagenet(tmp_path_factory):
         (root / split).mkdir()
         lines = []
         for index in range(count):
-            picture = noise.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(root / split / f"{index}.JPEG")
+            image = noise.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(image).save(root / split / f"{index}.JPEG")
             lines.append(f"{index}.JPEG {(0, 999)[index % 2]}")
         (root / "meta" / f"{split}.txt").write_text("\n".join(lines) + "\n")
     return root
@@ -77,7 +77,7 @@ def test_two_steps_of_the_imagenet_config_at_its_full_size(imagenet, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     log = next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()
     losses = [line["loss"] for line in map(json.loads, log) if "loss" in line]
-    # Two batches of three pictures of 224 px; mixed labels of 1000 classes start near the uniform distribution.
+    # Two batches of three images of 224 px; mixed labels of 1000 classes start near the uniform distribution.
     assert len(losses) == 2 and np.allclose(losses, np.log(1000), atol=0.7)
 
 
@@ -112,7 +112,7 @@ def test_two_steps_on_an_imagenet_layout_with_a_teacher_then_a_test_and_inferenc
     assert refused.returncode == 1 and "defines none" in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_a_diverging_classifier_is_stopped_with_its_pictures_named_and_kept(tmp_path):
+def test_a_diverging_classifier_is_stopped_with_its_images_named_and_kept(tmp_path):
     options = ["train_dataloader.dataset.length=64", "train_dataloader.batch_size=4", "train_dataloader.num_workers=0",
                "train_dataloader.persistent_workers=False", "optim_wrapper.optimizer.lr=1e30",
                "default_hooks.guard.max_skipped=3", "default_hooks.logger.interval=1"]  # fmt: skip
@@ -121,12 +121,12 @@ def test_a_diverging_classifier_is_stopped_with_its_pictures_named_and_kept(tmp_
     assert done.returncode == 1
     assert "3 steps in a row" in done.stderr and "Lower the learning rate" in done.stderr
     skipped = [line for line in (done.stdout + done.stderr).splitlines() if "skipped step" in line]
-    assert len(skipped) == 3 and all("pictures procedural/" in line for line in skipped)
+    assert len(skipped) == 3 and all("images procedural/" in line for line in skipped)
     saved = torch.load(tmp_path / "non_finite_batch.pth", weights_only=True)
     assert len(saved["batches"][0]["inputs"]) == 4
 
 
-def test_the_inferencer_of_mmpretrain_names_the_class_of_a_picture(tmp_path, monkeypatch):
+def test_the_inferencer_of_mmpretrain_names_the_class_of_an_image(tmp_path, monkeypatch):
     from mmengine.registry import DefaultScope
     from mmpretrain import ImageClassificationInferencer
     from mmpretrain.registry import MODELS
@@ -141,14 +141,14 @@ def test_the_inferencer_of_mmpretrain_names_the_class_of_a_picture(tmp_path, mon
     torch.nn.init.normal_(model.head.layers.head.weight)
     torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=ProceduralClasses.METAINFO)),
                tmp_path / "model.pth")  # fmt: skip
-    picture = ProceduralClasses(size=cfg.size, length=1)[0]["img"]
-    Image.fromarray(picture).save(tmp_path / "picture.png")
+    image = ProceduralClasses(size=cfg.size, length=1)[0]["img"]
+    Image.fromarray(image).save(tmp_path / "image.png")
     with DefaultScope.overwrite_default_scope("mmpretrain"):
         inferencer = ImageClassificationInferencer(str(path), str(tmp_path / "model.pth"), device="cpu")
-        answer = inferencer(str(tmp_path / "picture.png"))[0]
-    normalised = (torch.from_numpy(picture).permute(2, 0, 1)[None].float() - 127.5) / 64  # RGB, as it was drawn
+        answer = inferencer(str(tmp_path / "image.png"))[0]
+    normalized = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 127.5) / 64  # RGB, as it was drawn
     with torch.no_grad():
-        expected = model.head(model.backbone(normalised)).softmax(1)[0]
+        expected = model.head(model.backbone(normalized)).softmax(1)[0]
     np.testing.assert_allclose(answer["pred_scores"], expected, atol=1e-5)
     assert answer["pred_class"] == ProceduralClasses.METAINFO["classes"][int(expected.argmax())]
 

@@ -37,7 +37,7 @@ def test_a_tokenizer_goes_to_every_layout_and_back(convert, tokenizer, tmp_path,
     images = torch.rand(1, 3, 16, 16)
     assert torch.equal(VQGAN.from_pretrained(tmp_path / "unit").encode(images), tokenizer.eval().encode(images))
     convert(tmp_path / "a.ckpt", tmp_path / "symmetric")
-    assert "works on pictures in [-1, 1], which openmuse" in capsys.readouterr().out
+    assert "works on images in [-1, 1], which openmuse" in capsys.readouterr().out
     assert VQGAN.from_pretrained(tmp_path / "symmetric").symmetric_pixels
 
 

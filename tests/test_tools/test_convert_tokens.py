@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delvm_mm.datasets import TokenStore
 from delvm_mm.models import VQGAN
+from delvm_mm.stores import TokenStore
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_tokens.py"
 FINGERPRINT = ("--fingerprint", "0123456789abcdef")
@@ -36,7 +36,7 @@ def test_the_golden_file_goes_to_stores_and_back(convert, shared, tmp_path, caps
     said = capsys.readouterr().out
     assert "tokens/clips_of_2: 4 clips of 2 x 256 tokens" in said
     assert "tokens/clips_of_6: 1 clips of 6 x 256 tokens" in said
-    assert "40 tokens are no whole number of pictures of 16 x 16" in said and said.count("note:") == 1
+    assert "40 tokens are no whole number of images of 16 x 16" in said and said.count("note:") == 1
     stores = [f"tokens/{name}" for name in ("clips_of_2", "clips_of_6", "rows_of_40")]
     convert("export", *stores, "back/train.bin")
     assert "back/train.bin: 6 rows" in capsys.readouterr().out
@@ -49,10 +49,10 @@ def test_the_golden_file_goes_to_stores_and_back(convert, shared, tmp_path, caps
 def test_clips_are_split_on_import_and_joined_on_export(convert, capsys):
     write("a.bin", list(range(16)), list(range(4)))
     convert("import", "a.bin", "out", "--grid", "2", "2", "--clip-length", "2", *OPTIONS, *FINGERPRINT)
-    assert "rows of 1 pictures do not split into clips of 2 and are kept whole" in capsys.readouterr().out
+    assert "rows of 1 images do not split into clips of 2 and are kept whole" in capsys.readouterr().out
     store = TokenStore("out/clips_of_2")
     assert store[1].tolist() == [[8, 9, 10, 11], [12, 13, 14, 15]] and store.tokenizer_fingerprint == FINGERPRINT[1]
-    convert("export", "out/clips_of_2", "b.bin", "--pictures-per-row", "4")
+    convert("export", "out/clips_of_2", "b.bin", "--images-per-row", "4")
     assert json.loads(Path("b.bin").read_text()) == {"tokens": list(range(16))}
 
 

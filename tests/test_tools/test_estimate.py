@@ -43,7 +43,7 @@ def test_published_hours_by_hand(estimate):
     row = next(row for row in sheet.rows if row[0] == "300m")
     # 40 000 steps of 262 144 tokens in 16 x 126 hours of 312 TFLOP/s.
     share = 40_000 * 262_144 * training_flops_per_token("300m", 2048, 8192) / (16 * 126 * 3600 * 312e12)
-    assert row[sheet.header.index("utilisation")] == f"{100 * share:.1f} %"
+    assert row[sheet.header.index("utilization")] == f"{100 * share:.1f} %"
     assert row[-1] == f"{40_000 * 262_144 / (16 * 126 * 3600):,.0f}"
 
 

@@ -15,8 +15,8 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "prompt.py"
 
 
 @pytest.fixture
-def pictures(tmp_path, monkeypatch):
-    """A folder with ``prompt/`` (two pairs), ``queries/`` (three pictures) and a broken one; the working directory."""
+def images(tmp_path, monkeypatch):
+    """A folder with ``prompt/`` (two pairs), ``queries/`` (three images) and a broken one; the working directory."""
     monkeypatch.chdir(tmp_path)
     for folder in ("prompt", "queries"):
         Path(folder).mkdir()
@@ -32,7 +32,7 @@ def pictures(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def prompt(pictures, tiny_model, monkeypatch):
+def prompt(images, tiny_model, monkeypatch):
     spec = importlib.util.spec_from_file_location("prompt_tool", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -51,39 +51,39 @@ def names(folder):
 
 def test_queries_are_answered_and_read(prompt, capsys):
     prompt("--prompt", "prompt", "--query", "queries", "--task", "seg", "--out", "out", "--batch-size", "2")
-    assert names("out") == ["masks", "pictures", "predictions", "vis"]
-    assert names("out/pictures") == names("out/vis") == names("out/masks") == ["2.png", "3.png", "4.png"]
+    assert names("out") == ["masks", "images", "predictions", "vis"]
+    assert names("out/images") == names("out/vis") == names("out/masks") == ["2.png", "3.png", "4.png"]
     content = json.loads(Path("out/predictions/2.json").read_text())
     assert content["task"] == "seg" and content["mask"]["size"] == [32, 32]
     assert content["path"] == "queries/2.png" and content["crop"]["original_size"] == [40, 40]
-    assert Image.open("out/vis/2.png").width > 7 * 32  # four pictures of the pairs, query, answer, mask
-    assert "3 pictures in out" in capsys.readouterr().out
+    assert Image.open("out/vis/2.png").width > 7 * 32  # four images of the pairs, query, answer, mask
+    assert "3 images in out" in capsys.readouterr().out
 
 
-def test_pictures_are_completed(prompt):
+def test_images_are_completed(prompt):
     prompt("complete", "queries/2.png", "queries/3.png", "--keep", "0.25", "--out", "out")
-    assert names("out") == ["pictures", "predictions", "vis"] and names("out/pictures") == ["2.png", "3.png"]
+    assert names("out") == ["images", "predictions", "vis"] and names("out/images") == ["2.png", "3.png"]
     assert json.loads(Path("out/predictions/2.json").read_text())["kept_rows"] == 8
 
 
 def test_frames_are_continued(prompt):
     prompt("frames", "queries", "--num", "2", "--temperature", "1", "--seed", "1", "--out", "out")
-    assert names("out/pictures") == ["frame_0004.png", "frame_0005.png"]
+    assert names("out/images") == ["frame_0004.png", "frame_0005.png"]
 
 
 def test_damaged_queries_are_skipped_when_asked_to(prompt, capsys):
     prompt("--prompt", "prompt", "--query", "broken.png", "queries/2.png", "--out", "out", "--on-error", "skip")
     output = capsys.readouterr().out
-    assert "skipped broken.png: broken.png is damaged" in output and "1 pictures in out, 1 skipped" in output
+    assert "skipped broken.png: broken.png is damaged" in output and "1 images in out, 1 skipped" in output
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--prompt", "prompt", "--query", "broken.png"], "broken.png is damaged or truncated"),
-        (["--prompt", "prompt", "--query", "broken.png", "--on-error", "skip"], "none of 1 pictures could be read"),
-        (["--prompt", "prompt", "--query", "gone.png"], "no picture at gone.png"),
-        (["--prompt", "queries", "--query", "queries"], "queries holds no prompt pair; expected pictures in pairs"),
+        (["--prompt", "prompt", "--query", "broken.png", "--on-error", "skip"], "none of 1 images could be read"),
+        (["--prompt", "prompt", "--query", "gone.png"], "no image at gone.png"),
+        (["--prompt", "queries", "--query", "queries"], "queries holds no prompt pair; expected images in pairs"),
         (["--prompt", "gone", "--query", "queries"], "no folder of prompt pairs at gone"),
         (["--prompt", "prompt", "--query", "queries", "--task", "depth"], "there is no task 'depth'"),
         (["--prompt", "prompt", "--query", "queries", "--top-p", "3"], "top_p is 3.0"),

@@ -16,7 +16,7 @@ def quickstart():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_ends_with_a_table_and_a_picture_and_has_nothing_to_do_the_second_time(
+def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time(
     quickstart, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -27,9 +27,9 @@ def test_it_ends_with_a_table_and_a_picture_and_has_nothing_to_do_the_second_tim
     assert "finished before" not in first
     for text in ("mIoU", "PCK", "PSNR", "SSIM", "tokenizer ceiling", "unigram entropy", "s in all"):
         assert text in first
-    picture = Image.open(tmp_path / "work_dirs/quickstart/panels.png")
+    image = Image.open(tmp_path / "work_dirs/quickstart/panels.png")
     panels = [Image.open(path) for path in (tmp_path / "work_dirs/quickstart/panels").glob("*.png")]
-    assert picture.height >= 3 * min(panel.height for panel in panels)
+    assert image.height >= 3 * min(panel.height for panel in panels)
 
     def refuse(*arguments, **options):
         raise AssertionError(f"nothing is left to do, but {arguments} was run")

@@ -98,7 +98,7 @@ def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, m
     assert all(word in table for word in ("mIoU", "PCK", "PSNR", "ceiling", "images/s"))
     panels = sorted(Path("panels").glob("*.png"))
     assert [panel.name.split("_")[0] for panel in panels] == ["derain"] * 2 + ["pose"] * 2 + ["seg"] * 2
-    assert Image.open(panels[0]).size[0] > 7 * 32  # four pictures of the pairs, query, prediction, truth, ceiling
+    assert Image.open(panels[0]).size[0] > 7 * 32  # four images of the pairs, query, prediction, truth, ceiling
 
 
 @pytest.mark.parametrize(

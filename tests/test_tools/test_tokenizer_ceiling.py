@@ -55,18 +55,18 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_tokenizers_stand_side_by_side(ceiling, folder, capsys):
-    ceiling("tasks.py", "before", "after", "--out", "scores.json", "--show-dir", "pictures", "--max-panels", "2")
+    ceiling("tasks.py", "before", "after", "--out", "scores.json", "--show-dir", "images", "--max-panels", "2")
     scores = json.loads(Path("scores.json").read_text())
     assert list(scores) == ["before", "after"]
     for column in scores.values():
-        assert {"seg/ceiling mIoU", "derain/ceiling restoration/PSNR", "seg/picture PSNR", "perplexity"} <= set(column)
+        assert {"seg/ceiling mIoU", "derain/ceiling restoration/PSNR", "seg/image PSNR", "perplexity"} <= set(column)
         assert column["seg/tokens as the first"] == 100
         assert 0 < column["codebook usage"] <= 100
     assert scores["before"]["codebook usage"] == scores["after"]["codebook usage"]
-    assert scores["before"]["seg/picture PSNR"] != scores["after"]["seg/picture PSNR"]
+    assert scores["before"]["seg/image PSNR"] != scores["after"]["seg/image PSNR"]
     assert "codebook usage" in capsys.readouterr().out
-    # Two samples, each two times picture and two reconstructions, at 5 times 32 pixels.
-    sheet = np.asarray(Image.open("pictures/derain.png"))
+    # Two samples, each two times image and two reconstructions, at 5 times 32 pixels.
+    sheet = np.asarray(Image.open("images/derain.png"))
     assert sheet.shape[0] > 2 * 160
     assert sheet.shape[1] > 6 * 160
 

@@ -1,4 +1,4 @@
-"""``tools/webui.py`` in a real browser: examples, own pictures, keyboard, a narrow screen, and abuse."""
+"""``tools/webui.py`` in a real browser: examples, own images, keyboard, a narrow screen, and abuse."""
 
 import contextlib
 import http.client
@@ -146,7 +146,7 @@ def huge_header():
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
-def give(page, slot, content, name="picture.png"):
+def give(page, slot, content, name="image.png"):
     page.set_input_files(f"#{slot} input[type=file]", dict(name=name, mimeType="image/png", buffer=content))
 
 
@@ -200,17 +200,17 @@ def test_a_narrow_screen_shows_everything_without_scrolling_sideways(page):
         assert box["x"] >= 0 and box["x"] + box["width"] <= 360
 
 
-def test_own_pictures_are_answered_and_the_answer_downloaded(page):
-    for seed, slot in enumerate(("picture-1", "label-1", "query")):
+def test_own_images_are_answered_and_the_answer_downloaded(page):
+    for seed, slot in enumerate(("image-1", "label-1", "query")):
         give(page, slot, png(seed=seed), "<b>né&.png")
-        status(page, "Read a picture of 40×40 pixels")
+        status(page, "Read an image of 40 x 40 pixels")
         page.wait_for_selector(f"#{slot} img")
     page.click("#run")
     status(page, "Done")
     with page.expect_download() as download:
         page.click("#download")
     archive = zipfile.ZipFile(download.value.path())
-    assert {name.split("/")[0] for name in archive.namelist()} >= {"pictures", "predictions", "vis"}
+    assert {name.split("/")[0] for name in archive.namelist()} >= {"images", "predictions", "vis"}
 
 
 def test_an_answer_can_be_stopped(page):
@@ -225,7 +225,7 @@ def test_an_answer_can_be_stopped(page):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"this is text", "notes.png is not a picture"),
+        (b"this is text", "notes.png is not an image"),
         (huge_header(), "notes.png is refused as too large to decode"),
         (png()[:500], "notes.png is damaged or truncated"),
     ],
@@ -234,7 +234,7 @@ def test_an_answer_can_be_stopped(page):
 def test_a_bad_file_gives_a_readable_message_and_leaves_the_page(server, page, content, message):
     give(page, "query", content, "notes.png")
     line = status(page, message)
-    assert line.startswith("This picture: ") and str(server.folder) not in line and "/tmp" not in line
+    assert line.startswith("This image: ") and str(server.folder) not in line and "/tmp" not in line
     page.wait_for_selector("#query img", state="detached")
     assert server.alive()
 
@@ -249,11 +249,11 @@ def test_a_file_that_is_too_large_is_refused_by_page_and_server(server, page, tm
     assert server.memory() < before + 30 and server.alive()
 
 
-def test_without_pictures_the_page_says_what_is_missing(page):
+def test_without_images_the_page_says_what_is_missing(page):
     page.click("#run")
     status(page, "There is no pair to learn from")
-    give(page, "picture-1", png())
-    status(page, "Read a picture")
+    give(page, "image-1", png())
+    status(page, "Read an image")
     page.click("#run")
     status(page, "The label of pair 1 is missing")
 
@@ -269,14 +269,14 @@ def test_names_with_paths_stay_in_the_folder(server, name):
 
 
 def test_files_of_the_server_are_neither_sent_nor_read(server):
-    uploaded = json.loads(server.upload("picture.png", png())[1])[0]
+    uploaded = json.loads(server.upload("image.png", png())[1])[0]
     assert server.request("GET", "/gradio_api/file=" + quote(uploaded))[0] == 200
     for path in ("/etc/passwd", f"{server.folder}/../../../../../etc/passwd", str(ROOT / "setup.py")):
         assert server.request("GET", "/gradio_api/file=" + quote(path))[0] in (403, 404)
-    for path in ("/etc/passwd", "http://127.0.0.1:1/picture.png", "setup.py", 3, f"{server.folder}/../x.png"):
+    for path in ("/etc/passwd", "http://127.0.0.1:1/image.png", "setup.py", 3, f"{server.folder}/../x.png"):
         body = json.dumps(dict(data=[dict(path=path)], fn_index=0, session_hash="a"))
         answer, text, _ = server.request("POST", "/gradio_api/queue/join", body, {"Content-Type": "application/json"})
-        assert answer == 400 and text.startswith("Only pictures that were uploaded")
+        assert answer == 400 and text.startswith("Only images that were uploaded")
 
 
 def test_other_host_names_and_frames_are_refused(server):

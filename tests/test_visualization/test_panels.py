@@ -12,19 +12,19 @@ def count(panel, value):
     return int((panel == value).all(-1).sum())
 
 
-def test_every_picture_appears_enlarged_without_blur():
-    colours = [(10, 200, 30), (200, 10, 30), (30, 10, 200), (90, 0, 90), (0, 90, 90), (90, 90, 0)]
-    pictures = [flat(colour) for colour in colours]
-    panel = draw_panel(pictures[:2], *pictures[2:], tile_size=160)
+def test_every_image_appears_enlarged_without_blur():
+    colors = [(10, 200, 30), (200, 10, 30), (30, 10, 200), (90, 0, 90), (0, 90, 90), (90, 90, 0)]
+    images = [flat(color) for color in colors]
+    panel = draw_panel(images[:2], *images[2:], tile_size=160)
     assert panel.dtype == np.uint8 and panel.ndim == 3 and panel.flags.writeable
     # 64 px are enlarged three times, to 192, the first whole multiple of 160 or more.
-    assert [count(panel, colour) for colour in colours] == [192 * 192] * 6
-    # Left to right in the order of the arguments, at the middle of the row of pictures.
+    assert [count(panel, color) for color in colors] == [192 * 192] * 6
+    # Left to right in the order of the arguments, at the middle of the row of images.
     row = [tuple(pixel) for pixel in panel[-100].tolist()]
-    assert sorted(colours, key=row.index) == colours
+    assert sorted(colors, key=row.index) == colors
 
 
-def test_large_pictures_keep_their_size():
+def test_large_images_keep_their_size():
     panel = draw_panel([], flat((1, 2, 3), (200, 300)))
     assert count(panel, (1, 2, 3)) == 200 * 300
 
@@ -77,14 +77,14 @@ def test_stacked_panels_are_filled_up_to_the_widest():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (dict(prompt_pictures=[flat(0)], query=flat(0)), ValueError, "pairs"),
-        (dict(prompt_pictures=[], query=flat(0), truth=flat(0, (32, 32))), ValueError, "'truth' has"),
-        (dict(prompt_pictures=[], query=flat(0)[..., 0]), ValueError, "H x W x 3"),
-        (dict(prompt_pictures=[], query=flat(0).astype(np.float32)), TypeError, "float32"),
-        (dict(prompt_pictures=[], query=flat(0), captions=dict(answer="?")), ValueError, "answer"),
+        (dict(prompt_images=[flat(0)], query=flat(0)), ValueError, "pairs"),
+        (dict(prompt_images=[], query=flat(0), truth=flat(0, (32, 32))), ValueError, "'truth' has"),
+        (dict(prompt_images=[], query=flat(0)[..., 0]), ValueError, "H x W x 3"),
+        (dict(prompt_images=[], query=flat(0).astype(np.float32)), TypeError, "float32"),
+        (dict(prompt_images=[], query=flat(0), captions=dict(answer="?")), ValueError, "answer"),
     ],
 )
-def test_wrong_pictures_are_refused_by_name(arguments, error, message):
+def test_wrong_images_are_refused_by_name(arguments, error, message):
     with pytest.raises(error, match=message):
         draw_panel(**arguments)
 

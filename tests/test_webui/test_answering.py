@@ -33,13 +33,13 @@ def test_rows_appear_one_after_another_and_the_end_is_the_answer(inferencer, exa
     steps = list(stream_answer(inferencer, example.pairs, query, "seg", threading.Event()))
     assert [step.rows for step in steps] == [1, 2, 3, 4, 5, 6, 7, 8]
     for step in steps[:-1]:
-        assert (step.picture[4 * step.rows :] == 128).all() and not step.done and step.overlay is None
+        assert (step.image[4 * step.rows :] == 128).all() and not step.done and step.overlay is None
     (expected,) = inferencer(query, example.pairs, "seg")["predictions"]
-    np.testing.assert_array_equal(steps[-1].picture, expected["picture"])
+    np.testing.assert_array_equal(steps[-1].image, expected["image"])
     assert steps[-1].done and steps[-1].tokens == 64 and steps[-1].overlay.shape == (32, 32, 3)
 
 
-def test_pictures_of_unfinished_answers_take_a_quarter_of_the_time_at_most(inferencer, example, monkeypatch):
+def test_images_of_unfinished_answers_take_a_quarter_of_the_time_at_most(inferencer, example, monkeypatch):
     spent = []
 
     def slow(tokens):
@@ -47,7 +47,7 @@ def test_pictures_of_unfinished_answers_take_a_quarter_of_the_time_at_most(infer
         time.sleep(0.02)
         return np.zeros((32, 32, 3), np.uint8)
 
-    monkeypatch.setattr(inferencer.generator, "unfinished_picture", slow)
+    monkeypatch.setattr(inferencer.generator, "unfinished_image", slow)
     begin = time.perf_counter()
     list(stream_answer(inferencer, example.pairs, example.queries[0], None, threading.Event()))
     assert sum(spent) < 0.25 * (time.perf_counter() - begin) + 0.03
@@ -78,7 +78,7 @@ def test_examples_are_drawn_by_the_models_codecs(inferencer):
         assert {part.shape for pair in example.pairs for part in pair} == {(32, 32, 3)}
 
 
-def test_only_pictures_in_the_folder_are_read(tmp_path):
+def test_only_images_in_the_folder_are_read(tmp_path):
     limits = UploadLimits(tmp_path / "uploads", max_bytes=10)
     limits.folder.mkdir()
     for name in ("outside.png", "uploads/large.png"):

@@ -57,7 +57,7 @@ def test_other_files_may_not_be_named_however_deep(guard, tmp_path, path):
     path = path.format(folder=tmp_path) if isinstance(path, str) else path
     body = json.dumps(dict(data=[[{"value": {"path": path}}]])).encode()
     status, text, _ = ask(guard, "/gradio_api/queue/join", body)
-    assert status == 400 and text.startswith("Only pictures")
+    assert status == 400 and text.startswith("Only images")
 
 
 def test_large_requests_are_refused_with_and_without_a_length(guard):
@@ -68,6 +68,6 @@ def test_large_requests_are_refused_with_and_without_a_length(guard):
 
 
 def test_uploads_wait_while_the_folder_is_full(guard, tmp_path):
-    assert ask(guard, "/gradio_api/upload", b"picture")[:2] == (200, "picture")
+    assert ask(guard, "/gradio_api/upload", b"image")[:2] == (200, "image")
     (tmp_path / "full.bin").write_bytes(bytes(2**20 + 1))
-    assert ask(guard, "/gradio_api/upload", b"picture")[0] == 503
+    assert ask(guard, "/gradio_api/upload", b"image")[0] == 503

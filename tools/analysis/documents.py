@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from delvm_mm.files import write_atomically
+from delvm_mm.checkpoints.files import write_atomically
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@
 activation checkpointing, and the time of a training; ``--scaling`` prints the tables of docs/scaling.md, and with
 ``--docs docs`` puts them there; ``--check`` measures a tiny step on this CPU and prints how far off the formulas are.
 
-Time is operations divided by what the devices do at the utilisation that is given. Nothing here was measured on a GPU.
+Time is operations divided by what the devices do at the utilization that is given. Nothing here was measured on a GPU.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from measure_step import check
 
 from delvm_mm.engine.flops import Arch, training_flops_per_token
 from delvm_mm.engine.footprint import BYTES, Footprint, activation_bytes, num_parameters, training_footprint
-from delvm_mm.models.llama import ARCHITECTURES
+from delvm_mm.models.backbones.llama import ARCHITECTURES
 
 SHAPES = ARCHITECTURES | {"7b": dict(embed_dims=4096, num_layers=32, num_heads=32)}
 CONTEXT, CODES = 2048, 8192
@@ -78,11 +78,11 @@ class Plan(NamedTuple):
 
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    machine = Machine(args.memory_gib, args.peak_tflops * 1e12 * args.utilisation, args.network_gb * 1e9)
+    machine = Machine(args.memory_gib, args.peak_tflops * 1e12 * args.utilization, args.network_gb * 1e9)
     if args.check:
         sheets = [checked()]
     elif args.scaling:
-        sheets = [parts(), scaling(machine), published(args.utilisation), *([checked()] if args.docs else [])]
+        sheets = [parts(), scaling(machine), published(args.utilization), *([checked()] if args.docs else [])]
         if args.docs:
             text = "\n\n".join(f"{sheet.title}:\n\n{markdown_table(sheet.header, sheet.rows)}" for sheet in sheets)
             replace_block(args.docs / "scaling.md", "estimate.py --scaling", text)
@@ -109,7 +109,7 @@ def parse_args(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=list(BYTES), default="bfloat16")
     parser.add_argument("--memory-gib", type=float, default=80, help="of a device (80)")
     parser.add_argument("--peak-tflops", type=float, default=312, help="of a device in that precision (312, an A100)")
-    parser.add_argument("--utilisation", type=float, default=0.4, help="reached share of the peak (0.4, an assumption)")
+    parser.add_argument("--utilization", type=float, default=0.4, help="reached share of the peak (0.4, an assumption)")
     parser.add_argument("--network-gb", type=float, default=25, help="GB/s that a device sends and receives (25)")
     parser.add_argument("--scaling", action="store_true", help="80M to 7B on 1 to 512 devices")
     parser.add_argument("--docs", type=Path, help="with --scaling: folder of scaling.md, which the tables are put into")
@@ -253,14 +253,14 @@ def recomputed(student: str, plan: Plan) -> float:
     return whole - plain if plan.checkpointing else 0.0
 
 
-def published(utilisation: float) -> Sheet:
-    """What utilisation the published hours mean, if they were spent on the released number of steps."""
+def published(utilization: float) -> Sheet:
+    """What utilization the published hours mean, if they were spent on the released number of steps."""
     rows = []
     for student, teacher, devices, hours in PUBLISHED:
         flops = training_flops_per_token(SHAPES[student], CONTEXT, CODES, teacher=teacher and SHAPES[teacher])
         available = devices * hours * 3600 * A100_FLOPS
         needed = TOKENS_A_STEP * STEPS * flops
-        held = available * utilisation / (TOKENS_A_STEP * flops)
+        held = available * utilization / (TOKENS_A_STEP * flops)
         rows.append(
             [
                 student + (f" + KD from {teacher}" if teacher else ""),
@@ -272,7 +272,7 @@ def published(utilisation: float) -> Sheet:
                 f"{TOKENS_A_STEP * STEPS / (devices * hours * 3600):,.0f}",
             ]
         )
-    header = ["", "published", "A100 hours", "GFLOP a token", "utilisation", f"steps at {100 * utilisation:.0f} %"]
+    header = ["", "published", "A100 hours", "GFLOP a token", "utilization", f"steps at {100 * utilization:.0f} %"]
     title = f"Published hours of training, if {STEPS:,} steps of {TOKENS_A_STEP:,} tokens were done in them"
     return Sheet(title, [*header, "tokens/s an A100"], rows)
 

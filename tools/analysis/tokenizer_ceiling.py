@@ -1,10 +1,10 @@
-"""Score tokenizers by themselves: what is left of pictures and labels that went through them, side by side.
+"""Score tokenizers by themselves: what is left of images and labels that went through them, side by side.
 
     python tools/analysis/tokenizer_ceiling.py configs/mini/student.py delvm_mm://mini_tokenizer
-    python tools/analysis/tokenizer_ceiling.py configs/_base_/tasks/pose.py BEFORE AFTER --show-dir pictures
+    python tools/analysis/tokenizer_ceiling.py configs/_base_/tasks/pose.py BEFORE AFTER --show-dir images
 
 The queries of each task of the config are encoded and decoded: PSNR, SSIM (and LPIPS, with --lpips-vgg) of the
-pictures; of the label pictures what the task's own metrics read back, which no model that writes this tokenizer's
+images; of the label images what the task's own metrics read back, which no model that writes this tokenizer's
 tokens can exceed; and how many of the codes are used. 'tokens as the first' is 100 where two tokenizers make the same
 tokens.
 """
@@ -33,7 +33,7 @@ from rich.table import Table
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.evaluation.tokenizer_scores import TaskScores, codebook_scores, score_task
 from delvm_mm.models import LPIPS, load_tokenizer
-from delvm_mm.models.vqgan import write_whole
+from delvm_mm.models.tokenizers.vqgan import write_whole
 from delvm_mm.registry import DATASETS, EVALUATOR
 from delvm_mm.visualization.panels import stack_panels
 from delvm_mm.visualization.sheets import draw_row
@@ -48,7 +48,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lpips-vgg", help="weights of torchvision's VGG16, for LPIPS")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--show-dir", help="write pictures with their reconstructions into this folder")
+    parser.add_argument("--show-dir", help="write images with their reconstructions into this folder")
     parser.add_argument("--max-panels", type=int, default=4, help="samples shown of each task (4 by default)")
     parser.add_argument("--out", help="write the scores into this JSON file")
     args = parser.parse_args(arguments)
@@ -101,7 +101,7 @@ def summarize(of_tasks: dict[str, TaskScores], first: dict[str, TaskScores]) -> 
     """One column: names of scores and their values."""
     column = {}
     for name, scores in of_tasks.items():
-        column |= {f"{name}/picture {key}": value for key, value in scores.reconstruction.items()}
+        column |= {f"{name}/image {key}": value for key, value in scores.reconstruction.items()}
         column |= {f"{name}/ceiling {key}": value for key, value in scores.ceilings.items()}
         if scores.tokens.shape == first[name].tokens.shape:
             column[f"{name}/tokens as the first"] = 100.0 * float((scores.tokens == first[name].tokens).mean())
@@ -109,17 +109,17 @@ def summarize(of_tasks: dict[str, TaskScores], first: dict[str, TaskScores]) -> 
 
 
 def draw(scores: dict[str, dict[str, TaskScores]], folder: Path) -> None:
-    """A sheet for each task: picture, reconstructions, label, its reconstructions."""
+    """A sheet for each task: image, reconstructions, label, its reconstructions."""
     folder.mkdir(parents=True, exist_ok=True)
     names = list(scores)
     for task, first in scores[names[0]].items():
         rows = []
-        for number, (picture, _, label, _) in enumerate(first.panels):
+        for number, (image, _, label, _) in enumerate(first.panels):
             returned = [scores[name][task].panels[number] for name in names]
             captions = [f"tokenizer {i + 1}" if len(names) > 1 else "reconstruction" for i in range(len(names))]
-            of_picture = [(caption, each[1]) for caption, each in zip(captions, returned, strict=True)]
+            of_image = [(caption, each[1]) for caption, each in zip(captions, returned, strict=True)]
             of_label = [(caption, each[3]) for caption, each in zip(captions, returned, strict=True)]
-            rows.append(draw_row([[("picture", picture), *of_picture], [("label", label), *of_label]]))
+            rows.append(draw_row([[("image", image), *of_image], [("label", label), *of_label]]))
         Image.fromarray(stack_panels(rows)).save(folder / f"{task}.png")
 
 
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     Console().print(table)
     if args.show_dir:
         draw(scores, Path(args.show_dir))
-        print(f"pictures: {args.show_dir}")
+        print(f"images: {args.show_dir}")
     if args.out:
         out = Path(args.out)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Answering prompts: Hugging Face ``LlamaForCausalLM.generate`` and ``DeLVM.generate``, the same weights, in turns.
 
-A prompt is pairs of pictures and a query, the answer one picture, greedy. Times are those of one picture and the best
+A prompt is pairs of images and a query, the answer one image, greedy. Times are those of one image and the best
 of all rounds; every method has run once before. Hugging Face answers one query at a time. Memory is the most that this
 first call took beyond the weights, our packed copy of them included; without a GPU it is the growth of resident memory.
 
@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import CompileConfig, LlamaForCausalLM
 
 from delvm_mm.models import DeLVM, delvm_from_huggingface
-from delvm_mm.models.llama import resolve_arch
+from delvm_mm.models.backbones.llama import resolve_arch
 
 TINY = dict(embed_dims=128, num_layers=2, num_heads=4)
 CODES = 8192
@@ -37,8 +37,8 @@ PUBLISHED_SECONDS = {"300m": 2.1, "1b": 6.2}  # of one answer, in the paper
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="80m", choices=["80m", "300m", "1b", "tiny"])
-    parser.add_argument("--pairs", type=int, default=3, help="of pictures in the prompt")
-    parser.add_argument("--picture-tokens", type=int, default=256)
+    parser.add_argument("--pairs", type=int, default=3, help="of images in the prompt")
+    parser.add_argument("--image-tokens", type=int, default=256)
     parser.add_argument("--queries", type=int, default=16, help="that share the prompt in one batch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
@@ -47,10 +47,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tiny model, short prompts, one round")
     args = parser.parse_args()
     if args.quick:
-        args.arch, args.picture_tokens, args.queries, args.rounds = "tiny", 32, 4, 1
+        args.arch, args.image_tokens, args.queries, args.rounds = "tiny", 32, 4, 1
 
     print(machine(args.device), f"transformers {transformers.__version__}", sep=", ")
-    prompt_length, answer = 2 * args.pairs * args.picture_tokens, args.picture_tokens
+    prompt_length, answer = 2 * args.pairs * args.image_tokens, args.image_tokens
     torch.manual_seed(0)
     prompt = torch.randint(CODES, (1, prompt_length), device=args.device)
     queries = torch.randint(CODES, (args.queries, answer), device=args.device)
@@ -132,7 +132,7 @@ def methods_of(
 
 
 def measure(method: Callable[[], Tensor], device: str) -> tuple[Tensor, float, int]:
-    """What a method wrote, seconds of one picture, and the bytes that it took at its peak."""
+    """What a method wrote, seconds of one image, and the bytes that it took at its peak."""
     gc.collect()
     on_gpu = device.startswith("cuda")
     if on_gpu:
@@ -157,7 +157,7 @@ def print_table(
     """One line a method; the ratios say how many times as fast as Hugging Face a method is."""
     best = {name: min(times) for name, times in seconds.items()}
     first = f"{args.precisions[0]} HF default"
-    table = Table("method", "s/picture, best", "median", "× HF default", "× best HF of its type", "same tokens", "MiB")
+    table = Table("method", "s/image, best", "median", " x HF default", " x best HF of its type", "same tokens", "MiB")
     for name, times in seconds.items():
         rival = min(best[other] for other in best if other.startswith(name.split()[0] + " HF"))
         table.add_row(

@@ -35,11 +35,12 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from delvm_mm.datasets import TokenStoreWriter, VisualSentenceDataset
-from delvm_mm.datasets.released_tokens import export_released_tokens
+from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.launch import user_errors
+from delvm_mm.stores import TokenStoreWriter
+from delvm_mm.stores.released_tokens import export_released_tokens
 
-PICTURES, TOKENS, GRID = 2, 256, (16, 16)
+IMAGES, TOKENS, GRID = 2, 256, (16, 16)
 NUM_EMBEDDINGS = 8192
 STORE_PASSES = 40
 
@@ -86,7 +87,7 @@ def benchmark(folder: Path, clips: int, context: int, repeats: int, batch_size: 
     sentences = VisualSentenceDataset([folder / "store"], context=context)
     # Epoch 0 of the data set, put together from its parts: both readers read the same sentences.
     grouping = np.random.RandomState([0, 0, 0]).permutation(clips)
-    lines = JsonLinesSentences(folder / "train.bin", grouping, context // (PICTURES * TOKENS))
+    lines = JsonLinesSentences(folder / "train.bin", grouping, context // (IMAGES * TOKENS))
     order = np.random.RandomState(1).permutation(len(sentences)).tolist()
     for index in order[:3]:
         if not torch.equal(sentences[index]["inputs"], lines[index]):
@@ -109,7 +110,7 @@ def benchmark(folder: Path, clips: int, context: int, repeats: int, batch_size: 
             seconds[name].append((time.perf_counter() - start) / passes)
     lines.stream.close()
     tokens = len(order) * sentences.sentence_length
-    stored = clips * PICTURES * TOKENS
+    stored = clips * IMAGES * TOKENS
     return {
         "machine": machine(),
         "clips": clips,
@@ -130,7 +131,7 @@ def benchmark(folder: Path, clips: int, context: int, repeats: int, batch_size: 
 def write_store(path: Path, clips: int) -> None:
     writer = TokenStoreWriter(
         path,
-        clip_shape=(PICTURES, TOKENS),
+        clip_shape=(IMAGES, TOKENS),
         grid=GRID,
         num_embeddings=NUM_EMBEDDINGS,
         tokenizer_fingerprint="random tokens",
@@ -138,7 +139,7 @@ def write_store(path: Path, clips: int) -> None:
     )
     random = np.random.RandomState(0)
     for start in range(0, clips, 1000):
-        writer.add(random.randint(0, NUM_EMBEDDINGS, (min(1000, clips - start), PICTURES, TOKENS)))
+        writer.add(random.randint(0, NUM_EMBEDDINGS, (min(1000, clips - start), IMAGES, TOKENS)))
     writer.finish()
 
 
@@ -147,7 +148,7 @@ def size_of(*files: Path) -> int:
 
 
 def print_results(results: dict) -> None:
-    print(f"{results['clips']} clips of {PICTURES} x {TOKENS} tokens, sentences of {results['sentence_length']} tokens")
+    print(f"{results['clips']} clips of {IMAGES} x {TOKENS} tokens, sentences of {results['sentence_length']} tokens")
     print(results["machine"])
     table = Table("reader", "tokens/s", "times json", "bytes a token")
     for name, rate in results["tokens_per_s"].items():

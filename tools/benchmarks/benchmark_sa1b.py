@@ -1,11 +1,11 @@
-"""From an SA-1B annotation file to the label picture: this package against a plain loop with pycocotools.
+"""From an SA-1B annotation file to the label image: this package against a plain loop with pycocotools.
 
 The plain loop decodes each mask to pixels with pycocotools and paints it. Both start from the bytes of the JSON file
-and end with the RGB picture at full size, in turns, on one thread. Annotations are generated: smooth shapes, few large
+and end with the RGB image at full size, in turns, on one thread. Annotations are generated: smooth shapes, few large
 and many small, overlapping.
 
     python tools/benchmarks/benchmark_sa1b.py                            # 100 masks at 1500 x 2250
-    python tools/benchmarks/benchmark_sa1b.py --masks 300 --pictures 4
+    python tools/benchmarks/benchmark_sa1b.py --masks 300 --images 4
 """
 
 import argparse
@@ -28,7 +28,7 @@ from delvm_mm.codecs.instance_map import instance_map
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=20, help="annotation files")
+    parser.add_argument("--images", type=int, default=20, help="annotation files")
     parser.add_argument("--masks", type=int, default=100, help="masks of each")
     parser.add_argument("--size", type=int, nargs=2, default=(1500, 2250), help="height and width", metavar=("H", "W"))
     args = parser.parse_args()
@@ -46,21 +46,21 @@ def main() -> None:
     content_bytes = []
     for way in ways.values():  # what only the first call does
         way(generate_annotation(np.random.default_rng(0), 70, (60, 90)))
-    for number in range(args.pictures):
+    for number in range(args.images):
         content = generate_annotation(np.random.default_rng(number), args.masks, tuple(args.size))
         content_bytes.append(len(content))
-        pictures = {}
+        images = {}
         for name, way in ways.items():
-            pictures[name], spent = timed(way, content)
+            images[name], spent = timed(way, content)
             seconds[name].append(spent)
-        check_same_segmentation(*pictures.values())
+        check_same_segmentation(*images.values())
 
     console = Console()
     console.print(
-        f"{args.pictures} pictures, {args.masks} masks at {args.size[0]} x {args.size[1]}, JSON files of "
+        f"{args.images} images, {args.masks} masks at {args.size[0]} x {args.size[1]}, JSON files of "
         f"{median(content_bytes) / 1000:.0f} kB; {machine()}"
     )
-    table = Table("", "pictures/s a core", "ms, median", "ms, slowest", "ratio")
+    table = Table("", "images/s a core", "ms, median", "ms, slowest", "ratio")
     slowest = sum(seconds["plain loop"])
     for name, spent in seconds.items():
         milliseconds = [1000 * second for second in spent]
@@ -75,20 +75,20 @@ def main() -> None:
 
 
 def timed(way: Callable[[bytes], np.ndarray], content: bytes) -> tuple[np.ndarray, float]:
-    """The picture and the CPU seconds of this process, in which other programs on the machine do not count."""
+    """The image and the CPU seconds of this process, in which other programs on the machine do not count."""
     start = time.process_time()
-    picture = way(content)
-    return picture, time.process_time() - start
+    image = way(content)
+    return image, time.process_time() - start
 
 
 def plain_loop(content: bytes) -> np.ndarray:
     """What one would write first."""
     annotation = json.loads(content)
-    picture = np.zeros((annotation["image"]["height"], annotation["image"]["width"], 3), np.uint8)
+    image = np.zeros((annotation["image"]["height"], annotation["image"]["width"], 3), np.uint8)
     rng = np.random.default_rng(0)
     for mask in sorted(annotation["annotations"], key=lambda mask: -mask["area"]):
-        picture[coco_mask.decode(mask["segmentation"]).astype(bool)] = rng.integers(1, 256, 3)
-    return picture
+        image[coco_mask.decode(mask["segmentation"]).astype(bool)] = rng.integers(1, 256, 3)
+    return image
 
 
 def generate_annotation(rng: np.random.Generator, masks: int, size: tuple[int, int]) -> bytes:
@@ -125,11 +125,11 @@ def generate_annotation(rng: np.random.Generator, masks: int, size: tuple[int, i
 
 
 def check_same_segmentation(plain: np.ndarray, ours: np.ndarray) -> None:
-    """Colours differ; where two neighbouring pixels differ must not."""
+    """Colors differ; where two neighboring pixels differ must not."""
     for axis in (0, 1):
-        borders = [np.diff(picture.astype(np.int16), axis=axis).any(-1) for picture in (plain, ours)]
+        borders = [np.diff(image.astype(np.int16), axis=axis).any(-1) for image in (plain, ours)]
         if not np.array_equal(*borders):
-            raise SystemExit("error: the two pictures show other masks; the figures would mean nothing")
+            raise SystemExit("error: the two images show other masks; the figures would mean nothing")
 
 
 if __name__ == "__main__":

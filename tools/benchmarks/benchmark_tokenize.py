@@ -1,10 +1,10 @@
-"""Tokenizing a folder of pictures: ``tokenize_clips`` against a plain loop, in turns, with the same tokenizer.
+"""Tokenizing a folder of images: ``tokenize_clips`` against a plain loop, in turns, with the same tokenizer.
 
 The plain loop is what one would write first: PIL, batches of 16, float32, JSON lines. The tokenizer has the published
 shape and random weights, unless a folder is given.
 
-    python tools/benchmarks/benchmark_tokenize.py                      # 512 pictures, some 20 minutes on two CPU cores
-    python tools/benchmarks/benchmark_tokenize.py --pictures 64 --rounds 2
+    python tools/benchmarks/benchmark_tokenize.py                      # 512 images, some 20 minutes on two CPU cores
+    python tools/benchmarks/benchmark_tokenize.py --images 64 --rounds 2
 """
 
 import argparse
@@ -22,12 +22,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from delvm_mm.datasets import ImageFolderDataset, ProceduralScenes, tokenize_clips
+from delvm_mm.datasets import ImageFolderDataset, ProceduralScenes
 from delvm_mm.models import VQGAN, load_tokenizer
+from delvm_mm.precompute import tokenize_clips
 
 BATCH = 16
 PIPELINE = [
-    dict(type="LoadPicture"),
+    dict(type="LoadImage"),
     dict(type="ResizeShortSide", size=256),
     dict(type="CenterCrop", size=256),
     dict(type="PackClip", keys=("img",), factor=16),
@@ -36,8 +37,8 @@ PIPELINE = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=8, help="turns; each does its share of the pictures")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=8, help="turns; each does its share of the images")
     parser.add_argument("--tokenizer", help="folder of a published tokenizer; random weights without one")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -60,7 +61,7 @@ def main() -> None:
     seconds = dict.fromkeys(names, 0.0)
     differing = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        parts = make_pictures(Path(folder), args.pictures, args.rounds)
+        parts = make_images(Path(folder), args.images, args.rounds)
         run_plain(plain, parts[0][:1], Path(folder) / "warm-up.json", args.device)
         for turn, files in enumerate(parts):
             start = time.perf_counter()
@@ -83,31 +84,31 @@ def main() -> None:
             print(
                 f"turn {turn + 1} of {len(parts)}, {sum(seconds.values()) / done * (1 - done):.0f} s left", flush=True
             )
-    table = Table("", "pictures/s", "ratio", "tokens that differ")
+    table = Table("", "images/s", "ratio", "tokens that differ")
     for name in names:
         share = f"{np.mean(differing[name]):.2%}" if differing[name] else ""
-        table.add_row(name, f"{args.pictures / seconds[name]:.2f}", f"{seconds[names[0]] / seconds[name]:.2f}", share)
+        table.add_row(name, f"{args.images / seconds[name]:.2f}", f"{seconds[names[0]] / seconds[name]:.2f}", share)
     Console().print(table)
-    print(f"{args.pictures} JPEG of 640x480 to 16x16 tokens, {args.device}; {machine(args.device)}")
+    print(f"{args.images} JPEG of 640x480 to 16x16 tokens, {args.device}; {machine(args.device)}")
 
 
-def make_pictures(folder: Path, count: int, rounds: int) -> list[list[Path]]:
-    """JPEG files of drawn scenes, 640×480, in one folder a round."""
+def make_images(folder: Path, count: int, rounds: int) -> list[list[Path]]:
+    """JPEG files of drawn scenes, 640 x 480, in one folder a round."""
     scenes = ProceduralScenes(task="derain", size=640, length=min(count, 32))
-    pictures = [scenes[i]["img"][:480] for i in range(len(scenes))]
+    images = [scenes[i]["img"][:480] for i in range(len(scenes))]
     parts = []
     for turn, numbers in enumerate(np.array_split(np.arange(count), rounds)):
-        (folder / f"pictures{turn}").mkdir()
-        parts.append([folder / f"pictures{turn}" / f"{number:06d}.jpg" for number in numbers])
+        (folder / f"images{turn}").mkdir()
+        parts.append([folder / f"images{turn}" / f"{number:06d}.jpg" for number in numbers])
         for number, file in zip(numbers, parts[-1], strict=True):
-            # A small shift makes every picture another one.
-            Image.fromarray(np.roll(pictures[number % len(pictures)], number, axis=1)).save(file, quality=90)
+            # A small shift makes every image another one.
+            Image.fromarray(np.roll(images[number % len(images)], number, axis=1)).save(file, quality=90)
     return parts
 
 
 @torch.no_grad()
 def run_plain(tokenizer: nn.Module, files: list[Path], out: Path, device: str) -> list[np.ndarray]:
-    """The plain loop; tokens of each picture."""
+    """The plain loop; tokens of each image."""
     tokens: list[np.ndarray] = []
     with open(out, "w") as stream:
         for start in range(0, len(files), BATCH):
@@ -119,12 +120,12 @@ def run_plain(tokenizer: nn.Module, files: list[Path], out: Path, device: str) -
 
 
 def load(file: Path) -> Tensor:
-    picture = Image.open(file).convert("RGB")
-    scale = 256 / min(picture.size)
-    picture = picture.resize((int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BILINEAR)
-    left, top = round((picture.width - 256) / 2), round((picture.height - 256) / 2)
-    picture = np.array(picture.crop((left, top, left + 256, top + 256)))
-    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    image = Image.open(file).convert("RGB")
+    scale = 256 / min(image.size)
+    image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BILINEAR)
+    left, top = round((image.width - 256) / 2), round((image.height - 256) / 2)
+    image = np.array(image.crop((left, top, left + 256, top + 256)))
+    return torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def peak(step: Callable[[], None], device: str) -> int:
 
 def shape_of(arch: str) -> dict[str, int]:
     """A full description of an architecture."""
-    from delvm_mm.models.llama import resolve_arch
+    from delvm_mm.models.backbones.llama import resolve_arch
 
     return resolve_arch(ARCHITECTURES.get(arch, arch))
 
@@ -184,7 +184,7 @@ def hugging_face(args: argparse.Namespace, compiled: bool) -> tuple[Callable[[],
 
 def ours(args: argparse.Namespace, compiled: bool = False, teacher: str | None = None):
     """Our step, alone or with a teacher."""
-    from delvm_mm.engine.distillation import OnlineTeacher
+    from delvm_mm.engine.distillation.online import OnlineTeacher
     from delvm_mm.models import LogitsKLLoss
 
     model = delvm(args, args.arch).train()
@@ -203,9 +203,11 @@ def ours(args: argparse.Namespace, compiled: bool = False, teacher: str | None =
 
 def cached_teacher(args: argparse.Namespace):
     """A teacher cache on disk, and the data samples of a batch; what the teacher says does not matter here."""
-    from delvm_mm.datasets import TokenStoreWriter, VisualSentenceDataset, cache_teacher
-    from delvm_mm.engine.cached_teacher import CachedTeacher
+    from delvm_mm.datasets import VisualSentenceDataset
+    from delvm_mm.engine.distillation.offline import CachedTeacher
     from delvm_mm.models import LogitsKLLoss
+    from delvm_mm.precompute import cache_teacher
+    from delvm_mm.stores import TokenStoreWriter
 
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
@@ -276,7 +278,7 @@ def print_table(seconds: dict[str, list[float]], memory: dict[str, int], args: a
     best = {name: min(times) for name, times in seconds.items()}
     median = {name: statistics.median(times) for name, times in seconds.items()}
     peers = [name for name in PEER if name in best]
-    table = Table("method", "s a step, best", "median", "tokens/s", "× best HF", "MiB", "× least HF")
+    table = Table("method", "s a step, best", "median", "tokens/s", " x best HF", "MiB", " x least HF")
     for name in seconds:
         compared = peers and name != "teacher forward"
         table.add_row(

@@ -1,7 +1,7 @@
 """Images a second of ``VisionLLaMA``-80M and mmpretrain's ``VisionTransformer`` base/16, training and inference.
 
-Both are classifiers of 1000 classes on the same pictures, and take turns in one run; a step of training is forward,
-backward and AdamW. What counts is the ratio of multiply-adds a second: images a second times those of one picture,
+Both are classifiers of 1000 classes on the same images, and take turns in one run; a step of training is forward,
+backward and AdamW. What counts is the ratio of multiply-adds a second: images a second times those of one image,
 counted by MMEngine's analysis with both products of attention.
 
     python tools/benchmarks/benchmark_vision.py                     # about 15 minutes on two CPU cores
@@ -119,7 +119,7 @@ def print_table(
     args: argparse.Namespace,
 ) -> None:
     """Images a second of the best round, and ratios to ``VisionTransformer``: the best, and the median over rounds."""
-    table = Table("", "model", "M parameters", "G a picture", "images/s", "ratio", "ratio of multiply-adds/s", "median")
+    table = Table("", "model", "M parameters", "G an image", "images/s", "ratio", "ratio of multiply-adds/s", "median")
     reference = next(iter(models))
     for (what, precision, name), times in seconds.items():
         peer = seconds[what, precision, reference]

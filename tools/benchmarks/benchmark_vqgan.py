@@ -1,4 +1,4 @@
-"""Pictures to tokens and back: ``VQGAN`` against ``diffusers.VQModel`` with the same weights, in turns, in one run.
+"""Images to tokens and back: ``VQGAN`` against ``diffusers.VQModel`` with the same weights, in turns, in one run.
 
 Each side is tried as it is and with the channels last, and for bfloat16 under autocast and with weights of that type,
 all under ``torch.inference_mode``; what counts is the best of ours over the best of theirs.
@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from delvm_mm.models import VQGAN
-from delvm_mm.models.tokenizer_conversion import save_as_diffusers
+from delvm_mm.models.tokenizers.conversion import save_as_diffusers
 
 QUICK = dict(hidden_channels=32, channel_mult=(1, 2, 2), z_channels=16, num_embeddings=256, quantized_embed_dim=16)
 
@@ -34,7 +34,7 @@ def main() -> None:
         "--tokenizer", help="folder of a tokenizer; the published shape with random weights without one"
     )
     parser.add_argument("--batch-size", type=int, help="2 on a CPU, 32 on a GPU by default")
-    parser.add_argument("--size", type=int, help="side of the pictures, 256 by default")
+    parser.add_argument("--size", type=int, help="side of the images, 256 by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns, of which the fastest counts")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -70,7 +70,7 @@ def main() -> None:
                     seconds[precision, name].append(now(args.device) - start)
                 progress.advance(row)
 
-    table = Table("", "precision", "pictures/s, best", "median", "times the best diffusers")
+    table = Table("", "precision", "images/s, best", "median", "times the best diffusers")
     for precision in args.precisions:
         best = min(min(seconds[precision, name]) for name in sides[precision] if name.startswith("diffusers"))
         for name in sides[precision]:
@@ -111,7 +111,7 @@ def run_ours(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def run_theirs(model: nn.Module, images: Tensor) -> Tensor:
-    """Pictures to tokens and back with diffusers' calls, clamped as ours are."""
+    """Images to tokens and back with diffusers' calls, clamped as ours are."""
     return model.decode(model.encode(images).latents).sample.clamp(0, 1)
 
 
@@ -152,11 +152,11 @@ def variants(
 def compare(ours: VQGAN, theirs: nn.Module, images: Tensor) -> str:
     """That both do the same in float32."""
     if ours.symmetric_pixels:
-        raise SystemExit("error: a tokenizer of pictures in [-1, 1] has no counterpart that takes [0, 1]; give another")
+        raise SystemExit("error: a tokenizer of images in [-1, 1] has no counterpart that takes [0, 1]; give another")
     tokens = theirs.quantize(theirs.encode(images).latents)[2][2]
     same = (ours.encode(images).flatten() == tokens.flatten()).float().mean()
     far = (ours(images) - run_theirs(theirs, images)).abs().max()
-    return f"same tokens {same:.2%}, pictures differ by {far:.1e} at most in float32"
+    return f"same tokens {same:.2%}, images differ by {far:.1e} at most in float32"
 
 
 def now(device: str) -> float:

@@ -1,4 +1,4 @@
-# Token stores made by tools/tokenize_dataset.py; a sentence is 2048 tokens, 8 pictures of one task.
+# Token stores made by tools/tokenize_dataset.py; a sentence is 2048 tokens, 8 images of one task.
 train_dataloader = dict(
     batch_size=16,
     num_workers=4,

@@ -1,4 +1,4 @@
-# LLaMA-80M over 14 x 14 patches. Stochastic depth, learnt beside rotary positions, class token behind the patches and
+# LLaMA-80M over 14 x 14 patches. Stochastic depth, learned beside rotary positions, class token behind the patches and
 # attention that turns causal are as iLLaMA-B has them (arXiv 2404.06773); the paper of DeLVM publishes none of these.
 model = dict(
     type='ImageClassifier',

@@ -1,4 +1,4 @@
-# 300 epochs of AdamW: 8 GPUs x 128 pictures, 1e-3 for 1024 of them, 20 epochs of warm-up, cosine.
+# 300 epochs of AdamW: 8 GPUs x 128 images, 1e-3 for 1024 of them, 20 epochs of warm-up, cosine.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),

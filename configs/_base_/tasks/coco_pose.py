@@ -1,12 +1,12 @@
 # COCO keypoints: the OpenPose skeleton of one person on black, cut out around each person of val2017. Scored by
-# mmpose's PCK@0.2 and by COCO's AP, every person as a picture of its own; prompts are from train2017.
+# mmpose's PCK@0.2 and by COCO's AP, every person as an image of its own; prompts are from train2017.
 codec = dict(type='SkeletonCodec', radius=4, thickness=2)
 people = dict(
     type='CocoPoseDataset',
     data_root='data/coco',
     per_person=True,
     pipeline=[
-        dict(type='LoadPicture'),
+        dict(type='LoadImage'),
         dict(type='CropPerson', padding=1.25),
         dict(type='ResizeShortSide', size=256),
         dict(type='CenterCrop', size=256),

@@ -1,4 +1,4 @@
-# Deraining: the picture without rain. Scored by PSNR and SSIM, on RGB and on the Y channel,
+# Deraining: the image without rain. Scored by PSNR and SSIM, on RGB and on the Y channel,
 # on built-in scenes that training does not see.
 codec = dict(type='RestorationCodec')
 scenes = dict(

@@ -6,7 +6,7 @@ people = dict(
     type='MpiiDataset',
     data_root='data/mpii',
     pipeline=[
-        dict(type='LoadPicture'),
+        dict(type='LoadImage'),
         dict(type='CropPerson', padding=1.25),
         dict(type='ResizeShortSide', size=256),
         dict(type='CenterCrop', size=256),

@@ -3,7 +3,7 @@
 # tasks['pascal5i'] of a config, another fold is, in a config derived from that one or with --cfg-options:
 #     tasks = dict(pascal5i=dict(dataloader=dict(dataset=dict(support=dict(fold=1), query=dict(fold=1)))))
 #     tasks.pascal5i.dataloader.dataset.support.fold=1 tasks.pascal5i.dataloader.dataset.query.fold=1
-# The published mIoU of a fold is 'mIoU': over its five classes, of all pictures of a class.
+# The published mIoU of a fold is 'mIoU': over its five classes, of all images of a class.
 codec = dict(type='ForegroundMaskCodec')
 voc = dict(
     type='Pascal5iDataset',
@@ -11,7 +11,7 @@ voc = dict(
     fold=0,
     classes='held_out',
     pipeline=[
-        dict(type='LoadPicture'),
+        dict(type='LoadImage'),
         dict(type='ResizeShortSide', size=256),
         dict(type='CenterCrop', size=256),
         dict(type='DrawLabel', codec=codec)

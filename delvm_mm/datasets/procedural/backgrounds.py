@@ -13,7 +13,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .drawing import hsv, integer, multiply, noise_field, noise_grids, palette_lookup, pick, soften, uniform
+from delvm_mm.datasets.procedural.drawing import (
+    hsv,
+    integer,
+    multiply,
+    noise_field,
+    noise_grids,
+    palette_lookup,
+    pick,
+    soften,
+    uniform,
+)
 
 SURFACES = ("brick.png", "grass.png", "gravel.png")
 PHOTOS = ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "moon.png")
@@ -45,7 +55,7 @@ def bundled_photo(name: str) -> np.ndarray:
         name: File name, one of ``SURFACES``, ``PHOTOS`` or ``PHOTOS_WITH_SUBJECTS``.
 
     Returns:
-        RGB uint8 H x W x 3, at most 512 pixels on the short side; grey pictures have three equal channels.
+        RGB uint8 H x W x 3, at most 512 pixels on the short side; gray images have three equal channels.
 
     Raises:
         ModuleNotFoundError: scikit-image is not installed.
@@ -64,13 +74,13 @@ def bundled_photo(name: str) -> np.ndarray:
             "(0.20 or newer does); run `pip install --force-reinstall scikit-image`"
         )
     with Image.open(path) as file:
-        picture = np.array(file.convert("RGB"))
-    scale = 512 / min(picture.shape[:2])
+        image = np.array(file.convert("RGB"))
+    scale = 512 / min(image.shape[:2])
     if scale < 1:
-        size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    picture.setflags(write=False)
-    return picture
+        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image.setflags(write=False)
+    return image
 
 
 def plan_background(rng: np.random.Generator, style: str) -> Background:
@@ -106,7 +116,7 @@ def plan_background(rng: np.random.Generator, style: str) -> Background:
 
 
 def _photo(rng: np.random.Generator, names: tuple[str, ...], blur: float) -> Render:
-    """A square crop of a photograph with a random flip, colours and, for ``blur`` > 0, defocus."""
+    """A square crop of a photograph with a random flip, colors and, for ``blur`` > 0, defocus."""
     photo = bundled_photo(pick(rng, names))
     height, width = photo.shape[:2]
     side = int(min(height, width) * uniform(rng, 0.55, 1.0))
@@ -124,7 +134,7 @@ def _photo(rng: np.random.Generator, names: tuple[str, ...], blur: float) -> Ren
 
 
 def _surface(rng: np.random.Generator, flatten: float = 1.0) -> Render:
-    """A surface in a random colour; with ``flatten`` < 1 grass or gravel, squeezed as a floor seen at an angle."""
+    """A surface in a random color; with ``flatten`` < 1 grass or gravel, squeezed as a floor seen at an angle."""
     photo = bundled_photo(pick(rng, SURFACES if flatten == 1.0 else SURFACES[1:]))[:, :, 0]
     side = int(min(photo.shape) * uniform(rng, 0.4, 0.95))
     height = int(side * flatten)
@@ -145,7 +155,7 @@ def _surface(rng: np.random.Generator, flatten: float = 1.0) -> Render:
 
 
 def _noise(rng: np.random.Generator) -> Render:
-    """A multi-scale cloud, stone or cloth texture in a few related colours."""
+    """A multi-scale cloud, stone or cloth texture in a few related colors."""
     table = palette_lookup(_related_colors(rng))
     octaves = integer(rng, 4, 6)
     grids = noise_grids(rng, integer(rng, 2, 5), octaves)
@@ -154,7 +164,7 @@ def _noise(rng: np.random.Generator) -> Render:
 
 
 def _gradient(rng: np.random.Generator) -> Render:
-    """A linear or radial change between related colours with a little grain."""
+    """A linear or radial change between related colors with a little grain."""
     table = palette_lookup(_related_colors(rng))
     angle, radial, center = uniform(rng, 0, 6.283), rng.random() < 0.4, rng.random(2)
     grids = noise_grids(rng, 16, 4)
@@ -181,15 +191,15 @@ def _room(rng: np.random.Generator) -> Render:
 
     def render(size: int) -> np.ndarray:
         row = int(horizon * size + 0.5)
-        picture = wall(size)
+        image = wall(size)
         ground = cv2.resize(floor(size), (size, size - row), interpolation=cv2.INTER_AREA)
         falloff = np.interp(np.arange(size - row), [0, (size - row) * 0.6], [80, 132]).astype(np.uint8)
-        picture[row:] = multiply(ground, np.repeat(falloff[:, None], size, axis=1))
+        image[row:] = multiply(ground, np.repeat(falloff[:, None], size, axis=1))
         thick = int(edge * size)
         if thick:
-            strip = picture[row - thick : row].astype(np.float32) * edge_level
-            picture[row - thick : row] = np.clip(strip, 0, 255).astype(np.uint8)
-        return picture
+            strip = image[row - thick : row].astype(np.float32) * edge_level
+            image[row - thick : row] = np.clip(strip, 0, 255).astype(np.uint8)
+        return image
 
     return render
 
@@ -210,7 +220,7 @@ def _is_colored(photo: np.ndarray) -> bool:
 
 
 def _related_colors(rng: np.random.Generator) -> list[np.ndarray]:
-    """Three colours of neighbouring hue, dark to light."""
+    """Three colors of neighboring hue, dark to light."""
     hue, spread, saturation = rng.random(), uniform(rng, -0.12, 0.12), uniform(rng, 0.08, 0.6)
     dark = uniform(rng, 0.15, 0.5)
     values = (dark, dark + uniform(rng, 0.1, 0.25), dark + uniform(rng, 0.25, 0.5))
@@ -218,9 +228,9 @@ def _related_colors(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _color_jitter(rng: np.random.Generator, tint: float) -> Callable[[np.ndarray], np.ndarray]:
-    """A random change of brightness, contrast and colour as one lookup table for each channel."""
+    """A random change of brightness, contrast and color as one lookup table for each channel."""
     gamma, gain = uniform(rng, 0.75, 1.3), uniform(rng, 0.8, 1.15)
     levels = np.arange(256) / 255.0
     channels = [levels**gamma * gain * uniform(rng, 1 - tint, 1 + tint) for _ in range(3)]
     table = np.clip(np.stack(channels, axis=-1) * 255 + 0.5, 0, 255).astype(np.uint8)[None]
-    return lambda picture: cv2.LUT(picture, table)
+    return lambda image: cv2.LUT(image, table)

@@ -1,4 +1,4 @@
-"""``ProceduralClasses``: an endless, seeded source of labelled pictures for classification, without a download."""
+"""``ProceduralClasses``: an endless, seeded source of labeled images for classification, without a download."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,39 +7,38 @@ import numpy as np
 from mmengine.dataset import Compose
 from torch.utils.data import Dataset
 
+from delvm_mm.datasets.procedural.backgrounds import plan_background
+from delvm_mm.datasets.procedural.drawing import pick, uniform
+from delvm_mm.datasets.procedural.objects import draw_objects, plan_light, plan_object
 from delvm_mm.registry import DATASETS, TRANSFORMS
-
-from .backgrounds import plan_background
-from .drawing import pick, uniform
-from .objects import draw_objects, plan_light, plan_object
 
 SHAPES = ("star", "ring", "crate", "leaf", "vase")
 PATTERNS = ("plain", "checks")
 CLASSES = tuple(f"{pattern} {shape}" for shape in SHAPES for pattern in PATTERNS)
 CLUTTER = ("blob", "rounded box", "polygon", "ellipse")
 # Longer arms, and a longer and narrower leaf: in 48 pixels the two would be hard to tell apart. How much nearer points
-# come to the centre (a power of their distance from it), and how much larger the whole then is.
+# come to the center (a power of their distance from it), and how much larger the whole then is.
 SLIMMER = {"star": (1.0, 1.0), "leaf": (0.6, 1.25)}
-# Keeps the pictures apart from those of ProceduralScenes with the same seed.
+# Keeps the images apart from those of ProceduralScenes with the same seed.
 STREAM = 100
 
 
 @DATASETS.register_module()
 class ProceduralClasses(Dataset):
-    """Pictures of one object each, in ten classes: five shapes, plain or checked.
+    """Images of one object each, in ten classes: five shapes, plain or checked.
 
-    Place, size, rotation, proportions, colours, light, gloss, background and up to two small objects of other shapes
+    Place, size, rotation, proportions, colors, light, gloss, background and up to two small objects of other shapes
     vary, and none of them depends on the class. Sample ``i`` is of class ``i % 10`` and depends on the seed and ``i``
-    alone; at another ``size`` it is the same picture. Windows ``[start, start + length)`` that do not overlap share no
+    alone; at another ``size`` it is the same image. Windows ``[start, start + length)`` that do not overlap share no
     sample, which makes disjoint sets for training and test.
 
     Args:
-        size: Side of the square pictures in pixels.
+        size: Side of the square images in pixels.
         seed: Seed of the endless source.
         start: Index of the first sample in the endless source.
         length: Number of samples in the window.
         channel_order: 'rgb', as everywhere in this package, or 'bgr', as mmpretrain's readers have it.
-        cache: Whether to keep drawn pictures in memory, size x size x 3 bytes each; the pipeline runs each time. Each
+        cache: Whether to keep drawn images in memory, size x size x 3 bytes each; the pipeline runs each time. Each
             worker of a loader has a memory of its own: use one, and ``persistent_workers``.
         pipeline: Transform configs (TRANSFORMS) or callables, applied to the results dict in turn.
 
@@ -94,16 +93,16 @@ class ProceduralClasses(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         if not -self.length <= index < self.length:
-            raise IndexError(f"index {index} is out of range for a window of {self.length} procedural pictures")
+            raise IndexError(f"index {index} is out of range for a window of {self.length} procedural images")
         sample_idx = self.start + int(index) % self.length
-        picture = None if self._drawn is None else self._drawn.get(sample_idx)
-        if picture is None:
-            picture = self._draw(sample_idx)
+        image = None if self._drawn is None else self._drawn.get(sample_idx)
+        if image is None:
+            image = self._draw(sample_idx)
             if self._drawn is not None:
-                self._drawn[sample_idx] = picture
+                self._drawn[sample_idx] = image
         return self.pipeline(
             {
-                "img": (picture if self.channel_order == "rgb" else picture[..., ::-1]).copy(),
+                "img": (image if self.channel_order == "rgb" else image[..., ::-1]).copy(),
                 "gt_label": sample_idx % len(CLASSES),
                 "img_shape": (self.size, self.size),
                 "ori_shape": (self.size, self.size),
@@ -126,7 +125,7 @@ class ProceduralClasses(Dataset):
         place = np.array([uniform(rng, 0.38, 0.62) for _ in range(2)])
         # Drawing at a whole multiple of the size and averaging gives smooth edges and the same look at small sizes.
         canvas = self.size * max(2, -(-192 // self.size))
-        picture = background.render(canvas)
+        image = background.render(canvas)
         item = plan_object(rng, thumbnail, place, radius, light, shape, pattern)
         # Fine and strong enough to be seen on every shape, in 48 pixels too.
         item.period = uniform(rng, 0.28, 0.42)
@@ -135,5 +134,5 @@ class ProceduralClasses(Dataset):
             power, stretch = SLIMMER[shape]
             reach = np.sqrt(np.sum((item.outline - place) ** 2, axis=1, keepdims=True)) / radius
             item.outline = place + (item.outline - place) * reach**power * stretch
-        draw_objects(picture, None, [*clutter, item])
-        return cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        draw_objects(image, None, [*clutter, item])
+        return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_AREA)

@@ -1,9 +1,9 @@
-"""What every part of a procedural scene is drawn with: random numbers, colours, fixed-point polygons, shading.
+"""What every part of a procedural scene is drawn with: random numbers, colors, fixed-point polygons, shading.
 
-Positions are normalised: the frame is [0, 1] x [0, 1], x to the right, y down. Pixel ``i`` of a picture with ``size``
-pixels a side is centred on ``(i + 0.5) / size``, so a scene has one geometry at every size.
+Positions are normalized: the frame is [0, 1] x [0, 1], x to the right, y down. Pixel ``i`` of an image with ``size``
+pixels a side is centerd on ``(i + 0.5) / size``, so a scene has one geometry at every size.
 
-Two rules keep sample ``i`` the same picture on every machine. Random numbers come from ``Generator.random`` alone,
+Two rules keep sample ``i`` the same image on every machine. Random numbers come from ``Generator.random`` alone,
 whose stream NumPy does not change between versions (``choice`` or ``normal`` may change). And polygons reach OpenCV
 as integers with ``SHIFT`` fractional bits, so that rounding happens here and not in its build.
 """
@@ -37,44 +37,44 @@ def pick(rng: np.random.Generator, options: Sequence[Any], weights: Sequence[flo
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """RGB colour, float64 of shape (3,) in [0, 255], of a hue (taken modulo 1), saturation and value in [0, 1]."""
+    """RGB color, float64 of shape (3,) in [0, 255], of a hue (taken modulo 1), saturation and value in [0, 1]."""
     return 255.0 * np.array(colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0), 1), min(max(value, 0), 1)))
 
 
 def shade(color: Sequence[float], gain: float) -> tuple[int, int, int]:
-    """The colour times ``gain``, rounded and clipped, as the integers that OpenCV's drawing functions take."""
+    """The color times ``gain``, rounded and clipped, as the integers that OpenCV's drawing functions take."""
     red, green, blue = (int(min(max(float(channel) * gain + 0.5, 0), 255)) for channel in color)
     return red, green, blue
 
 
 def fixed_point(points: np.ndarray, size: int) -> np.ndarray:
-    """Normalised points N x 2 as OpenCV's int32 pixel coordinates with ``SHIFT`` fractional bits."""
+    """Normalized points N x 2 as OpenCV's int32 pixel coordinates with ``SHIFT`` fractional bits."""
     pixels = np.asarray(points, dtype=np.float64) * size - 0.5
     return np.floor(pixels * (1 << SHIFT) + 0.5).astype(np.int32)
 
 
-def fill(picture: np.ndarray, points: np.ndarray, color: Any) -> None:
-    """Fills a polygon given by normalised points N x 2, in place and antialiased."""
-    cv2.fillPoly(picture, [fixed_point(points, picture.shape[0])], color, cv2.LINE_AA, SHIFT)
+def fill(image: np.ndarray, points: np.ndarray, color: Any) -> None:
+    """Fills a polygon given by normalized points N x 2, in place and antialiased."""
+    cv2.fillPoly(image, [fixed_point(points, image.shape[0])], color, cv2.LINE_AA, SHIFT)
 
 
-def stroke(picture: np.ndarray, points: np.ndarray, color: Any, width: float, closed: bool = False) -> None:
-    """Draws a line through normalised points N x 2, in place; ``width`` is a fraction of the frame."""
-    thickness = max(1, int(width * picture.shape[0] + 0.5))
-    cv2.polylines(picture, [fixed_point(points, picture.shape[0])], closed, color, thickness, cv2.LINE_AA, SHIFT)
+def stroke(image: np.ndarray, points: np.ndarray, color: Any, width: float, closed: bool = False) -> None:
+    """Draws a line through normalized points N x 2, in place; ``width`` is a fraction of the frame."""
+    thickness = max(1, int(width * image.shape[0] + 0.5))
+    cv2.polylines(image, [fixed_point(points, image.shape[0])], closed, color, thickness, cv2.LINE_AA, SHIFT)
 
 
-def soften(picture: np.ndarray, radius: float, size: int) -> np.ndarray:
+def soften(image: np.ndarray, radius: float, size: int) -> np.ndarray:
     """Blurs with two box filters, close to a Gaussian, of ``radius`` times ``size`` pixels."""
     width = 2 * int(radius * size + 0.5) + 1
     if width < 3:
-        return picture
-    return cv2.blur(cv2.blur(picture, (width, width)), (width, width))
+        return image
+    return cv2.blur(cv2.blur(image, (width, width)), (width, width))
 
 
-def multiply(picture: np.ndarray, gain: np.ndarray) -> np.ndarray:
+def multiply(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
     """Multiplies RGB uint8 H x W x 3 by ``gain``, uint8 H x W, where 128 means one."""
-    return cv2.multiply(picture, cv2.cvtColor(gain, cv2.COLOR_GRAY2RGB), scale=1.0 / 128)
+    return cv2.multiply(image, cv2.cvtColor(gain, cv2.COLOR_GRAY2RGB), scale=1.0 / 128)
 
 
 def blend(under: np.ndarray, over: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -114,7 +114,7 @@ def noise_field(grids: Sequence[np.ndarray], size: int, persistence: float = 0.5
 
 
 def palette_lookup(colors: Sequence[np.ndarray]) -> np.ndarray:
-    """Colours spread evenly over 0..255 as a lookup table, uint8 256 x 3, for a one-channel picture."""
+    """Colors spread evenly over 0..255 as a lookup table, uint8 256 x 3, for a one-channel image."""
     stops = np.linspace(0, 255, len(colors))
     levels = np.arange(256)
     channels = [np.interp(levels, stops, [color[channel] for color in colors]) for channel in range(3)]

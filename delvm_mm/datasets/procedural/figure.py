@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from .looks import Look
-from .poses import SIDES, Pose, Skeleton
+from delvm_mm.datasets.procedural.looks import Look
+from delvm_mm.datasets.procedural.poses import SIDES, Pose, Skeleton
 
 LEVELS = ((1.0, 0.0, 78), (0.88, 0.08, 112), (0.66, 0.24, 128), (0.40, 0.42, 142))
 """Shading of a part: its outline shrunk to a fraction, moved to the light by a fraction of its radius, and its
-brightness, 128 being the colour itself."""
+brightness, 128 being the color itself."""
 
 CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)])
 
 Blob = tuple[np.ndarray, np.ndarray]
-"""An ellipsoid: centre of shape (3,) and axes as the columns of a 3 x 3 matrix."""
+"""An ellipsoid: center of shape (3,) and axes as the columns of a 3 x 3 matrix."""
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Part:
     """One thing to draw.
 
     Attributes:
-        depth: Distance towards the viewer: nearer parts are drawn later.
+        depth: Distance toward the viewer: nearer parts are drawn later.
         color: RGB in [0, 255].
         levels: Polygons, points N x 2 in body units (x right, y down), for each level of light; the first is the
             silhouette.
-        gains: Brightness of each level, 128 = the colour itself; empty: the light of what lies below stays.
+        gains: Brightness of each level, 128 = the color itself; empty: the light of what lies below stays.
         own: Whether it is part of the person (a chair is not).
     """
 
@@ -51,8 +51,8 @@ class Figure:
         skeleton: Joints in body axes.
         look: Body and clothes.
         pose: The pose of the skeleton.
-        view: 3 x 3 rotation from body axes to the viewer's: x right, y up, z towards the viewer.
-        light: Direction to the light in the picture, shape (2,): x right, y down.
+        view: 3 x 3 rotation from body axes to the viewer's: x right, y up, z toward the viewer.
+        light: Direction to the light in the image, shape (2,): x right, y down.
         parts: What to draw.
     """
 
@@ -73,12 +73,12 @@ class Figure:
         self.parts.sort(key=lambda part: part.depth)
 
     def project(self, point: np.ndarray) -> np.ndarray:
-        """Position in the picture, body units, x right and y down, of a point in body axes; both of shape (..., k)."""
+        """Position in the image, body units, x right and y down, of a point in body axes; both of shape (..., k)."""
         seen = point @ self.view.T
         return np.stack([seen[..., 0], -seen[..., 1]], axis=-1)
 
     def depth(self, *points: np.ndarray) -> float:
-        """Mean distance of points in body axes towards the viewer."""
+        """Mean distance of points in body axes toward the viewer."""
         return float(np.mean([self.view[2] @ point for point in points]))
 
     def keypoints(self) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +117,7 @@ class Figure:
         self.parts.append(Part(depth, color, polygons, tuple(level[2] for level in levels), own))
 
     def _outline(self, blob: Blob) -> tuple[np.ndarray, np.ndarray, float]:
-        """Centre, edge relative to it (24 x 2) and mean radius of an ellipsoid in the picture."""
+        """Center, edge relative to it (24 x 2) and mean radius of an ellipsoid in the image."""
         axes = self.view[:2] @ blob[1] * np.array([[1.0], [-1.0]])
         reach = axes.T @ CIRCLE
         lengths = np.sqrt(np.sum(reach**2, axis=0)) + 1e-9
@@ -149,7 +149,7 @@ class Figure:
         pelvis = _ellipsoid(np.zeros(3), np.eye(3), 0.1 * wide, 0.06, 0.072)
         seat = [_ball(hip, 0.064 * wide) for hip in body.hips]
         self._add(self.depth(np.zeros(3)) + 0.08, look.bottom, [pelvis, *seat])
-        # With a thigh raised high a stiff skirt would be a balloon; shorts of the same colour remain.
+        # With a thigh raised high a stiff skirt would be a balloon; shorts of the same color remain.
         if look.legwear == "skirt" and max(abs(leg[0]) for leg in self.pose.legs) < 40:
             hem = [0.42 * hip + 0.58 * knee for hip, knee in zip(body.hips, body.knees, strict=True)]
             rims = [_ellipsoid(point, np.eye(3), 0.085 * wide, 0.012, 0.085) for point in hem]

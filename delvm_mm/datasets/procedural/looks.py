@@ -1,10 +1,10 @@
-"""Looks of procedural people: build, hair, clothes and colours."""
+"""Looks of procedural people: build, hair, clothes and colors."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .drawing import hsv, pick, uniform
+from delvm_mm.datasets.procedural.drawing import hsv, pick, uniform
 
 SKIN = ((255, 219, 190), (240, 196, 160), (222, 170, 130), (190, 134, 96), (141, 91, 62), (96, 62, 44))
 HAIR = ((35, 26, 22), (62, 42, 30), (105, 68, 38), (168, 118, 60), (214, 178, 112), (140, 62, 32), (150, 150, 150))
@@ -12,23 +12,23 @@ HAIR = ((35, 26, 22), (62, 42, 30), (105, 68, 38), (168, 118, 60), (214, 178, 11
 
 @dataclass
 class Look:
-    """Body and clothes of a person; colours are RGB in [0, 255].
+    """Body and clothes of a person; colors are RGB in [0, 255].
 
     Attributes:
         build: Width of the body relative to the average.
         waist: Width of the waist relative to the average.
         head_radius: Half the height of the head relative to the person's height.
-        skin: Colour of the skin.
-        hair: Colour of the hair, or of the cap.
-        top: Colour of shirt or jacket; ``second`` is the one of its pattern.
+        skin: Color of the skin.
+        hair: Color of the hair, or of the cap.
+        top: Color of shirt or jacket; ``second`` is the one of its pattern.
         second: See ``top``.
-        bottom: Colour of trousers or skirt.
-        shoes: Colour of the shoes.
+        bottom: Color of trousers or skirt.
+        shoes: Color of the shoes.
         hair_style: 'short', 'long', 'ponytail', 'bun', 'bald' or 'cap'.
         sleeves: 'long', 'short' or 'none'.
         legwear: 'trousers', 'shorts' or 'skirt'.
         pattern: 'plain', 'stripes', 'emblem', 'jacket' or 'buttons'.
-        backpack: Colour of a backpack, or None.
+        backpack: Color of a backpack, or None.
     """
 
     build: float
@@ -48,7 +48,7 @@ class Look:
 
 
 def sample_look(rng: np.random.Generator, behind: np.ndarray) -> Look:
-    """Chooses body and clothes that stand out from the mean colour ``behind`` the person, RGB in [0, 255]."""
+    """Chooses body and clothes that stand out from the mean color ``behind`` the person, RGB in [0, 255]."""
 
     def cloth(*others: np.ndarray) -> np.ndarray:
         options = [hsv(rng.random(), uniform(rng, 0.0, 0.85), uniform(rng, 0.2, 0.98)) for _ in range(4)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .drawing import (
+from delvm_mm.datasets.procedural.drawing import (
     blend,
     fill,
     hsv,
@@ -21,7 +21,7 @@ from .drawing import (
 )
 
 SHAPES = ("ellipse", "rounded box", "polygon", "star", "blob", "vase", "leaf", "ring", "crate")
-TEXTURES = ("plain", "plain", "stripes", "checks", "dots", "marble", "two colours")
+TEXTURES = ("plain", "plain", "stripes", "checks", "dots", "marble", "two colors")
 
 
 @dataclass
@@ -29,10 +29,10 @@ class SceneObject:
     """One object.
 
     Attributes:
-        outline: Normalised points N x 2 of its edge.
-        hole: Normalised points M x 2 of the edge of its hole, or None.
+        outline: Normalized points N x 2 of its edge.
+        hole: Normalized points M x 2 of the edge of its hole, or None.
         shape: One of ``SHAPES``.
-        center: Normalised (x, y).
+        center: Normalized (x, y).
         radius: Half its extent, a fraction of the frame.
         angle: Rotation in radians.
         color: RGB in [0, 255]; ``second_color`` is the one of its pattern.
@@ -68,8 +68,8 @@ def plan_objects(
 
     Args:
         rng: Source of randomness.
-        thumbnail: The background at a fixed small size, RGB uint8; the same at every picture size, so that the
-            colours chosen from it are.
+        thumbnail: The background at a fixed small size, RGB uint8; the same at every image size, so that the
+            colors chosen from it are.
         count: Number of objects; the first is the largest.
         radii: Smallest and largest radius, fractions of the frame.
 
@@ -87,16 +87,16 @@ def plan_objects(
     return objects
 
 
-def draw_objects(picture: np.ndarray, mask: np.ndarray | None, objects: list[SceneObject]) -> None:
+def draw_objects(image: np.ndarray, mask: np.ndarray | None, objects: list[SceneObject]) -> None:
     """Draws objects, back to front, in place.
 
     Args:
-        picture: RGB uint8 size x size x 3.
+        image: RGB uint8 size x size x 3.
         mask: uint8 size x size of coverage, 255 where there is an object (shadows do not count), or None.
         objects: From :func:`plan_objects`.
     """
     for item in objects:
-        _draw_object(picture, mask, item)
+        _draw_object(image, mask, item)
 
 
 def _gap(spot: np.ndarray, radius: float, other: SceneObject) -> float:
@@ -195,8 +195,8 @@ def _round_corners(points: np.ndarray, times: int = 3) -> np.ndarray:
     return points
 
 
-def _draw_object(picture: np.ndarray, mask: np.ndarray | None, item: SceneObject) -> None:
-    size = picture.shape[0]
+def _draw_object(image: np.ndarray, mask: np.ndarray | None, item: SceneObject) -> None:
+    size = image.shape[0]
     coverage = np.zeros((size, size), dtype=np.uint8)
     fill(coverage, item.outline, 255)
     if item.hole is not None:
@@ -209,24 +209,24 @@ def _draw_object(picture: np.ndarray, mask: np.ndarray | None, item: SceneObject
     shift = np.floor(-item.light[:2] * item.radius * 0.3 * size + (0.0, 0.05 * item.radius * size)).astype(int)
     moved = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
     shadow = soften(cv2.warpAffine(alpha, moved, alpha.shape[::-1]), item.radius * 0.07, size)
-    under = picture[window]
+    under = image[window]
     dark = cv2.multiply(under, np.full_like(under, 90), scale=1.0 / 255)
     under = blend(under, dark, cv2.multiply(shadow, np.full_like(shadow, 200), scale=1.0 / 255))
     surface = _surface(item, (low[0], low[1]), alpha.shape, size)
-    picture[window] = blend(under, surface, alpha)
+    image[window] = blend(under, surface, alpha)
     if item.edge > 0.15:
         lines = [item.outline] if item.hole is None else [item.outline, item.hole]
-        overlay = picture[window].copy() if item.edge < 0.5 else None
+        overlay = image[window].copy() if item.edge < 0.5 else None
         for line in lines:
-            stroke(picture, line, shade(item.color, 0.35), 0.006, closed=True)
+            stroke(image, line, shade(item.color, 0.35), 0.006, closed=True)
         if overlay is not None:
-            picture[window] = cv2.addWeighted(picture[window], 0.6, overlay, 0.4, 0)
+            image[window] = cv2.addWeighted(image[window], 0.6, overlay, 0.4, 0)
     if mask is not None:
         np.maximum(mask, coverage, out=mask)
 
 
 def _surface(item: SceneObject, corner: tuple[int, int], shape: tuple[int, int], size: int) -> np.ndarray:
-    """Colour of the object's surface in a window of the picture: pattern times light."""
+    """Color of the object's surface in a window of the image: pattern times light."""
     across = ((np.arange(shape[1]) + corner[0] + 0.5) / size - item.center[0])[None, :] / item.radius
     down = ((np.arange(shape[0]) + corner[1] + 0.5) / size - item.center[1])[:, None] / item.radius
     across, down = across.astype(np.float32), down.astype(np.float32)
@@ -248,7 +248,7 @@ def _surface(item: SceneObject, corner: tuple[int, int], shape: tuple[int, int],
 
 
 def _pattern(item: SceneObject, own_x: np.ndarray, own_y: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Which of the object's two colours, 0 to 255 as uint8, at each point of its own coordinates."""
+    """Which of the object's two colors, 0 to 255 as uint8, at each point of its own coordinates."""
     turns_x, turns_y = own_x / item.period, own_y / item.period
     if item.texture == "stripes":
         level = np.abs(turns_y - np.floor(turns_y) - 0.5) < 0.22
@@ -256,7 +256,7 @@ def _pattern(item: SceneObject, own_x: np.ndarray, own_y: np.ndarray, shape: tup
         level = (np.floor(turns_x) + np.floor(turns_y)) % 2
     elif item.texture == "dots":
         level = (turns_x - np.floor(turns_x) - 0.5) ** 2 + (turns_y - np.floor(turns_y) - 0.5) ** 2 < 0.09
-    elif item.texture == "two colours":
+    elif item.texture == "two colors":
         level = own_x + 0.2 * own_y > 0.05
     else:
         side = max(shape)

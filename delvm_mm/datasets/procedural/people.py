@@ -1,7 +1,7 @@
 """People of procedural scenes: who stands where, their drawing and their 17 COCO keypoints.
 
 The body is one body in space, so keypoints are right from every side: the person's left is at the right of a frontal
-picture and at the left of one from behind.
+image and at the left of one from behind.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .drawing import SHIFT, fill, fixed_point, multiply, noise_field, noise_grids, pick, shade, soften, uniform
-from .figure import Figure, Part
-from .looks import sample_look
-from .poses import pose_skeleton, rotation, sample_pose
+from delvm_mm.datasets.procedural.drawing import (
+    SHIFT,
+    fill,
+    fixed_point,
+    multiply,
+    noise_field,
+    noise_grids,
+    pick,
+    shade,
+    soften,
+    uniform,
+)
+from delvm_mm.datasets.procedural.figure import Figure, Part
+from delvm_mm.datasets.procedural.looks import sample_look
+from delvm_mm.datasets.procedural.poses import pose_skeleton, rotation, sample_pose
 
 
 @dataclass
@@ -20,14 +31,14 @@ class Person:
     """A person at a place in the frame.
 
     Attributes:
-        parts: What to draw, back to front, in normalised positions.
-        keypoints: float64 17 x 2, normalised (x, y).
-        visible: float32 of shape (17,): 1 labelled, 0 hidden by the head itself (the nose from behind) or outside.
-        bbox: float64 of shape (4,), normalised x1, y1, x2, y2 of the drawn body, clipped to the frame.
-        yaw: Where the person faces, degrees: 0 to the viewer, 90 to the right edge of the picture, 180 away.
+        parts: What to draw, back to front, in normalized positions.
+        keypoints: float64 17 x 2, normalized (x, y).
+        visible: float32 of shape (17,): 1 labeled, 0 hidden by the head itself (the nose from behind) or outside.
+        bbox: float64 of shape (4,), normalized x1, y1, x2, y2 of the drawn body, clipped to the frame.
+        yaw: Where the person faces, degrees: 0 to the viewer, 90 to the right edge of the image, 180 away.
         pose: Name of the pose.
-        ground: Normalised y of the floor below the person.
-        shadow: Normalised (x, y, half width, half height) of the shadow on the floor.
+        ground: Normalized y of the floor below the person.
+        shadow: Normalized (x, y, half width, half height) of the shadow on the floor.
         cloth: Random grids of the fabric.
     """
 
@@ -66,10 +77,10 @@ def plan_people(
     return sorted(people, key=lambda person: person.ground)
 
 
-def draw_people(picture: np.ndarray, people: list[Person]) -> None:
+def draw_people(image: np.ndarray, people: list[Person]) -> None:
     """Draws people, back to front, in place on RGB uint8 size x size x 3."""
     for person in people:
-        _draw_person(picture, person)
+        _draw_person(image, person)
 
 
 def _plan_person(
@@ -119,21 +130,21 @@ def _plan_person(
     )
 
 
-def _draw_person(picture: np.ndarray, person: Person) -> None:
-    size = picture.shape[0]
-    _draw_shadow(picture, person)
+def _draw_person(image: np.ndarray, person: Person) -> None:
+    size = image.shape[0]
+    _draw_shadow(image, person)
     points = np.concatenate([polygon for part in person.parts for polygon in part.levels[0]])
     low = np.clip((points.min(axis=0) * size - 4).astype(int), 0, size)
     high = np.clip((points.max(axis=0) * size + 5).astype(int), 0, size)
     window = (slice(low[1], high[1]), slice(low[0], high[0]))
-    # 128 keeps a colour: outside the body nothing changes when the light is multiplied in.
+    # 128 keeps a color: outside the body nothing changes when the light is multiplied in.
     light = np.full((size, size), 128, dtype=np.uint8)
     mask = np.zeros((size, size), dtype=np.uint8)
     for part in person.parts:
         color = shade(part.color, 1.0)
         silhouettes = [fixed_point(polygon, size) for polygon in part.levels[0]]
         for silhouette in silhouettes:
-            cv2.fillConvexPoly(picture, silhouette, color, cv2.LINE_AA, SHIFT)
+            cv2.fillConvexPoly(image, silhouette, color, cv2.LINE_AA, SHIFT)
             cv2.fillConvexPoly(mask, silhouette, 255, cv2.LINE_AA, SHIFT)
         for level, gain in zip(part.levels, part.gains, strict=False):
             for polygon in level:
@@ -143,11 +154,11 @@ def _draw_person(picture: np.ndarray, person: Person) -> None:
     cloth = cv2.resize(cloth, inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
     inside = cv2.multiply(inside, cv2.addWeighted(cloth, 0.07, cloth, 0, 119), scale=1.0 / 128)
     inside[mask[window] == 0] = 128
-    picture[window] = multiply(picture[window], inside)
+    image[window] = multiply(image[window], inside)
 
 
-def _draw_shadow(picture: np.ndarray, person: Person) -> None:
-    size = picture.shape[0]
+def _draw_shadow(image: np.ndarray, person: Person) -> None:
+    size = image.shape[0]
     x, y, half_width, half_height = person.shadow
     turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     light = np.full((size, size), 128, dtype=np.uint8)
@@ -157,4 +168,4 @@ def _draw_shadow(picture: np.ndarray, person: Person) -> None:
     top = max(int((y - 2 * half_height) * size), 0)
     bottom = min(int((y + 2 * half_height) * size) + 1, size)
     if top < bottom:
-        picture[top:bottom] = multiply(picture[top:bottom], soften(light[top:bottom], 0.01, size))
+        image[top:bottom] = multiply(image[top:bottom], soften(light[top:bottom], 0.01, size))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .drawing import pick, uniform
+from delvm_mm.datasets.procedural.drawing import pick, uniform
 
 SIDES = (1.0, -1.0)
 UPPER_ARM, FOREARM, HAND = 0.168, 0.145, 0.055
@@ -30,7 +30,7 @@ class Pose:
         arms: For each side (flexion of the upper arm forward, abduction outward, flexion and abduction of the
             forearm), all from hanging down, in the frame of the trunk.
         legs: For each side (flexion of the thigh forward, abduction outward, bend of the knee).
-        yaws: Views that suit the pose, degrees: 0 faces the viewer, 90 the right edge of the picture, 180 away.
+        yaws: Views that suit the pose, degrees: 0 faces the viewer, 90 the right edge of the image, 180 away.
         seat: Whether the person sits on something.
         airborne: Whether the feet are off the ground.
     """
@@ -217,7 +217,7 @@ class Skeleton:
     Attributes:
         trunk: 3 x 3, columns are the chest's axes (left, up, front).
         head_axes: 3 x 3, columns are the head's axes (left, up, front).
-        chest: Position between the shoulders, shape (3,); ``head`` is the centre of the head.
+        chest: Position between the shoulders, shape (3,); ``head`` is the center of the head.
         head: See ``chest``.
         shoulders: Positions, each of shape (3,); likewise elbows, wrists, fingers, hips, knees, ankles, toes.
         elbows: See ``shoulders``.

@@ -1,26 +1,26 @@
-"""Rain: streaks of falling drops in three depths, laid over a clean picture with a light haze."""
+"""Rain: streaks of falling drops in three depths, laid over a clean image with a light haze."""
 
 import cv2
 import numpy as np
 
-from .drawing import SHIFT, fixed_point, multiply, noise_field, noise_grids, soften, uniform
+from delvm_mm.datasets.procedural.drawing import SHIFT, fixed_point, multiply, noise_field, noise_grids, soften, uniform
 
 
-def add_rain(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Lays rain over a picture.
+def add_rain(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Lays rain over an image.
 
-    A drop that falls during the exposure is a streak. All streaks of a picture share an angle, up to a small spread.
+    A drop that falls during the exposure is a streak. All streaks of an image share an angle, up to a small spread.
     Far drops are many, short, thin and faint; near drops are few, long, wide and out of focus. Streaks brighten what
     is behind them by screen blending, which leaves a bright sky as it is.
 
     Args:
-        rng: Source of randomness; what is taken from it does not depend on the picture or its size.
-        picture: RGB uint8 size x size x 3; not changed.
+        rng: Source of randomness; what is taken from it does not depend on the image or its size.
+        image: RGB uint8 size x size x 3; not changed.
 
     Returns:
         RGB uint8 size x size x 3.
     """
-    size = picture.shape[0]
+    size = image.shape[0]
     angle = uniform(rng, -0.62, 0.62)
     density, strength = uniform(rng, 0.35, 1.0), uniform(rng, 0.5, 0.9)
     length, width = uniform(rng, 0.07, 0.2), uniform(rng, 0.7, 1.2)
@@ -45,8 +45,8 @@ def add_rain(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     sheets = noise_field(noise_grids(rng, 2, 3), size)
     rain = cv2.multiply(rain, np.clip(sheets.astype(np.int16) // 2 + 64, 70, 190).astype(np.uint8), scale=1.0 / 128)
     haze = uniform(rng, 0.0, 0.16)
-    grey = uniform(rng, 150, 205)
-    dimmed = cv2.addWeighted(picture, 1.0 - haze, np.full_like(picture, int(grey)), haze, 0)
+    gray = uniform(rng, 150, 205)
+    dimmed = cv2.addWeighted(image, 1.0 - haze, np.full_like(image, int(gray)), haze, 0)
     dimmed = multiply(dimmed, np.full((size, size), int(uniform(rng, 112, 128)), dtype=np.uint8))
     tint = np.stack([cv2.multiply(rain, np.full_like(rain, level), scale=1.0 / 255) for level in (232, 238, 246)], -1)
     return cv2.bitwise_not(cv2.multiply(cv2.bitwise_not(dimmed), cv2.bitwise_not(tint), scale=1.0 / 255))
@@ -61,7 +61,7 @@ def _draw_streaks(
     tilt = angle + (draws[:, 2] - 0.5) * 0.07
     half = (0.5 + draws[:, 3])[:, None] * length * np.stack([np.sin(tilt), np.cos(tilt)], axis=-1) / 2
     middle = draws[:, :2] * 1.3 - 0.15
-    # A line is at least one pixel wide: a thinner one is drawn fainter instead, so that small pictures keep the look.
+    # A line is at least one pixel wide: a thinner one is drawn fainter instead, so that small images keep the look.
     pixels = width * size
     fade = min(1.0, pixels)
     groups = (draws[:, 4] * 3).astype(np.int64)

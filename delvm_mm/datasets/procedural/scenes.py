@@ -1,4 +1,4 @@
-"""``ProceduralScenes``: an endless, seeded source of pictures with annotations that needs no download."""
+"""``ProceduralScenes``: an endless, seeded source of images with annotations that needs no download."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,13 +7,12 @@ import numpy as np
 from mmengine.dataset import Compose
 from torch.utils.data import Dataset
 
+from delvm_mm.datasets.procedural.backgrounds import plan_background
+from delvm_mm.datasets.procedural.drawing import integer, pick
+from delvm_mm.datasets.procedural.objects import draw_objects, plan_objects
+from delvm_mm.datasets.procedural.people import draw_people, plan_people
+from delvm_mm.datasets.procedural.rain import add_rain
 from delvm_mm.registry import DATASETS, TRANSFORMS
-
-from .backgrounds import plan_background
-from .drawing import integer, pick
-from .objects import draw_objects, plan_objects
-from .people import draw_people, plan_people
-from .rain import add_rain
 
 TASKS = ("seg", "pose", "derain")
 MAX_PEOPLE = 6
@@ -34,7 +33,7 @@ class ProceduralScenes(Dataset):
 
     Args:
         task: 'seg', 'pose' or 'derain'.
-        size: Side of the square pictures in pixels.
+        size: Side of the square images in pixels.
         seed: Seed of the endless source; another seed gives other scenes.
         start: Index of the first sample in the endless source.
         length: Number of samples in the window.
@@ -50,12 +49,12 @@ class ProceduralScenes(Dataset):
     * ``img_path``: a name such as 'procedural/pose/seed0/12', no file; ``sample_idx``: ``i`` plus ``start``;
     * ``task``: 'seg', 'pose' or 'derain';
     * 'seg': ``gt_seg_map``, uint8 size x size, 1 on objects and 0 elsewhere;
-    * 'pose': ``keypoints``, float32 N x 17 x 2, COCO order, in pixels with pixel ``i`` centred on ``i``;
-      ``keypoints_visible``, float32 N x 17, 1 where labelled, 0 where not: outside the frame, or a feature of the
-      face that the head hides. A joint behind the body or another person is labelled, as in COCO. Keypoints that
-      are not labelled are at (0, 0). ``bbox``, float32 N x 4: x1 y1 x2 y2 of the drawn body in pixels, where 0 and
+    * 'pose': ``keypoints``, float32 N x 17 x 2, COCO order, in pixels with pixel ``i`` centerd on ``i``;
+      ``keypoints_visible``, float32 N x 17, 1 where labeled, 0 where not: outside the frame, or a feature of the
+      face that the head hides. A joint behind the body or another person is labeled, as in COCO. Keypoints that
+      are not labeled are at (0, 0). ``bbox``, float32 N x 4: x1 y1 x2 y2 of the drawn body in pixels, where 0 and
       ``size`` are the edges of the frame. People are ordered from back to front;
-    * 'derain': ``gt_img``, the clean picture, RGB uint8 size x size x 3.
+    * 'derain': ``gt_img``, the clean image, RGB uint8 size x size x 3.
 
     Example:
         >>> scenes = ProceduralScenes(task="seg", size=64, length=8)
@@ -126,21 +125,21 @@ class ProceduralScenes(Dataset):
     def _objects(self, rng: np.random.Generator, canvas: int) -> dict:
         background = plan_background(rng, "objects")
         objects = plan_objects(rng, background.render(32), pick(rng, (1, 2, 3, 4), (4, 3, 2, 1)))
-        picture, mask = background.render(canvas), np.zeros((canvas, canvas), dtype=np.uint8)
-        draw_objects(picture, mask, objects)
+        image, mask = background.render(canvas), np.zeros((canvas, canvas), dtype=np.uint8)
+        draw_objects(image, mask, objects)
         foreground = (self._reduce(mask) >= 128).astype(np.uint8)
-        return {"img": self._reduce(picture), "gt_seg_map": foreground}
+        return {"img": self._reduce(image), "gt_seg_map": foreground}
 
     def _people(self, rng: np.random.Generator, canvas: int) -> dict:
         background = plan_background(rng, "person")
         people = plan_people(rng, background.render(32), integer(rng, *self.num_people))
-        picture = background.render(canvas)
-        draw_people(picture, people)
+        image = background.render(canvas)
+        draw_people(image, people)
         visible = np.stack([person.visible for person in people])
         pixels = np.stack([person.keypoints for person in people]) * self.size - 0.5
         boxes = np.stack([person.bbox for person in people]) * self.size
         return {
-            "img": self._reduce(picture),
+            "img": self._reduce(image),
             "keypoints": np.where(visible[..., None] > 0, pixels, 0.0).astype(np.float32),
             "keypoints_visible": visible,
             "bbox": boxes.astype(np.float32),
@@ -159,8 +158,8 @@ class ProceduralScenes(Dataset):
         draw_people(clean, people)
         return {"img": self._reduce(add_rain(rng, clean)), "gt_img": self._reduce(clean)}
 
-    def _reduce(self, picture: np.ndarray) -> np.ndarray:
-        return cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
+    def _reduce(self, image: np.ndarray) -> np.ndarray:
+        return cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_AREA)
 
 
 def _people_range(num_people: tuple[int, int]) -> tuple[int, int]:

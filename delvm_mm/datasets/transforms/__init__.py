@@ -1,8 +1,16 @@
-from .augment import ColorJitter, CropPerson, RandomCrop, RandomFlip, RandomResizedCrop, RandomRotation, SixCrop
-from .formatting import PackClip, PackTokens
-from .frames import LoadFrames
-from .pictures import CenterCrop, DrawLabel, LoadPicture, ResizeShortSide
-from .tokenize import VQGANTokenize
+from delvm_mm.datasets.transforms.augment import (
+    ColorJitter,
+    CropPerson,
+    RandomCrop,
+    RandomFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    SixCrop,
+)
+from delvm_mm.datasets.transforms.formatting import PackClip, PackTokens
+from delvm_mm.datasets.transforms.frames import LoadFrames
+from delvm_mm.datasets.transforms.images import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
+from delvm_mm.datasets.transforms.tokenize import VQGANTokenize
 
 __all__ = [
     "CenterCrop",
@@ -10,7 +18,7 @@ __all__ = [
     "CropPerson",
     "DrawLabel",
     "LoadFrames",
-    "LoadPicture",
+    "LoadImage",
     "PackClip",
     "PackTokens",
     "RandomCrop",

@@ -1,11 +1,11 @@
-"""Random transforms of pictures together with what is annotated on them; to be put before ``DrawLabel``.
+"""Random transforms of images together with what is annotated on them; to be put before ``DrawLabel``.
 
-A drawn label that is flipped or rotated afterwards says the wrong thing (a flipped skeleton has the colours of left and
+A drawn label that is flipped or rotated afterwards says the wrong thing (a flipped skeleton has the colors of left and
 right limbs exchanged); here the annotation is moved, by ``geometry.py``, and drawn as it then is.
 
-mmcv's and mmpretrain's transforms of these names move ``img`` and the fields of detection, not the second picture of a
+mmcv's and mmpretrain's transforms of these names move ``img`` and the fields of detection, not the second image of a
 restoration pair, the frames of a clip, or instance maps, and never exchange left and right; torchvision's draw from
-torch. So sampling is theirs, moving is ``geometry.py``'s, and colours are torchvision's.
+torch. So sampling is theirs, moving is ``geometry.py``'s, and colors are torchvision's.
 
 What is random comes from numpy's global generator alone (``np.random.seed`` makes it repeatable), which bulk
 tokenization seeds for each clip.
@@ -18,21 +18,20 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from delvm_mm.registry import TRANSFORMS
-
-from .formatting import sample_name
-from .geometry import (
+from delvm_mm.datasets.transforms.formatting import sample_name
+from delvm_mm.datasets.transforms.geometry import (
+    IMAGES,
     PEOPLE,
-    PICTURES,
     crop,
     flip,
     height_and_width,
+    image_shape,
     inside,
-    picture_shape,
     resize,
     shape_to_crop,
     warp,
 )
+from delvm_mm.registry import TRANSFORMS
 
 __all__ = [
     "ColorJitter",
@@ -67,7 +66,7 @@ class RandomCrop(BaseTransform):
     """Cut out a rectangle at a random place. Adds ``crop_offset`` (x, y).
 
     Args:
-        size: Side in pixels, or (height, width). Smaller pictures are refused.
+        size: Side in pixels, or (height, width). Smaller images are refused.
     """
 
     def __init__(self, size: int | tuple[int, int] = 256) -> None:
@@ -86,13 +85,13 @@ class RandomCrop(BaseTransform):
 class RandomResizedCrop(BaseTransform):
     """Cut out a rectangle of random size, shape and place and resize it (Szegedy et al., arXiv 1409.4842).
 
-    Rectangles are drawn as by ``torchvision.transforms.RandomResizedCrop``. Where people are labelled, one that loses
-    all of them is drawn again; after ten attempts the whole picture is taken, squeezed. Where nobody is labelled and
-    no rectangle fits, it is the largest one in the centre.
+    Rectangles are drawn as by ``torchvision.transforms.RandomResizedCrop``. Where people are labeled, one that loses
+    all of them is drawn again; after ten attempts the whole image is taken, squeezed. Where nobody is labeled and
+    no rectangle fits, it is the largest one in the center.
 
     Args:
         size: Side of the result in pixels, or (height, width).
-        scale: Smallest and largest part of the picture's area, in (0, 1].
+        scale: Smallest and largest part of the image's area, in (0, 1].
         ratio: Smallest and largest width / height of the rectangle.
         keep_keypoints: This part of the visible keypoints of at least one person must stay, in [0, 1]. With 0, people
             are not looked at.
@@ -118,7 +117,7 @@ class RandomResizedCrop(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Crop and resize every field that is there."""
-        shape = picture_shape(results, "RandomResizedCrop")
+        shape = image_shape(results, "RandomResizedCrop")
         # Cropped first: what is cut off need not be resized.
         crop(results, *self._rectangle(shape, _visible_people(results, shape) if self.keep_keypoints else []))
         resize(results, self.height, self.width)
@@ -169,7 +168,7 @@ class RandomFlip(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Mirror every field that is there, or none."""
-        picture_shape(results, "RandomFlip")
+        image_shape(results, "RandomFlip")
         chosen = None
         if np.random.random() < self.prob:
             chosen = self.directions[np.random.randint(len(self.directions))]
@@ -180,7 +179,7 @@ class RandomFlip(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomRotation(BaseTransform):
-    """Rotate around the centre; the size of the picture stays and what comes from outside is black, 0 in maps.
+    """Rotate around the center; the size of the image stays and what comes from outside is black, 0 in maps.
 
     ``bbox`` becomes the upright box around the rotated one, which is larger. Adds ``rotation`` in degrees.
 
@@ -195,7 +194,7 @@ class RandomRotation(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Rotate every field that is there."""
-        height, width = picture_shape(results, "RandomRotation")
+        height, width = image_shape(results, "RandomRotation")
         angle = np.random.uniform(-self.max_angle, self.max_angle)
         warp(results, cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1))
         results["rotation"] = angle
@@ -206,7 +205,7 @@ class RandomRotation(BaseTransform):
 class ColorJitter(BaseTransform):
     """Change brightness, contrast, saturation and hue at random, in random order, as ``torchvision``'s.
 
-    All pictures of a sample (``img``, ``gt_img``, ``frames``) go through the same map of colours to colours, also where
+    All images of a sample (``img``, ``gt_img``, ``frames``) go through the same map of colors to colors, also where
     it depends on their mean (contrast): a restoration pair stays a pair. Hue costs far more than the rest and time goes
     with the number of pixels: put it after the resizing.
 
@@ -214,7 +213,7 @@ class ColorJitter(BaseTransform):
         brightness: Factor, drawn from 1 - x to 1 + x (not below 0), or from a pair (smallest, largest).
         contrast: Factor, in the same way.
         saturation: Factor, in the same way.
-        hue: Shift in turns of the colour circle, drawn from -x to x, 0 to 0.5, or from a pair in [-0.5, 0.5].
+        hue: Shift in turns of the color circle, drawn from -x to x, 0 to 0.5, or from a pair in [-0.5, 0.5].
     """
 
     def __init__(
@@ -243,18 +242,18 @@ class ColorJitter(BaseTransform):
             self.steps.append((adjust_hue, shifts))
 
     def transform(self, results: dict) -> dict:
-        """Change all pictures."""
-        width = picture_shape(results, "ColorJitter")[1]
-        keys = [key for key in PICTURES if results.get(key) is not None]
+        """Change all images."""
+        width = image_shape(results, "ColorJitter")[1]
+        keys = [key for key in IMAGES if results.get(key) is not None]
         if not keys or not self.steps:
             return results
-        # One picture, all below each other: they share one mean and one pass.
+        # One image, all below each other: they share one mean and one pass.
         rows = [results[key].reshape(-1, width, 3) for key in keys]
-        picture = Image.fromarray(rows[0] if len(rows) == 1 else np.concatenate(rows))
+        image = Image.fromarray(rows[0] if len(rows) == 1 else np.concatenate(rows))
         for step in np.random.permutation(len(self.steps)):
             adjust, limits = self.steps[step]
-            picture = adjust(picture, np.random.uniform(*limits))
-        parts = np.split(np.array(picture), np.cumsum([len(part) for part in rows])[:-1])
+            image = adjust(image, np.random.uniform(*limits))
+        parts = np.split(np.array(image), np.cumsum([len(part) for part in rows])[:-1])
         for key, part in zip(keys, parts, strict=True):
             results[key] = part.reshape(results[key].shape)
         return results
@@ -262,14 +261,14 @@ class ColorJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class SixCrop(BaseTransform):
-    """Cut a large picture into six squares: the corners, the centre, and the middle of a long side.
+    """Cut a large image into six squares: the corners, the center, and the middle of a long side.
 
-    Guo et al. (arXiv 2402.04841) cut SA-1B, whose pictures have a short side of 1500, so: "corner/centre/side six-crop"
-    of 800; which side is not published. It is the lower one of wide pictures and the right one of tall ones: the middle
-    of a short side is almost within the two corners, and the sky of wide pictures is above.
+    Guo et al. (arXiv 2402.04841) cut SA-1B, whose images have a short side of 1500, so: "corner/center/side six-crop"
+    of 800; which side is not published. It is the lower one of wide images and the right one of tall ones: the middle
+    of a short side is almost within the two corners, and the sky of wide images is above.
 
-    The number of the crop is the sample's ``view``, so that a reader with ``num_views=6`` gives each picture six times;
-    it counts round where there are more views than positions, and is drawn where the sample has none. Pictures smaller
+    The number of the crop is the sample's ``view``, so that a reader with ``num_views=6`` gives each image six times;
+    it counts round where there are more views than positions, and is drawn where the sample has none. Images smaller
     than ``size`` are refused, as enlarged ones have no detail to cut up: skip them, or put ``ResizeShortSide`` before.
     Adds ``crop_offset`` (x, y).
 
@@ -311,10 +310,10 @@ class SixCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CropPerson(BaseTransform):
-    """Cut out the square around one person, black where it reaches over the picture; the label is this person's alone.
+    """Cut out the square around one person, black where it reaches over the image; the label is this person's alone.
 
-    The person is the one with the largest box, as far as it lies in the picture; its entries in ``keypoints``,
-    ``keypoints_visible``, ``bbox``, ``area`` and ``head_size`` stay, with N = 1. Others may be seen, unlabelled. Adds
+    The person is the one with the largest box, as far as it lies in the image; its entries in ``keypoints``,
+    ``keypoints_visible``, ``bbox``, ``area`` and ``head_size`` stay, with N = 1. Others may be seen, unlabeled. Adds
     ``crop_offset`` (x, y).
 
     Args:
@@ -330,9 +329,9 @@ class CropPerson(BaseTransform):
         """Crop every field that is there.
 
         Raises:
-            ValueError: The sample has no box in the picture, or not one entry for each person.
+            ValueError: The sample has no box in the image, or not one entry for each person.
         """
-        height, width = picture_shape(results, "CropPerson")
+        height, width = image_shape(results, "CropPerson")
         boxes = np.asarray(results["bbox"] if results.get("bbox") is not None else [], np.float64).reshape(-1, 4)
         boxes = np.clip(boxes, 0, (width, height, width, height))
         sides = boxes[:, 2:] - boxes[:, :2]
@@ -340,7 +339,7 @@ class CropPerson(BaseTransform):
         if not areas.any():
             raise ValueError(
                 f"CropPerson: {sample_name(results)} has {len(boxes)} boxes ('bbox', xyxy), none of them in its "
-                f"picture of {height}x{width} (height x width): leave samples without people out"
+                f"image of {height}x{width} (height x width): leave samples without people out"
             )
         person = int(areas.argmax())
         for key in PEOPLE:
@@ -361,7 +360,7 @@ class CropPerson(BaseTransform):
 
 
 def _visible_people(results: dict, shape: tuple[int, int]) -> list[np.ndarray]:
-    """Visible keypoints in the picture (k×2, k > 0) of each person who has any."""
+    """Visible keypoints in the image (k x 2, k > 0) of each person who has any."""
     if results.get("keypoints") is None:
         return []
     people = np.asarray(results["keypoints"])

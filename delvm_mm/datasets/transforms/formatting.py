@@ -9,17 +9,17 @@ from mmengine.structures import BaseDataElement
 
 from delvm_mm.registry import TRANSFORMS
 
-__all__ = ["PackClip", "PackTokens", "clip_pictures", "sample_name"]
+__all__ = ["PackClip", "PackTokens", "clip_images", "sample_name"]
 
 META_KEYS = ("task", "sample_idx", "img_path", "name", "img_shape", "ori_shape")
 
 
 @TRANSFORMS.register_module()
 class PackClip(BaseTransform):
-    """Pack the pictures of a clip: ``dict(inputs=uint8 tensor k × 3 × H × W, data_samples=BaseDataElement)``.
+    """Pack the images of a clip: ``dict(inputs=uint8 tensor k x 3 x H x W, data_samples=BaseDataElement)``.
 
     Args:
-        keys: Fields in the order of the clip; a field holds a picture H×W×3 or several, n×H×W×3.
+        keys: Fields in the order of the clip; a field holds an image H x W x 3 or several, n x H x W x 3.
         factor: Downsampling factor of the tokenizer. If given, sizes that do not divide are refused here, where the
             file is known, and not in the model.
         meta_keys: Fields that go into the data sample's metainfo where they are there.
@@ -39,14 +39,14 @@ class PackClip(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack the clip."""
-        pictures = clip_pictures(results, self.keys, "PackClip")
-        height, width = pictures.shape[1:3]
+        images = clip_images(results, self.keys, "PackClip")
+        height, width = images.shape[1:3]
         if self.factor is not None and (height % self.factor or width % self.factor):
             raise ValueError(
-                f"{sample_name(results)} has pictures of {height}x{width} (height x width), which the tokenizer's "
+                f"{sample_name(results)} has images of {height}x{width} (height x width), which the tokenizer's "
                 f"factor {self.factor} does not divide: resize or crop to multiples of {self.factor}"
             )
-        inputs = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+        inputs = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         return {"inputs": inputs, "data_samples": _data_sample(results, self.meta_keys)}
 
 
@@ -71,19 +71,19 @@ class PackTokens(BaseTransform):
         return {"inputs": inputs, "data_samples": _data_sample(results, self.meta_keys)}
 
 
-def clip_pictures(results: dict, keys: Sequence[str], owner: str) -> np.ndarray:
-    """The pictures of a clip in one array.
+def clip_images(results: dict, keys: Sequence[str], owner: str) -> np.ndarray:
+    """The images of a clip in one array.
 
     Args:
         results: The dict that passes through a pipeline.
-        keys: Its fields in the order of the clip, H×W×3 or n×H×W×3 each, uint8.
+        keys: Its fields in the order of the clip, H x W x 3 or n x H x W x 3 each, uint8.
         owner: Name of the transform, for messages.
 
     Returns:
-        uint8 array k×H×W×3.
+        uint8 array k x H x W x 3.
 
     Raises:
-        ValueError: A field is missing or is no picture, or sizes differ.
+        ValueError: A field is missing or is no image, or sizes differ.
     """
     parts = []
     for key in keys:
@@ -100,7 +100,7 @@ def clip_pictures(results: dict, keys: Sequence[str], owner: str) -> np.ndarray:
         parts.append(part if part.ndim == 4 else part[None])
     shapes = {key: part.shape[1:3] for key, part in zip(keys, parts, strict=True)}
     if len(set(shapes.values())) > 1:
-        raise ValueError(f"{owner}: the pictures of {sample_name(results)} differ in height x width: {shapes}")
+        raise ValueError(f"{owner}: the images of {sample_name(results)} differ in height x width: {shapes}")
     return np.concatenate(parts)
 
 

@@ -3,18 +3,17 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from delvm_mm.datasets.readers.io.image import MAX_PIXELS
+from delvm_mm.datasets.transforms.formatting import sample_name
+from delvm_mm.datasets.transforms.images import LoadImage
 from delvm_mm.registry import TRANSFORMS
-
-from ..image_io import MAX_PIXELS
-from .formatting import sample_name
-from .pictures import LoadPicture
 
 __all__ = ["LoadFrames"]
 
 
 @TRANSFORMS.register_module()
 class LoadFrames(BaseTransform):
-    """Read the picture files of a clip: field ``frame_paths`` to field ``frames``, uint8 n×H×W×3 RGB.
+    """Read the image files of a clip: field ``frame_paths`` to field ``frames``, uint8 n x H x W x 3 RGB.
 
     Adds ``img_shape`` and ``ori_shape`` (H, W).
 
@@ -24,7 +23,7 @@ class LoadFrames(BaseTransform):
     """
 
     def __init__(self, max_pixels: int = MAX_PIXELS, min_side: int = 2) -> None:
-        self._load = LoadPicture(max_pixels=max_pixels, min_side=min_side)
+        self._load = LoadImage(max_pixels=max_pixels, min_side=min_side)
 
     def transform(self, results: dict) -> dict:
         """Load the frames; errors name the file."""
@@ -32,7 +31,7 @@ class LoadFrames(BaseTransform):
         if not paths:
             raise ValueError(
                 f"LoadFrames needs a list of files in 'frame_paths' of {sample_name(results)}, which has "
-                f"{sorted(results)}: use FrameFolderDataset, or LoadPicture for single pictures"
+                f"{sorted(results)}: use FrameFolderDataset, or LoadImage for single images"
             )
         frames = []
         for path in paths:

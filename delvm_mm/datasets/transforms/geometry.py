@@ -1,11 +1,11 @@
 """Crop, resize, flip and warp a whole sample: every field of its results dict moves in one call, none stays behind.
 
-* Pictures, bilinear: ``img``, ``gt_img`` (H×W×3) and ``frames`` (n×H×W×3), uint8.
-* Maps, nearest: ``gt_seg_map``, ``gt_instance_map`` (H×W, bool or integer). What comes from outside the picture is
+* Images, bilinear: ``img``, ``gt_img`` (H x W x 3) and ``frames`` (n x H x W x 3), uint8.
+* Maps, nearest: ``gt_seg_map``, ``gt_instance_map`` (H x W, bool or integer). What comes from outside the image is
   black and 0.
-* People: ``keypoints`` (N×17×2 in COCO's order, x y, pixel centres are whole numbers), ``keypoints_visible`` (N×17),
-  ``bbox`` (N×4 xyxy, where 0 and W, H are the edges), ``area`` (N, pixels) and ``head_size`` (N, pixels). N may be 0.
-  Keypoints outside the picture get ``keypoints_visible`` 0. Boxes are moved and not clipped, areas and head sizes
+* People: ``keypoints`` (N x 17 x 2 in COCO's order, x y, pixel centers are whole numbers), ``keypoints_visible`` (N x
+  17), ``bbox`` (N x 4 xyxy, where 0 and W, H are the edges), ``area`` (N, pixels) and ``head_size`` (N, pixels). N may
+  be 0. Keypoints outside the image get ``keypoints_visible`` 0. Boxes are moved and not clipped, areas and head sizes
   change with the scale only: metrics take the size of a person from them, also when part of the person was cut off.
 * ``img_shape`` (H, W).
 
@@ -19,24 +19,23 @@ import numpy as np
 from PIL import Image
 
 from delvm_mm.codecs.openpose import COCO_KEYPOINTS
-
-from .formatting import sample_name
+from delvm_mm.datasets.transforms.formatting import sample_name
 
 __all__ = [
+    "IMAGES",
     "MAPS",
     "PEOPLE",
-    "PICTURES",
     "crop",
     "flip",
     "height_and_width",
+    "image_shape",
     "inside",
-    "picture_shape",
     "resize",
     "shape_to_crop",
     "warp",
 ]
 
-PICTURES = ("img", "gt_img", "frames")
+IMAGES = ("img", "gt_img", "frames")
 MAPS = ("gt_seg_map", "gt_instance_map")
 PEOPLE = ("keypoints", "keypoints_visible", "bbox", "area", "head_size")
 
@@ -47,17 +46,17 @@ _OTHER_SIDE = np.array(
 )
 
 
-def picture_shape(results: dict, owner: str) -> tuple[int, int]:
-    """Height and width of the pictures and maps, which have to agree.
+def image_shape(results: dict, owner: str) -> tuple[int, int]:
+    """Height and width of the images and maps, which have to agree.
 
     Args:
         results: The dict that passes through a pipeline.
         owner: Name of the transform, for messages.
 
     Raises:
-        ValueError: There is no picture, sizes differ, or the label is drawn already and would stay behind.
+        ValueError: There is no image, sizes differ, or the label is drawn already and would stay behind.
     """
-    fields = _present(results, (*PICTURES, *MAPS))
+    fields = _present(results, (*IMAGES, *MAPS))
     shapes = {key: np.shape(results[key])[1:3] if key == "frames" else np.shape(results[key])[:2] for key in fields}
     if not shapes:
         raise ValueError(f"{owner} needs 'img' in the results, which have {sorted(results)}: load it before")
@@ -66,18 +65,18 @@ def picture_shape(results: dict, owner: str) -> tuple[int, int]:
     if "annotation" in results:
         raise ValueError(
             f"{owner} comes after DrawLabel in the pipeline of {sample_name(results)}, where the label would not "
-            "change with the picture: put DrawLabel after it"
+            "change with the image: put DrawLabel after it"
         )
     return next(iter(shapes.values()))
 
 
 def shape_to_crop(results: dict, height: int, width: int, owner: str) -> tuple[int, int]:
-    """Height and width of the pictures, of which ``height`` and ``width`` are to be cut out.
+    """Height and width of the images, of which ``height`` and ``width`` are to be cut out.
 
     Raises:
         ValueError: They are too small; the message names the sample.
     """
-    shape = picture_shape(results, owner)
+    shape = image_shape(results, owner)
     if shape[0] < height or shape[1] < width:
         raise ValueError(
             f"{owner} to {height}x{width} (height x width) got {sample_name(results)} with "
@@ -87,7 +86,7 @@ def shape_to_crop(results: dict, height: int, width: int, owner: str) -> tuple[i
 
 
 def crop(results: dict, top: int, left: int, height: int, width: int) -> None:
-    """Cut out a rectangle; it may reach over the picture, which is black there.
+    """Cut out a rectangle; it may reach over the image, which is black there.
 
     Args:
         results: Changed in place.
@@ -100,7 +99,7 @@ def crop(results: dict, top: int, left: int, height: int, width: int) -> None:
     def cut(array: np.ndarray) -> np.ndarray:
         return _cut(array, top, left, height, width)
 
-    shape = picture_shape(results, "crop")
+    shape = image_shape(results, "crop")
     _replace(results, cut, cut)
     _move_people(results, np.array([[1.0, 0, -left], [0, 1, -top]]), shape, (height, width))
 
@@ -108,22 +107,22 @@ def crop(results: dict, top: int, left: int, height: int, width: int) -> None:
 def resize(results: dict, height: int, width: int) -> None:
     """Resize.
 
-    Pictures bilinear with antialiasing (Pillow's, which torchvision's ``Resize`` uses on PIL pictures, as published).
+    Images bilinear with antialiasing (Pillow's, which torchvision's ``Resize`` uses on PIL images, as published).
 
     Args:
         results: Changed in place.
         height: New height in pixels, at least 1.
         width: New width in pixels, at least 1.
     """
-    shape = picture_shape(results, "resize")
+    shape = image_shape(results, "resize")
     if shape != (height, width):
         _replace(
             results,
-            lambda picture: np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)),
+            lambda image: np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)),
             lambda array: _resize_nearest(array, height, width),
         )
     across, down = width / shape[1], height / shape[0]
-    # Whole numbers are pixel centres, half a pixel from the border that the resizing keeps fixed.
+    # Whole numbers are pixel centers, half a pixel from the border that the resizing keeps fixed.
     matrix = np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2]])
     _move_people(results, matrix, shape, (height, width))
 
@@ -132,7 +131,7 @@ def flip(results: dict, horizontal: bool, vertical: bool) -> None:
     """Mirror left and right, top and bottom, or both.
 
     A mirrored person is one with left and right exchanged, whichever way the mirror stands: keypoints of the left side
-    become those of the right side and the other way round. Mirrored both ways, the picture is turned by 180 degrees
+    become those of the right side and the other way round. Mirrored both ways, the image is turned by 180 degrees
     and sides stay.
 
     Args:
@@ -140,14 +139,14 @@ def flip(results: dict, horizontal: bool, vertical: bool) -> None:
         horizontal: Mirror left and right.
         vertical: Mirror top and bottom.
     """
-    shape = picture_shape(results, "flip")
+    shape = image_shape(results, "flip")
     if not (horizontal or vertical):
         return
     code = -1 if horizontal and vertical else int(horizontal)
     rows, columns = slice(None, None, -1 if vertical else 1), slice(None, None, -1 if horizontal else 1)
     _replace(
         results,
-        lambda picture: cv2.flip(picture, code),  # several times as fast as numpy's
+        lambda image: cv2.flip(image, code),  # several times as fast as numpy's
         lambda array: np.ascontiguousarray(array[rows, columns]),
     )
     matrix = np.array(
@@ -157,27 +156,27 @@ def flip(results: dict, horizontal: bool, vertical: bool) -> None:
 
 
 def warp(results: dict, matrix: np.ndarray) -> None:
-    """Move pixels by an affine map; the size of the picture stays.
+    """Move pixels by an affine map; the size of the image stays.
 
-    ``bbox`` becomes the upright box around the moved corners. No antialiasing: not for making pictures smaller.
+    ``bbox`` becomes the upright box around the moved corners. No antialiasing: not for making images smaller.
 
     Args:
         results: Changed in place.
-        matrix: 2×3; takes (x, y, 1) in old pixels to (x, y) in new ones, where pixel centres are whole numbers. Where
+        matrix: 2 x 3; takes (x, y, 1) in old pixels to (x, y) in new ones, where pixel centers are whole numbers. Where
             it mirrors (negative determinant), left and right keypoints are exchanged.
     """
-    shape = picture_shape(results, "warp")
+    shape = image_shape(results, "warp")
     size = shape[::-1]
     _replace(
         results,
-        lambda picture: cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR),
+        lambda image: cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR),
         lambda array: _warp_nearest(array, matrix, size),
     )
     _move_people(results, matrix, shape, shape)
 
 
 def inside(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Whether points (... × 2, x and y) lie in a picture of ``shape`` (H, W): pixel 0 reaches from -0.5 to 0.5."""
+    """Whether points (... x 2, x and y) lie in an image of ``shape`` (H, W): pixel 0 reaches from -0.5 to 0.5."""
     return ((points >= -0.5) & (points < np.array([shape[1], shape[0]]) - 0.5)).all(-1)
 
 
@@ -197,23 +196,23 @@ def _present(results: dict, keys: Sequence[str]) -> list[str]:
     return [key for key in keys if results.get(key) is not None]
 
 
-def _replace(results: dict, of_picture: Callable, of_map: Callable) -> None:
-    for key in _present(results, PICTURES):
+def _replace(results: dict, of_image: Callable, of_map: Callable) -> None:
+    for key in _present(results, IMAGES):
         array = results[key]
-        results[key] = np.stack([of_picture(frame) for frame in array]) if key == "frames" else of_picture(array)
+        results[key] = np.stack([of_image(frame) for frame in array]) if key == "frames" else of_image(array)
     for key in _present(results, MAPS):
         results[key] = of_map(results[key])
 
 
 def _move_people(results: dict, matrix: np.ndarray, shape: tuple[int, int], new_shape: tuple[int, int]) -> None:
-    """Take people along an affine map (2×3) of pixel coordinates, from ``shape`` (H, W) to ``new_shape``."""
+    """Take people along an affine map (2 x 3) of pixel coordinates, from ``shape`` (H, W) to ``new_shape``."""
     linear, shift = matrix[:, :2], matrix[:, 2]
     determinant = float(np.linalg.det(linear))
     if results.get("keypoints") is not None:
         _move_keypoints(results, linear, shift, determinant < 0, shape, new_shape)
     if results.get("bbox") is not None:
         edges = np.asarray(results["bbox"], np.float64).reshape(-1, 4)
-        # Edge 0 is half a pixel before the centre of pixel 0.
+        # Edge 0 is half a pixel before the center of pixel 0.
         corners = edges[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) - 0.5
         corners = corners @ linear.T + shift + 0.5
         results["bbox"] = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
@@ -259,14 +258,14 @@ def _cut(array: np.ndarray, top: int, left: int, height: int, width: int) -> np.
 
 
 def _resize_nearest(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Values under the centres of the new pixels; any type, where Pillow and OpenCV know only some."""
+    """Values under the centers of the new pixels; any type, where Pillow and OpenCV know only some."""
     rows = (np.arange(height) + 0.5) * array.shape[0] / height
     columns = (np.arange(width) + 0.5) * array.shape[1] / width
     return array[rows.astype(int)[:, None], columns.astype(int)]
 
 
 def _warp_nearest(array: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest neighbour by OpenCV, which knows only some types: as it only moves values, it is given their bytes."""
+    """Nearest neighbor by OpenCV, which knows only some types: as it only moves values, it is given their bytes."""
     wide = array.itemsize > 4  # at most four channels
     channels = np.ascontiguousarray(array).view(np.uint16 if wide else np.uint8).reshape(*array.shape, -1)
     moved = cv2.warpAffine(channels, matrix, size, flags=cv2.INTER_NEAREST)

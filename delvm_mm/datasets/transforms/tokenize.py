@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from mmcv.transforms import BaseTransform
 
+from delvm_mm.datasets.transforms.formatting import clip_images
 from delvm_mm.models import load_tokenizer
+from delvm_mm.models.tokenizers.images import encode_images
 from delvm_mm.registry import TRANSFORMS
-
-from .formatting import clip_pictures
 
 __all__ = ["VQGANTokenize"]
 
 
 @TRANSFORMS.register_module()
 class VQGANTokenize(BaseTransform):
-    """Turn the pictures of a clip into tokens: adds ``tokens`` (int64 array k × (h*w)) and ``grid`` (h, w).
+    """Turn the images of a clip into tokens: adds ``tokens`` (int64 array k x (h*w)) and ``grid`` (h, w).
 
     The tokenizer is built once, before worker processes start, so that all have the same weights.
 
@@ -40,9 +40,7 @@ class VQGANTokenize(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Tokenize the clip."""
-        from ..tokenization import encode_pictures  # it needs this package's formatting first
-
-        pictures = torch.from_numpy(clip_pictures(results, self.keys, "VQGANTokenize")).permute(0, 3, 1, 2)
-        results["tokens"] = encode_pictures(self.tokenizer, pictures.to(self.device)).cpu().numpy()
-        results["grid"] = tuple(side // self.tokenizer.downsample_factor for side in pictures.shape[2:])
+        images = torch.from_numpy(clip_images(results, self.keys, "VQGANTokenize")).permute(0, 3, 1, 2)
+        results["tokens"] = encode_images(self.tokenizer, images.to(self.device)).cpu().numpy()
+        results["grid"] = tuple(side // self.tokenizer.downsample_factor for side in images.shape[2:])
         return results

@@ -13,8 +13,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from delvm_mm.checkpoints.io import load_into, load_state_dict
 from delvm_mm.engine.unwrap import unwrap_model
-from delvm_mm.models.checkpoint_io import load_into, load_state_dict
 from delvm_mm.registry import HOOKS, MODELS
 from delvm_mm.toolboxes import require_toolbox
 
@@ -23,15 +23,15 @@ from delvm_mm.toolboxes import require_toolbox
 class ClassifierDistillationHook(Hook):
     """Train a classifier to match a frozen teacher's class distribution as well as the labels.
 
-    The teacher reads the pictures that the student reads, Mixup and CutMix included; where it was trained with another
+    The teacher reads the images that the student reads, Mixup and CutMix included; where it was trained with another
     mean, deviation or order of channels, they are converted. The log shows ``loss_ce`` and ``loss_kd`` apart. The
     teacher is held by the hook: it is in no checkpoint, no optimizer, and none of DDP's buckets.
 
     Args:
-        teacher (dict): ``cfg``: a config, its path, or one that mmpretrain carries ('mmpretrain::...'), whose
+        teacher: ``cfg``: a config, its path, or one that mmpretrain carries ('mmpretrain::...'), whose
             ``model`` is an ``mmpretrain.ImageClassifier`` with a head that gives scores; ``checkpoint``: path of its
             weights, or None for random ones, with a warning: for trying a config out.
-        loss (dict): The distillation loss. Defaults to ``dict(type='LogitsKLLoss')``: temperature 1, weight 1.
+        loss: The distillation loss. Defaults to ``dict(type='LogitsKLLoss')``: temperature 1, weight 1.
 
     Raises:
         ValueError: If ``teacher`` lacks a key or has unknown ones; before training, if student or teacher is no
@@ -62,7 +62,7 @@ class ClassifierDistillationHook(Hook):
         self.teacher: nn.Module | None = None
         self._handles: list[Any] = []
         self._student_logits: Tensor | None = None
-        self._normalisations: list[tuple[Tensor, Tensor, bool]] | None = None
+        self._normalizations: list[tuple[Tensor, Tensor, bool]] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Build, load and check the teacher, and listen to the student."""
@@ -80,9 +80,9 @@ class ClassifierDistillationHook(Hook):
         device = next(student.parameters()).device
         self.teacher = teacher.to(device).requires_grad_(False).eval()
         self.loss.to(device)
-        normalisations = [_normalisation(model.data_preprocessor, device) for model in (student, teacher)]
-        alike = all(bool(torch.as_tensor(one == other).all()) for one, other in zip(*normalisations, strict=True))
-        self._normalisations = None if alike else normalisations
+        normalizations = [_normalization(model.data_preprocessor, device) for model in (student, teacher)]
+        alike = all(bool(torch.as_tensor(one == other).all()) for one, other in zip(*normalizations, strict=True))
+        self._normalizations = None if alike else normalizations
         self._handles = [
             student.head.register_forward_hook(self._keep_logits),
             student.register_forward_hook(self._add_loss, with_kwargs=True),
@@ -110,10 +110,10 @@ class ClassifierDistillationHook(Hook):
         return losses | dict(loss_kd=self.loss(logits, teacher_logits))
 
     def _for_teacher(self, images: Tensor) -> Tensor:
-        """The pictures as the teacher's data preprocessor would have normalised them."""
-        if self._normalisations is None:
+        """The images as the teacher's data preprocessor would have normalized them."""
+        if self._normalizations is None:
             return images
-        (mean, std, order), (teacher_mean, teacher_std, teacher_order) = self._normalisations
+        (mean, std, order), (teacher_mean, teacher_std, teacher_order) = self._normalizations
         raw = images * std + mean
         return ((raw if order == teacher_order else raw.flip(1)) - teacher_mean) / teacher_std
 
@@ -142,7 +142,7 @@ class ClassifierDistillationHook(Hook):
         return teacher
 
 
-def _normalisation(preprocessor: nn.Module, device: torch.device) -> tuple[Tensor, Tensor, bool]:
+def _normalization(preprocessor: nn.Module, device: torch.device) -> tuple[Tensor, Tensor, bool]:
     """Mean and deviation, 3 x 1 x 1, of a data preprocessor, and whether it turns the channels round."""
     mean = getattr(preprocessor, "mean", torch.zeros(3, 1, 1))
     std = getattr(preprocessor, "std", torch.ones(3, 1, 1))

@@ -24,9 +24,9 @@ class CompileHook(Hook):
     of weights, checkpoints and generation stay as they are.
 
     Args:
-        parts (str): 'layers' compiles each decoder layer, 'backbone' the whole decoder as one graph. Defaults to
+        parts: 'layers' compiles each decoder layer, 'backbone' the whole decoder as one graph. Defaults to
             'layers'.
-        teacher (bool): Whether to compile the teacher of a :class:`DistillationHook` too. Defaults to True.
+        teacher: Whether to compile the teacher of a :class:`DistillationHook` too. Defaults to True.
         **options: Of :func:`torch.compile`, such as ``mode='max-autotune-no-cudagraphs'``.
 
     Raises:

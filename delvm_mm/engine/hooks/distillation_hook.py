@@ -7,8 +7,8 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from delvm_mm.engine.cached_teacher import CachedTeacher
-from delvm_mm.engine.distillation import OnlineTeacher, build_teacher
+from delvm_mm.engine.distillation.offline import CachedTeacher
+from delvm_mm.engine.distillation.online import OnlineTeacher, build_teacher
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.models import DeLVM
 from delvm_mm.models.delvm import floating_dtype
@@ -26,19 +26,19 @@ class DistillationHook(Hook):
     of DDP's buckets. It is built, loaded and checked before the first step, also when a run is resumed.
 
     Args:
-        teacher (dict): ``cfg``: path of a config, or a config, whose ``model`` is a :class:`DeLVM`; ``checkpoint``:
+        teacher: ``cfg``: path of a config, or a config, whose ``model`` is a :class:`DeLVM`; ``checkpoint``:
             path of its weights. ``checkpoint=None`` leaves the teacher at its random weights, with a warning: for
             trying a config out before the teacher is trained. Optional: ``dtype``, the type of its weights such as
             'bfloat16' (float32 by default; under autocast products are in autocast's type anyway); ``compile``, to
             compile its layers; ``overlap``, to let it read in a CUDA stream of its own beside the student. Or ``cache``
             alone: the folder of a teacher cache that ``tools/cache_teacher.py`` made of the same sentences; then no
             teacher is loaded.
-        loss (dict): The distillation loss. Defaults to ``dict(type='LogitsKLLoss')``, as published: temperature 1,
+        loss: The distillation loss. Defaults to ``dict(type='LogitsKLLoss')``, as published: temperature 1,
             weight 1.
-        layers (dict, optional): Also match layers: ``pairs``, a list of (student's layer, teacher's layer) counted
+        layers: Also match layers: ``pairs``, a list of (student's layer, teacher's layer) counted
             from 0, negative from the end, and ``loss``, by default ``dict(type='SimilarityLoss')``. Logged as
             ``loss_layers``.
-        schedule (dict, optional): Of the weight of ``loss``, a factor that goes from ``start`` to ``stop`` (1 and 0 by
+        schedule: Of the weight of ``loss``, a factor that goes from ``start`` to ``stop`` (1 and 0 by
             default) between the steps ``begin`` (0 by default) and ``end``; ``shape`` is 'linear' (the default) or
             'cosine'. Logged as ``kd_factor``.
 

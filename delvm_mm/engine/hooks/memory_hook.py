@@ -19,7 +19,7 @@ class MemoryHook(Hook):
     of token stores that it has read.
 
     Args:
-        interval (int): Steps between two values. Defaults to 10.
+        interval: Steps between two values. Defaults to 10.
     """
 
     # Before LoggerHook, which writes what is there when its turn comes.

@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
+from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.step_guard import SkippedStep, StepGuard
-from delvm_mm.files import write_atomically
 from delvm_mm.registry import HOOKS
 
 PROCESSES_SHOWN = 4
@@ -37,8 +37,8 @@ class NonFiniteGuardHook(Hook):
     ``non_finite_batch_rank<r>.pth`` of the processes whose loss was not finite, or of all if no loss was.
 
     Args:
-        max_skipped (int): Stop after this many skipped steps in a row. Defaults to 10.
-        max_total (int): Stop after this many skipped steps in all, those before a resume included. Defaults to 100.
+        max_skipped: Stop after this many skipped steps in a row. Defaults to 10.
+        max_total: Stop after this many skipped steps in all, those before a resume included. Defaults to 100.
 
     Raises:
         ValueError: If a number is below 1.
@@ -167,17 +167,17 @@ def _of_processes(culprits: list[int], contents: list[tuple[bool, str]]) -> str:
 
 
 def _contents(batches: list[Any]) -> str:
-    """Tasks and numbers of the sentences of this process, or paths of its pictures."""
+    """Tasks and numbers of the sentences of this process, or paths of its images."""
     samples = [sample for batch in batches if isinstance(batch, Mapping) for sample in batch.get("data_samples") or ()]
     for kind, fields, name in (
         ("sentences", ("task", "sentence", "epoch"), "{0.task} {0.sentence} (epoch {0.epoch})"),
-        ("pictures", ("img_path",), "{0.img_path}"),
+        ("images", ("img_path",), "{0.img_path}"),
     ):
         names = [name.format(sample) for sample in samples if all(hasattr(sample, field) for field in fields)]
         if names:
             more = f" and {len(names) - CONTENTS_SHOWN} more" if len(names) > CONTENTS_SHOWN else ""
             return f"{kind} {', '.join(names[:CONTENTS_SHOWN])}{more}"
-    return "no sentences or pictures named"
+    return "no sentences or images named"
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pictures of what the model answers: panels prompt | query | prediction | truth."""
+"""Images of what the model answers: panels prompt | query | prediction | truth."""
 
 import os
 from typing import Any
@@ -23,8 +23,8 @@ class PanelHook(Hook):
     """During testing, write the first answers of the main process as PNG files.
 
     Args:
-        out_dir (str): Folder for the files, ``<task>_<sample>.png``.
-        max_panels (int): How many of each task. Defaults to 16.
+        out_dir: Folder for the files, ``<task>_<sample>.png``.
+        max_panels: How many of each task. Defaults to 16.
     """
 
     priority = "LOW"
@@ -57,8 +57,8 @@ class ValidationPanelHook(Hook):
     With a :class:`FullyShardedDeLVM` it says that it draws nothing.
 
     Args:
-        datasets (dict[str, dict]): Task name -> config of a :class:`VisionPromptDataset`.
-        num_samples (int): Prompts of each task, always the same. Defaults to 2.
+        datasets: Task name -> config of a :class:`VisionPromptDataset`.
+        num_samples: Prompts of each task, always the same. Defaults to 2.
     """
 
     priority = "LOW"
@@ -95,10 +95,10 @@ class ValidationPanelHook(Hook):
 def panel_of(sample: BaseDataElement) -> Any:
     """The panel of an answered prompt, uint8 H x W x 3."""
     return draw_panel(
-        sample.prompt_pictures,
-        sample.query_picture,
-        sample.pred_picture,
-        sample.label_picture,
-        ceiling=sample.get("ceiling_picture"),
+        sample.prompt_images,
+        sample.query_image,
+        sample.pred_image,
+        sample.label_image,
+        ceiling=sample.get("ceiling_image"),
         title=f"{sample.task} {sample.sample_idx}",
     )

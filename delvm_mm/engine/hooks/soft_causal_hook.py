@@ -19,9 +19,9 @@ class SoftCausalHook(Hook):
     and both ends are exactly bidirectional and causal attention.
 
     Args:
-        end (int): The epoch, or step, from which attention is causal.
-        begin (int): The epoch, or step, until which it is bidirectional. Defaults to 0.
-        by_epoch (bool): Whether ``begin`` and ``end`` are epochs; the share falls with every step in any case.
+        end: The epoch, or step, from which attention is causal.
+        begin: The epoch, or step, until which it is bidirectional. Defaults to 0.
+        by_epoch: Whether ``begin`` and ``end`` are epochs; the share falls with every step in any case.
             Defaults to True.
 
     Raises:

@@ -21,7 +21,7 @@ class TaskBalanceHook(Hook):
     :class:`~delvm_mm.datasets.SentenceSampler` has no plan to print.
 
     Args:
-        interval (int): Steps between two values. Defaults to 10.
+        interval: Steps between two values. Defaults to 10.
     """
 
     # Before LoggerHook, which writes what is there when its turn comes.
@@ -58,11 +58,11 @@ def balance_table(sampler: Any, dataset: Any) -> str:
     """A table of stores and their shares.
 
     Args:
-        sampler (SentenceSampler): With ``shares``.
-        dataset (VisualSentenceDataset): With ``stores``.
+        sampler: With ``shares``.
+        dataset: With ``stores``.
 
     Returns:
-        str: Several lines.
+        Several lines.
     """
     table = Table("task", "store", "clips", "copies", "sentences", "an epoch", "share")
     for store, sentences, positions in zip(

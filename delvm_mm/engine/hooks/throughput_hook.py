@@ -1,4 +1,4 @@
-"""Tokens a second and utilisation in the log of training, pictures a second in that of testing."""
+"""Tokens a second and utilization in the log of training, images a second in that of testing."""
 
 import time
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ class ThroughputHook(Hook):
     """Log tokens a second of all processes, and the number of trainable parameters once before training.
 
     The rate is the mean over the last ``interval`` steps, everything included (loading, step, hooks); validation and
-    saving are left out. In testing, pictures a second of all processes since the beginning.
+    saving are left out. In testing, images a second of all processes since the beginning.
 
-    With ``peak_flops``, model FLOPs utilisation as ``mfu``: the operations that the model asks for (the formula is in
+    With ``peak_flops``, model FLOPs utilization as ``mfu``: the operations that the model asks for (the formula is in
     :mod:`delvm_mm.engine.flops`; an online teacher's forward pass included, what checkpointing computes twice not),
     as a share of what the devices could do in the same time.
 
     Args:
-        interval (int): Steps between two values. Defaults to 10.
-        peak_flops (float | str, optional): Floating-point operations a second of one device (in one process), such as
+        interval: Steps between two values. Defaults to 10.
+        peak_flops: Floating-point operations a second of one device (in one process), such as
             989e12 for an H100 in dense bfloat16; or 'measure': the rate of a large matrix product in the type that
-            the model runs in, measured before training in each process. Defaults to None: no utilisation.
+            the model runs in, measured before training in each process. Defaults to None: no utilization.
 
     Raises:
         ValueError: If ``peak_flops`` is neither positive nor 'measure', or the model is no :class:`DeLVM`.
@@ -49,7 +49,7 @@ class ThroughputHook(Hook):
         self._tokens = 0
         self._seconds = 0.0
         self._since: float | None = None
-        self._pictures = 0
+        self._images = 0
 
     def before_train(self, runner: Runner) -> None:
         """Print the number of trainable parameters, and the peak."""
@@ -59,7 +59,7 @@ class ThroughputHook(Hook):
         if self.peak_flops is None:
             return
         if not isinstance(model, DeLVM):
-            raise ValueError(f"ThroughputHook.peak_flops: utilisation of a {type(model).__name__} is not known")
+            raise ValueError(f"ThroughputHook.peak_flops: utilization of a {type(model).__name__} is not known")
         if self.peak_flops == "measure":
             peak = measure_peak_flops(*_type_and_device(runner))
             mean = torch.tensor(peak.flops, dtype=torch.float64)
@@ -91,15 +91,15 @@ class ThroughputHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start the clock."""
-        self._since, self._pictures = time.perf_counter(), 0
+        self._since, self._images = time.perf_counter(), 0
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Count the answers of the batch."""
-        self._pictures += len(outputs) * get_world_size()
-        rate = self._pictures / (time.perf_counter() - self._since)
-        runner.message_hub.update_scalar("test/pictures_per_s", rate)
+        self._images += len(outputs) * get_world_size()
+        rate = self._images / (time.perf_counter() - self._since)
+        runner.message_hub.update_scalar("test/images_per_s", rate)
 
     def before_val(self, runner: Runner) -> None:
         """Stop the clock."""

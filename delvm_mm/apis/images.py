@@ -1,0 +1,225 @@
+"""What a user gives as images (files, folders, arrays, PIL), brought to the size that a model reads."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from delvm_mm.codecs.base import check_image
+from delvm_mm.datasets import read_image
+from delvm_mm.datasets.readers.base import IMAGE_SUFFIXES, list_images
+from delvm_mm.datasets.readers.frame_folders import natural_key
+from delvm_mm.datasets.readers.io.image import MAX_PIXELS
+from delvm_mm.datasets.transforms import CenterCrop, ResizeShortSide
+
+__all__ = ["ImageReader", "ImageSource", "ModelImage", "list_sources", "read_prompt_folder"]
+
+ImageSource = str | os.PathLike | np.ndarray | Image.Image
+MAX_PROPORTION = 100
+"""Of the long side to the short one. Resized by the short side, a longer strip would take gigabytes."""
+
+IMAGE_SUFFIX, LABEL_SUFFIX = "_img", "_label"
+
+
+@dataclass(frozen=True)
+class ModelImage:
+    """An image as the model reads it, and where in the user's image it was.
+
+    Attributes:
+        pixels: uint8, S x S x 3, RGB: short side resized to S, center cut out.
+        name: For messages and output files, without suffix.
+        path: The file it was read from, None for arrays.
+        original_size: Width and height of the user's image in pixels.
+        scale: Pixels here for one pixel there, (x, y).
+        offset: Where the cut begins in the resized image, (x, y) in its pixels.
+    """
+
+    pixels: np.ndarray
+    name: str
+    path: str | None
+    original_size: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[int, int]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The part of the user's image that is seen: x1, y1, x2, y2 in its pixels, where 0 and W, H are edges."""
+        size = self.pixels.shape[1::-1]
+        corners = [(self.offset[axis] + end * size[axis]) / self.scale[axis] for end in (0, 1) for axis in (0, 1)]
+        return tuple(corners)
+
+    def to_original(self, points: np.ndarray) -> np.ndarray:
+        """Points (... x 2, x and y, pixel centers are whole numbers) of this image in the user's image."""
+        return (np.asarray(points, np.float64) + self.offset + 0.5) / self.scale - 0.5
+
+    def crop(self) -> dict[str, Any]:
+        """How to map back: plain numbers under ``original_size``, ``scale``, ``offset`` and ``box``, see the class."""
+        return dict(
+            original_size=list(self.original_size),
+            scale=list(self.scale),
+            offset=list(self.offset),
+            box=[round(side, 3) for side in self.box],
+        )
+
+
+class ImageReader:
+    """Reads one image of a user and brings it to a model's size: short side resized, center cut out.
+
+    Args:
+        size: Side of the square in pixels.
+        max_pixels: Files with more pixels are refused by their header.
+    """
+
+    def __init__(self, size: int, max_pixels: int = MAX_PIXELS) -> None:
+        self.size = size
+        self.max_pixels = max_pixels
+        self._steps = (ResizeShortSide(size), CenterCrop(size))
+
+    def __call__(self, source: ImageSource, name: str = "image") -> ModelImage:
+        """Read one image.
+
+        Args:
+            source: A path, an RGB array (uint8, H x W x 3; H x W is gray) or a PIL image.
+            name: What to call an array.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            TypeError: It is none of these.
+            ValueError: The file is damaged or no image, or the array has another shape.
+        """
+        path = None
+        if isinstance(source, str | os.PathLike):
+            path = os.fspath(source)
+            name = Path(path).stem
+            pixels = read_image(path, self.max_pixels)
+        elif isinstance(source, Image.Image):
+            pixels = _pixels_of(source, name)
+        elif isinstance(source, np.ndarray):
+            gray = source.ndim == 2 and source.dtype == np.uint8
+            pixels = check_image(np.repeat(source[..., None], 3, 2) if gray else source, name)
+        else:
+            raise TypeError(
+                f"{name} is a {type(source).__name__}; expected a path, an RGB array (uint8, H x W x 3) or a PIL image"
+            )
+        height, width = pixels.shape[:2]
+        if max(height, width) > MAX_PROPORTION * min(height, width):
+            raise ValueError(
+                f"{path or name} is {width}x{height}: an image whose long side is more than {MAX_PROPORTION} times "
+                "its short side would lose nearly everything to the center cut; cut it yourself"
+            )
+        results = dict(img=pixels, img_path=path or name)
+        for step in self._steps:
+            results = step(results)
+        return ModelImage(
+            pixels=np.ascontiguousarray(results["img"]),
+            name=name,
+            path=path,
+            original_size=pixels.shape[1::-1],
+            scale=results["scale_factor"],
+            offset=results["crop_offset"],
+        )
+
+    def pair(self, image: ImageSource, label: ImageSource, name: str) -> tuple[ModelImage, ModelImage]:
+        """Read an image and its annotation, which have to be of one shape.
+
+        Raises:
+            ValueError: Their proportions differ, so that the same cut would show different parts.
+        """
+        pair = self(image, f"image of {name}"), self(label, f"label of {name}")
+        (width, height), (label_width, label_height) = (part.original_size for part in pair)
+        # A pixel at the model's size is borne: labels are sometimes stored smaller than their images.
+        resized = (np.array([width, height]) * self.size / min(width, height)).round()
+        resized_label = (np.array([label_width, label_height]) * self.size / min(label_width, label_height)).round()
+        if np.abs(resized - resized_label).max() > 1:
+            raise ValueError(
+                f"{name}: the image ({pair[0].path or pair[0].name}) is {width}x{height}, its label "
+                f"({pair[1].path or pair[1].name}) {label_width}x{label_height}; both have to show the same part, so "
+                "expected the same proportions"
+            )
+        return pair
+
+
+def list_sources(source: ImageSource | Iterable[ImageSource], what: str = "query") -> list[ImageSource]:
+    """An image, several, or a folder of image files as a list; folders in the order of the numbers in their names.
+
+    Args:
+        source: A path, an array, a PIL image, a folder, or any number of these in a sequence.
+        what: What it is, for messages.
+
+    Raises:
+        FileNotFoundError: A folder or file does not exist.
+        ValueError: There is no image.
+    """
+    if isinstance(source, str | os.PathLike):
+        if not Path(source).is_dir():
+            return [source]
+        return sorted(list_images(Path(source)), key=lambda path: natural_key(path.name))
+    if isinstance(source, Image.Image) or (isinstance(source, np.ndarray) and source.ndim <= 3):
+        return [source]
+    if isinstance(source, dict | bytes) or not isinstance(source, Iterable):
+        raise TypeError(f"{what} is a {type(source).__name__}; expected an image, a list of images or a folder")
+    sources = []
+    for one in source:
+        sources += list_sources(one, what) if isinstance(one, str | os.PathLike) else [one]
+    if not sources:
+        raise ValueError(f"{what} is empty: expected at least one image")
+    return sources
+
+
+def read_prompt_folder(folder: str | os.PathLike) -> list[tuple[Path, Path]]:
+    """Pairs of a prompt in a folder: ``<name>_img.*`` and ``<name>_label.*``, sorted by name.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It holds no pair, or half of one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder of prompt pairs at {folder}")
+    halves: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
+        for suffix in (IMAGE_SUFFIX, LABEL_SUFFIX):
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(suffix):
+                halves.setdefault(path.stem.removesuffix(suffix), {})[suffix] = path
+    expected = "000_img.png with 000_label.png, 001_img.png with 001_label.png, ..."
+    if not halves:
+        raise ValueError(f"{folder} holds no prompt pair; expected images in pairs, named like {expected}")
+    for found in halves.values():
+        if len(found) == 1:
+            (suffix, path), missing = next(iter(found.items())), {IMAGE_SUFFIX: "label", LABEL_SUFFIX: "image"}
+            raise ValueError(f"{path} has no {missing[suffix]} beside it; expected pairs named like {expected}")
+    return [(found[IMAGE_SUFFIX], found[LABEL_SUFFIX]) for found in halves.values()]
+
+
+def check_pairs(prompt: Any) -> Sequence[tuple[ImageSource, ImageSource]]:
+    """Check that a prompt is a sequence of (image, label); a folder becomes one.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: It is empty.
+    """
+    if isinstance(prompt, str | os.PathLike):
+        return read_prompt_folder(prompt)
+    expected = "expected a list of (image, label) pairs, or a folder of them"
+    if not isinstance(prompt, Sequence):
+        raise TypeError(f"prompt is a {type(prompt).__name__}; {expected}")
+    for number, pair in enumerate(prompt, start=1):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            count = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+            raise TypeError(f"pair {number} of the prompt is a {type(pair).__name__}{count}; {expected}")
+    if not prompt:
+        raise ValueError(f"prompt is empty; {expected}")
+    return prompt
+
+
+def _pixels_of(image: Image.Image, name: str) -> np.ndarray:
+    if image.mode.startswith(("I", "F")):  # Pillow would clip, and a range is not known
+        raise ValueError(f"{name} is a PIL image of mode {image.mode}; convert it to 8 bits, or give its path")
+    try:
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except OSError as error:
+        raise ValueError(f"{name} is a damaged or truncated PIL image ({error})") from error

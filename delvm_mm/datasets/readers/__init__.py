@@ -1,0 +1,1 @@
+"""Published data sets on disk as results dicts."""

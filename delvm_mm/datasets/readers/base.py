@@ -1,0 +1,171 @@
+"""What all readers share: a published data set on disk becomes results dicts for a pipeline."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from delvm_mm.registry import TRANSFORMS
+
+__all__ = ["IMAGE_SUFFIXES", "ReaderDataset", "list_images", "require_folder", "sorted_entries"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
+
+
+class ReaderDataset(BaseDataset):
+    """An MMEngine ``BaseDataset`` whose samples go through ``pipeline``; base of all readers.
+
+    A reader lists its samples in ``load_data_list`` from folder and annotation files alone, opening no image, and
+    checks there only what concerns all of them (folders, annotation files). What is wrong with one sample is an error
+    when that sample is asked for, as ``ValueError`` or ``OSError`` that names its file, so that a run can skip it.
+
+    Results dicts have ``img_path`` (file or name of the sample), ``sample_idx``, ``task``, ``view``, and the
+    annotation under the field names that the transforms know. Images that are no files of their own (in archives,
+    in LMDB) come as ``<key>_bytes``, the encoded file, which ``LoadImage`` decodes.
+
+    Args:
+        data_root: Folder of the data set, as published.
+        pipeline: Transform configs (TRANSFORMS) or callables.
+        indices: Use only these samples: the first n, or a list of positions.
+        num_views: Samples made of each image: sample ``i`` is view ``i % num_views`` of image ``i // num_views``,
+            e.g. the crops of ``SixCrop``.
+        metainfo: Overrides entries of the data set's ``metainfo``.
+
+    Raises:
+        FileNotFoundError: A folder or annotation file is missing.
+        ValueError: An argument is out of range, or an annotation file is damaged.
+    """
+
+    METAINFO: dict = dict()  # noqa: RUF012 - MMEngine's name for what a data set is
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        pipeline: Sequence[dict | Callable] = (),
+        indices: int | Sequence[int] | None = None,
+        num_views: int = 1,
+        metainfo: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if num_views < 1:
+            raise ValueError(f"num_views must be at least 1, got {num_views}")
+        self.num_views = num_views
+        # Built here, so that names of this package are found whatever the default scope is.
+        steps = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
+        super().__init__(
+            data_root=str(data_root),
+            data_prefix=dict(),
+            pipeline=steps,
+            indices=indices,
+            metainfo=metainfo,
+            test_mode=True,  # a sample that cannot be had is an error, never another sample in its place
+            **kwargs,
+        )
+
+    @property
+    def task(self) -> str:
+        """Name of the task, e.g. 'pose'."""
+        return self.metainfo["task"]
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of what the samples are called and where their files are, in order."""
+        names = hashlib.sha256()
+        for index in range(super().__len__()):
+            entry = super().get_data_info(index)
+            names.update(repr(sorted((key, str(value)) for key, value in entry.items())).encode())
+        return names.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Number of samples, all views counted."""
+        return super().__len__() * self.num_views
+
+    def get_data_info(self, idx: int) -> dict:
+        """Results dict of one sample before the pipeline.
+
+        Args:
+            idx: Position; negative counts from the end.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        number = idx + len(self) if idx < 0 else idx
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {idx} of {type(self).__name__}, which has {len(self)}")
+        entry = super().get_data_info(number // self.num_views)
+        return self.read_sample(entry) | {"sample_idx": number, "view": number % self.num_views, "task": self.task}
+
+    def read_sample(self, entry: dict) -> dict:
+        """Make a results dict of an entry of ``load_data_list``; subclasses read per-sample annotation here.
+
+        Raises:
+            ValueError, OSError: The sample is damaged; the message names its file.
+        """
+        return entry
+
+    def read_json(self, path: str | Path) -> Any:
+        """Content of a JSON file.
+
+        Raises:
+            FileNotFoundError: There is none.
+            ValueError: It is no JSON; the message names the file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no annotation file at {path}: {type(self).__name__} needs it, see its docstring")
+        return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(content: bytes, name: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: It is none; the message gives ``name`` and the place.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise ValueError(f"{name} is no readable JSON ({error}): copy or download the file again") from error
+
+
+def require_folder(path: str | Path, what: str) -> Path:
+    """``path``, if it is a folder.
+
+    Args:
+        path: The folder.
+        what: What it should hold, for the message.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no folder at {path}: expected {what}; check data_root and the data set's layout")
+    return path
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Image files of a folder (by suffix), sorted by path.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It holds no image.
+    """
+    folder = require_folder(folder, "images")
+    images = images_in(folder)
+    if not images:
+        raise ValueError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return images
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files of a folder that is there (by suffix), sorted by path; maybe none."""
+    return sorted_entries(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def sorted_entries(entries: Iterable[Path]) -> list[Path]:
+    """Paths in an order that is the same on every file system; hidden files are left out."""
+    return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.as_posix())

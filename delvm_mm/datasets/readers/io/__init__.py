@@ -1,0 +1,1 @@
+"""Bytes of images: files, archives, LMDB."""

@@ -1,0 +1,134 @@
+"""Transforms without chance: load an image, resize it, crop it, draw the label.
+
+Those that move pixels move everything that is annotated on them too, see ``geometry.py``. mmcv's transforms of these
+names know other field names and place keypoints by whole pixels of the old image; here they follow the image to a
+fraction of a pixel.
+"""
+
+from mmcv.transforms import BaseTransform
+
+from delvm_mm.datasets.readers.io.image import MAX_PIXELS, read_image
+from delvm_mm.datasets.transforms.formatting import sample_name
+from delvm_mm.datasets.transforms.geometry import crop, height_and_width, image_shape, resize, shape_to_crop
+from delvm_mm.registry import TASK_UTILS, TRANSFORMS
+
+__all__ = ["CenterCrop", "DrawLabel", "LoadImage", "ResizeShortSide"]
+
+
+# The second name is that of configs written for 0.1.
+@TRANSFORMS.register_module(name=["LoadImage", "LoadPicture"])
+class LoadImage(BaseTransform):
+    """Read an image file: field ``<key>_path`` to field ``<key>``, uint8 H x W x 3 RGB.
+
+    Where the results have ``<key>_bytes``, that is the file, and the path is its name.
+
+    For ``img``, ``img_shape`` and ``ori_shape`` (H, W) are added.
+
+    Args:
+        key: 'img', or 'gt_img' for the clean image of restoration tasks.
+        max_pixels: Larger images are refused.
+        min_side: Images with a shorter side are refused: they show nothing. In pixels.
+    """
+
+    def __init__(self, key: str = "img", max_pixels: int = MAX_PIXELS, min_side: int = 2) -> None:
+        self.key = key
+        self.max_pixels = max_pixels
+        self.min_side = min_side
+
+    def transform(self, results: dict) -> dict:
+        """Load the image; errors name the file."""
+        path_key = f"{self.key}_path"
+        if path_key not in results:
+            raise ValueError(f"LoadImage needs {path_key!r} in the results, which have {sorted(results)}")
+        image = read_image(results[path_key], self.max_pixels, content=results.pop(f"{self.key}_bytes", None))
+        if min(image.shape[:2]) < self.min_side:
+            raise ValueError(
+                f"{results[path_key]} has {image.shape[1]}x{image.shape[0]} pixels, expected at least "
+                f"{self.min_side} each way: remove it, or lower min_side of LoadImage"
+            )
+        results[self.key] = image
+        if self.key == "img":
+            results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class ResizeShortSide(BaseTransform):
+    """Resize so that the short side has ``size`` pixels, keeping the aspect ratio.
+
+    Images bilinear with antialiasing, as published, maps nearest. Adds ``scale_factor`` (w, h).
+
+    Args:
+        size: Length of the short side in pixels.
+    """
+
+    def __init__(self, size: int = 256) -> None:
+        if size < 1:
+            raise ValueError(f"ResizeShortSide: size must be at least 1, got {size}")
+        self.size = size
+
+    def transform(self, results: dict) -> dict:
+        """Resize every field that is there."""
+        height, width = image_shape(results, "ResizeShortSide")
+        short = min(height, width)
+        # The long side is rounded down, as torchvision does.
+        new_height, new_width = int(self.size * height / short), int(self.size * width / short)
+        if new_height * new_width > MAX_PIXELS:
+            raise ValueError(
+                f"{sample_name(results)} has {width}x{height} pixels; with a short side of {self.size} it would have "
+                f"{new_width}x{new_height}, more than {MAX_PIXELS} in all: crop it first, or leave it out"
+            )
+        resize(results, new_height, new_width)
+        results["scale_factor"] = (new_width / width, new_height / height)
+        return results
+
+
+@TRANSFORMS.register_module()
+class CenterCrop(BaseTransform):
+    """Cut out the center.
+
+    Keypoints outside get ``keypoints_visible`` 0. Boxes are moved and not clipped: metrics take the size of a person
+    from them, also when part of the person was cut off. Adds ``crop_offset`` (x, y).
+
+    Args:
+        size: Side in pixels, or (height, width).
+    """
+
+    def __init__(self, size: int | tuple[int, int] = 256) -> None:
+        self.height, self.width = height_and_width(size, "CenterCrop")
+
+    def transform(self, results: dict) -> dict:
+        """Crop every field that is there."""
+        height, width = shape_to_crop(results, self.height, self.width, "CenterCrop")
+        # Rounded as torchvision does.
+        top, left = round((height - self.height) / 2), round((width - self.width) / 2)
+        crop(results, top, left, self.height, self.width)
+        results["crop_offset"] = (left, top)
+        return results
+
+
+@TRANSFORMS.register_module()
+class DrawLabel(BaseTransform):
+    """Draw the annotation as an image: adds ``label`` (uint8 H x W x 3) and ``annotation`` (as the codec defines it).
+
+    Last of the geometric transforms: a drawing that is resized or flipped afterwards is not what the codec reads.
+
+    Args:
+        codec: A label codec or its config, e.g. ``dict(type='SkeletonCodec')``.
+    """
+
+    def __init__(self, codec: dict | object) -> None:
+        self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
+
+    def transform(self, results: dict) -> dict:
+        """Draw the label."""
+        annotation = self.codec.annotation_of(results)
+        label = self.codec.encode(annotation)
+        if "img" in results and label.shape != results["img"].shape:
+            raise ValueError(
+                f"{type(self.codec).__name__} drew a label of shape {label.shape} for {sample_name(results)}, whose "
+                f"image has shape {results['img'].shape}: every transform must move the annotation too"
+            )
+        results["annotation"] = annotation
+        results["label"] = label
+        return results

@@ -1,0 +1,1 @@
+"""Teachers in a training run: online, or offline from a teacher cache."""

@@ -1,0 +1,89 @@
+"""Checkpoints that are whole or not there."""
+
+import os
+import shutil
+from typing import Any
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from delvm_mm.checkpoints.files import put_in_place, write_atomically
+from delvm_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, but no moment is a bad one to be killed.
+
+    A checkpoint is written under another name (``.iter_1000.pth.tmp``) and gets its own once it is on the disk; only
+    then ``last_checkpoint`` names it, and only then the oldest is removed, for which the disk needs room for one more
+    than ``max_keep_ckpts``. On other than local file systems it is MMEngine's hook unchanged.
+
+    Args:
+        **kwargs: As for :class:`mmengine.hooks.CheckpointHook`.
+    """
+
+    def save_now(self, runner: Runner) -> None:
+        """Save the step that has just been made, unless that was done; to be called by hooks after this one."""
+        if self.last_step != runner.iter + 1:
+            self._save_checkpoint(runner)
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the folder."""
+        super().before_train(runner)
+        self.last_step = runner.iter
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        self.last_step = runner.iter + 1
+        if not isinstance(self.file_backend, LocalBackend):
+            super()._save_checkpoint_with_step(runner, step, meta)
+            return
+        outdated = self._number_outdated_by(step, runner)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = os.path.join(self.out_dir, name)
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        temporary = os.path.join(self.out_dir, f".{name}.tmp")
+        if is_main_process():
+            _remove(temporary)
+        try:
+            runner.save_checkpoint(
+                self.out_dir,
+                os.path.basename(temporary),
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                backend_args=self.backend_args,
+                **self.args,
+            )
+            barrier()  # sharded checkpoints are folders that all processes write to
+            if is_main_process():
+                put_in_place(temporary, self.last_ckpt)
+                write_atomically(os.path.join(runner.work_dir, "last_checkpoint"), self.last_ckpt.encode())
+        except OSError as error:
+            _remove(temporary)
+            raise OSError(
+                f"cannot save {self.last_ckpt}: {error.strerror or error}; earlier checkpoints are kept: make room and "
+                "go on with --resume"
+            ) from error
+        if outdated is not None and is_main_process():
+            _remove(os.path.join(self.out_dir, self.filename_tmpl.format(outdated)))
+
+    def _number_outdated_by(self, step: int, runner: Runner) -> int | None:
+        """Note that there will be a checkpoint of this step; the number of one that is then to be removed."""
+        if self.max_keep_ckpts < 1 or step in self.keep_ckpt_ids:
+            return None
+        outdated = self.keep_ckpt_ids.popleft() if len(self.keep_ckpt_ids) == self.max_keep_ckpts else None
+        self.keep_ckpt_ids.append(step)
+        runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        return outdated
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)  # several processes may
+    elif os.path.exists(path):
+        os.remove(path)

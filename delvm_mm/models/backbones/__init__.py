@@ -1,0 +1,1 @@
+"""The LLaMA stack, over tokens and over patches."""

@@ -1,0 +1,1 @@
+"""Losses on logits that never exist as a whole, and distillation."""

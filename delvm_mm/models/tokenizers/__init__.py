@@ -1,0 +1,1 @@
+"""Images to tokens and back: the VQGAN, its training, and tokenizers of other projects."""
