@@ -1,8 +1,26 @@
-"""What the processor at hand can do."""
+"""Which device there is, and what it can do."""
 
 import functools
 
 import torch
+from mmengine.device import get_device
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The device that was asked for, by default the one that MMEngine trains on: a GPU if there is one.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    try:
+        chosen = torch.device(device or get_device())
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # what torch raises differs from kind to kind
+        cause = str(error).strip().split("\n")[0].rstrip(".")
+        raise ValueError(
+            f"device {device!r} cannot be used ({cause}): expected one of this machine, such as {get_device()!r}"
+        ) from error
+    return chosen
 
 
 @functools.cache

@@ -35,6 +35,7 @@ from rich.text import Text
 
 from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.launch import load_config, user_errors
+from delvm_mm.hardware import choose_device
 from delvm_mm.models import load_tokenizer
 from delvm_mm.models.tokenizers.images import decode_images
 from delvm_mm.precompute.tokenization import DATA_ERRORS, SeededClips, Unreadable
@@ -135,7 +136,7 @@ class Browser:
         self.num = args.num
         self.seed = args.seed
         self.out_dir = Path(args.out_dir or os.path.join("work_dirs", "browse", name))
-        self.device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(args.device)
         self._given = tokenizer
         self._tokenizer: Any = None
         self._missing = "" if tokenizer else "no tokenizer is known; give --tokenizer"

@@ -20,6 +20,7 @@ from delvm_mm.apis.images import ImageReader, ImageSource, ModelImage, check_pai
 from delvm_mm.apis.model_loading import build_model, find_config, task_codecs
 from delvm_mm.apis.options import AnswerOptions
 from delvm_mm.codecs import LabelCodec
+from delvm_mm.hardware import choose_device
 from delvm_mm.models import DeLVM
 from delvm_mm.registry import TASK_UTILS
 from delvm_mm.visualization import draw_overlay, draw_panel
@@ -87,7 +88,13 @@ class DeLVMInferencer(BaseInferencer):
         self._built = model if isinstance(model, DeLVM) else None
         self._tokenizer = tokenizer
         cfg, weights = (Config(), None) if self._built is not None else find_config(model, weights, cfg_options)
-        super().__init__(model=cfg, weights=weights, device=device, scope="delvm_mm", show_progress=show_progress)
+        super().__init__(
+            model=cfg,
+            weights=weights,
+            device=str(choose_device(device)),
+            scope="delvm_mm",
+            show_progress=show_progress,
+        )
         size = size or cfg.get("size") or self.model.tokenizer.config["resolution"]
         self.generator = ImageGenerator(self.model, size)
         self.pipeline = ImageReader(size)

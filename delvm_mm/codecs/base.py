@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
+"""Fields of a results dict that say whose annotation it is; they go with it to the metrics."""
+
 
 class LabelCodec(ABC):
     """Draws one kind of annotation as an RGB image and reads such an image back.

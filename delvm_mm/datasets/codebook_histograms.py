@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from delvm_mm.hardware import choose_device
 from delvm_mm.models import load_tokenizer
 from delvm_mm.models.tokenizers.images import encode_images
 
@@ -30,7 +31,7 @@ class CodebookHistograms:
     def __init__(
         self, images: Sequence[np.ndarray], tokenizer: str | Path | dict | nn.Module, device: str | None = None
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(device)
         self.tokenizer = load_tokenizer(tokenizer).to(self.device)
         starts = range(0, len(images), BATCH)
         console = Console()

@@ -11,13 +11,13 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
+from delvm_mm.codecs.base import META_KEYS
 from delvm_mm.datasets.codebook_histograms import CodebookHistograms
 from delvm_mm.registry import DATASETS
 
 __all__ = ["VisionPromptDataset"]
 
 SELECTIONS = ("fixed", "random", "class", "nearest")
-META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
 
 
 @DATASETS.register_module()

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from delvm_mm.codecs.base import META_KEYS
 from delvm_mm.evaluation.prompt_evaluator import VisionPromptEvaluator
 from delvm_mm.evaluation.reconstruction_metric import ReconstructionMetric
 from delvm_mm.models.tokenizers.images import to_float, to_uint8
-
-META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
 
 
 @dataclass

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from delvm_mm.datasets.visual_sentences import VisualSentenceDataset
+from delvm_mm.hardware import choose_device
 from delvm_mm.stores.shard_folder_writer import ShardFolderWriter
 from delvm_mm.stores.shard_runs import LOCK_SECONDS, ShardProgress, make_shards
 from delvm_mm.stores.teacher_store import TEACHER_CACHE, TeacherCache, record_dtype, store_digest
@@ -67,7 +68,7 @@ def cache_teacher(
     """
     _check_settings(dataset, teacher, top_k, temperature, dtype, precision, batch, shard_sentences)
     out = Path(out)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = choose_device(device)
     teacher = teacher.to(device).eval()
     stores = [{"path": str(s.path), "clips": len(s), "digest": store_digest(s)} for s in dataset.stores]
     settings = {

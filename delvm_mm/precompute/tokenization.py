@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from delvm_mm.hardware import choose_device
 from delvm_mm.models.tokenizers.images import encode_images
 from delvm_mm.models.tokenizers.loading import load_tokenizer
 from delvm_mm.stores.shard_runs import LOCK_SECONDS, ShardProgress, make_shards
@@ -92,7 +93,7 @@ def tokenize_clips(
     if num_augmented_copies < 0:
         raise ValueError(f"num_augmented_copies must not be negative, got {num_augmented_copies}")
     out = Path(out)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = choose_device(device)
     tokenizer = load_tokenizer(tokenizer)
     fingerprint = tokenizer.fingerprint
     # Convolutions are faster with the channels last, on CPUs and GPUs.

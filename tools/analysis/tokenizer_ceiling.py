@@ -22,7 +22,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
@@ -32,6 +31,7 @@ from rich.table import Table
 
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.evaluation.tokenizer_scores import TaskScores, codebook_scores, score_task
+from delvm_mm.hardware import choose_device
 from delvm_mm.models import LPIPS, load_tokenizer
 from delvm_mm.models.tokenizers.vqgan import write_whole
 from delvm_mm.registry import DATASETS, EVALUATOR
@@ -47,7 +47,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-samples", type=int, help="at most so many queries of each task")
     parser.add_argument("--lpips-vgg", help="weights of torchvision's VGG16, for LPIPS")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(choose_device()))
     parser.add_argument("--show-dir", help="write images with their reconstructions into this folder")
     parser.add_argument("--max-panels", type=int, default=4, help="samples shown of each task (4 by default)")
     parser.add_argument("--out", help="write the scores into this JSON file")

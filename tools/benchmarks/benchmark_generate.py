@@ -26,6 +26,7 @@ from rich.table import Table
 from torch import Tensor
 from transformers import CompileConfig, LlamaForCausalLM
 
+from delvm_mm.hardware import choose_device
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.models.backbones.llama import resolve_arch
 
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=16, help="that share the prompt in one batch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(choose_device()))
     parser.add_argument("--no-compile", action="store_true", help="leave out what is compiled; compiling takes minutes")
     parser.add_argument("--quick", action="store_true", help="a tiny model, short prompts, one round")
     args = parser.parse_args()

@@ -23,6 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from delvm_mm.datasets import ImageFolderDataset, ProceduralScenes
+from delvm_mm.hardware import choose_device
 from delvm_mm.models import VQGAN, load_tokenizer
 from delvm_mm.precompute import tokenize_clips
 
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8, help="turns; each does its share of the images")
     parser.add_argument("--tokenizer", help="folder of a published tokenizer; random weights without one")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(choose_device()))
     parser.add_argument("--batch-clips", type=int, help="of tokenize_clips; 16 on a CPU, 128 on a GPU by default")
     parser.add_argument("--num-workers", type=int, help="of tokenize_clips; 1 on a CPU, 8 on a GPU by default")
     args = parser.parse_args()

@@ -43,6 +43,8 @@ MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_
 
 
 def main() -> None:
+    from delvm_mm.hardware import choose_device  # not in the processes of the peer, whose memory is measured
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="256", help="80m, 300m, 1b, or 256 (12 layers, 256 wide)")
     parser.add_argument("--teacher", default="512", help="likewise; 512 is 12 layers, 512 wide")
@@ -51,7 +53,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--top-k", type=int, default=32, help="of the cached teacher")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(choose_device()))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--quick", action="store_true", help="a tiny model, two rounds")

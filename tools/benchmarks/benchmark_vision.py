@@ -25,6 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from delvm_mm.engine.complexity import count_complexity
+from delvm_mm.hardware import choose_device
 
 CLASSES = 1000
 TINY = dict(embed_dims=64, num_layers=2, num_heads=2, feedforward_channels=192)
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="of each method in a round")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--attention", nargs="+", default=["causal", "bidirectional"])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(choose_device()))
     parser.add_argument("--quick", action="store_true", help="tiny models and two rounds: only to see that it runs")
     args = parser.parse_args()
     size = 64 if args.quick else 224

@@ -21,6 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
+from delvm_mm.hardware import choose_device
 from delvm_mm.models import VQGAN
 from delvm_mm.models.tokenizers.conversion import save_as_diffusers
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="side of the images, 256 by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns, of which the fastest counts")
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=str(choose_device()))
     parser.add_argument("--compile", action="store_true", help="also ours compiled with the channels last")
     args = parser.parse_args()
     size = args.size or (64 if args.quick else 256)

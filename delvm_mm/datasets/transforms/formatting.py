@@ -11,7 +11,7 @@ from delvm_mm.registry import TRANSFORMS
 
 __all__ = ["PackClip", "PackTokens", "clip_images", "sample_name"]
 
-META_KEYS = ("task", "sample_idx", "img_path", "name", "img_shape", "ori_shape")
+CLIP_META_KEYS = ("task", "sample_idx", "img_path", "name", "img_shape", "ori_shape")
 
 
 @TRANSFORMS.register_module()
@@ -29,7 +29,7 @@ class PackClip(BaseTransform):
         self,
         keys: Sequence[str] = ("img", "label"),
         factor: int | None = None,
-        meta_keys: Sequence[str] = META_KEYS,
+        meta_keys: Sequence[str] = CLIP_META_KEYS,
     ) -> None:
         if factor is not None and factor < 1:
             raise ValueError(f"PackClip: factor must be at least 1, got {factor}")
@@ -58,7 +58,7 @@ class PackTokens(BaseTransform):
         meta_keys: Fields that go into the data sample's metainfo where they are there.
     """
 
-    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
+    def __init__(self, meta_keys: Sequence[str] = CLIP_META_KEYS) -> None:
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
