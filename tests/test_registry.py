@@ -3,9 +3,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine import registry
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, Registry
 
 from delvm_mm.models import LLaMA
 
@@ -16,6 +17,11 @@ TINY = dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2))
 def test_a_default_scope_is_enough_to_build_from_mmengines_registry():
     with DefaultScope.overwrite_default_scope("delvm_mm"):
         assert isinstance(ROOT_MODELS.build(dict(type="LLaMA", **TINY)), LLaMA)
+
+
+def test_the_scope_is_found_in_every_registry_of_mmengine():
+    roots = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
+    assert len(roots) > 20 and [name for name, root in roots.items() if "delvm_mm" not in root.children] == []
 
 
 def test_another_toolbox_can_name_our_models_by_scope():
