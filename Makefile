@@ -15,6 +15,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -22,10 +23,9 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# mmpose 1.3.2 requires chumpy, which no longer installs and which nothing here uses: hence --no-deps. The wheels of
-# xtcocotools were built for numpy 1: it is built from source, and where there is no compiler numpy 1 is used instead.
-$(INSTALLED): setup.py tools/install_mmpose.sh
-	$(PYTHON) -c "import sys; sys.exit('Python 3.10 to 3.12 is needed, this is ' + sys.version) if not (3, 10) <= sys.version_info[:2] <= (3, 12) else 0"
+# mmpose 1.3.2 requires chumpy, which no longer installs and which nothing here uses: it has a script of its own.
+$(INSTALLED): setup.py tools/install_mmpose.sh tools/mended_xtcocotools.py
+	$(PYTHON) -c "import sys; sys.exit('Python 3.10 to 3.14 is needed, this is ' + sys.version) if not (3, 10) <= sys.version_info[:2] <= (3, 14) else 0"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install -e .[onedl,tests]
