@@ -75,6 +75,7 @@ setup(
             "lmdb>=1.4",
             "pytest-xdist",
             "ruff>=0.17,<0.18",
+            "import-linter>=2",
         ],
     },
 )

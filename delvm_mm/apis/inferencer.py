@@ -69,10 +69,10 @@ class DeLVMInferencer(BaseInferencer):
         (40, 40)
     """
 
-    preprocess_kwargs = {"on_error", "skipped"}  # noqa: RUF012 - as the base class has them
-    forward_kwargs = {"write"}  # noqa: RUF012
-    visualize_kwargs = {"draw", "show"}  # noqa: RUF012
-    postprocess_kwargs = {"writer"}  # noqa: RUF012
+    preprocess_kwargs = {"on_error", "skipped"}  # as the base class has them
+    forward_kwargs = {"write"}
+    visualize_kwargs = {"draw", "show"}
+    postprocess_kwargs = {"writer"}
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class LabelCodec(ABC):
 
     background: tuple[int, int, int] = (0, 0, 0)
     palette: tuple[tuple[int, int, int], ...] = ()
-    dataset_meta: dict[str, Any] = {}  # noqa: RUF012 - every subclass sets its own
+    dataset_meta: dict[str, Any] = {}  # every subclass sets its own
 
     @abstractmethod
     def encode(self, annotation: Any) -> np.ndarray:

@@ -54,7 +54,7 @@ class ProceduralClasses(Dataset):
         ((64, 64, 3), 'checks ring')
     """
 
-    METAINFO = {"classes": CLASSES}  # noqa: RUF012 - mmpretrain looks for it in the class
+    METAINFO = {"classes": CLASSES}  # mmpretrain looks for it in the class
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ class ReaderDataset(BaseDataset):
         ValueError: An argument is out of range, or an annotation file is damaged.
     """
 
-    METAINFO: dict = dict()  # noqa: RUF012 - MMEngine's name for what a data set is
+    METAINFO: dict = dict()  # MMEngine's name for what a data set is
 
     def __init__(
         self,

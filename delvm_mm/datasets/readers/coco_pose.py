@@ -39,7 +39,7 @@ class PeopleReader(ReaderDataset):
         **kwargs: ``pipeline``, ``indices``, ``num_views``, ``metainfo`` of :class:`ReaderDataset`.
     """
 
-    METAINFO: dict = dict(task="pose")  # noqa: RUF012
+    METAINFO: dict = dict(task="pose")
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class CocoPoseDataset(PeopleReader):
         ValueError: The annotation file is no COCO keypoint file, or nobody in it has enough keypoints.
     """
 
-    METAINFO: dict = dict(task="pose", dataset_name="coco")  # noqa: RUF012
+    METAINFO: dict = dict(task="pose", dataset_name="coco")
 
     def __init__(
         self,

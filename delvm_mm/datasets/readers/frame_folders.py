@@ -48,7 +48,7 @@ class FrameFolderDataset(ReaderDataset):
         ValueError: A number is below 1, there is no image, or no video is long enough.
     """
 
-    METAINFO: dict = dict(task="video")  # noqa: RUF012
+    METAINFO: dict = dict(task="video")
 
     def __init__(
         self,

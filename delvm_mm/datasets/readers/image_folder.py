@@ -42,7 +42,7 @@ class ImageFolderDataset(ReaderDataset):
         ValueError: There is no image.
     """
 
-    METAINFO: dict = dict(task="image")  # noqa: RUF012
+    METAINFO: dict = dict(task="image")
 
     def __init__(self, data_root: str | Path, recursive: bool = True, **kwargs: Any) -> None:
         self.recursive = recursive
@@ -88,7 +88,7 @@ class ImageNetDataset(ReaderDataset):
         ValueError: ``split`` is another, the layout is none of the two, or the list in ``meta`` is damaged.
     """
 
-    METAINFO: dict = dict(task="image")  # noqa: RUF012
+    METAINFO: dict = dict(task="image")
 
     def __init__(self, data_root: str | Path, split: str = "train", **kwargs: Any) -> None:
         if split not in ("train", "val"):

@@ -61,7 +61,7 @@ class MpiiDataset(PeopleReader):
         ValueError: A file is damaged, has no keypoints, or has head boxes of other people.
     """
 
-    METAINFO: dict = dict(task="pose", dataset_name="mpii")  # noqa: RUF012
+    METAINFO: dict = dict(task="pose", dataset_name="mpii")
 
     def __init__(
         self,

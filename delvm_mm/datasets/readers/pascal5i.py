@@ -91,7 +91,7 @@ class Pascal5iDataset(ReaderDataset):
         ValueError: An argument is out of range, a list is empty, or no image shows a class.
     """
 
-    METAINFO: dict = dict(task="seg", classes=PASCAL_CLASSES)  # noqa: RUF012
+    METAINFO: dict = dict(task="seg", classes=PASCAL_CLASSES)
 
     def __init__(
         self,

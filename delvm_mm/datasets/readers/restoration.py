@@ -44,7 +44,7 @@ class PairedFolderDataset(ReaderDataset):
         ValueError: A folder holds no image, or only one of the two is an LMDB.
     """
 
-    METAINFO: dict = dict(task="restoration")  # noqa: RUF012
+    METAINFO: dict = dict(task="restoration")
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class RainDataset(PairedFolderDataset):
         ValueError: ``split`` or ``form`` is another, or a folder holds no image.
     """
 
-    METAINFO: dict = dict(task="derain")  # noqa: RUF012
+    METAINFO: dict = dict(task="derain")
 
     def __init__(self, data_root: str | Path, split: str = "train", form: str = "folder", **kwargs: Any) -> None:
         if split not in ("train", *RAIN_TEST_SETS):
@@ -161,7 +161,7 @@ class GoProDataset(PairedFolderDataset):
         ValueError: ``split`` or ``blur`` is another, or there are no images of one kind.
     """
 
-    METAINFO: dict = dict(task="deblur")  # noqa: RUF012
+    METAINFO: dict = dict(task="deblur")
 
     def __init__(self, data_root: str | Path, split: str = "train", blur: str = "blur", **kwargs: Any) -> None:
         if split not in ("train", "test"):

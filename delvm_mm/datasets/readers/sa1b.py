@@ -76,7 +76,7 @@ class SA1BDataset(ReaderDataset):
         ValueError: An argument is out of range, or there is no image.
     """
 
-    METAINFO: dict = dict(task="seg", classes=("mask",))  # noqa: RUF012
+    METAINFO: dict = dict(task="seg", classes=("mask",))
 
     def __init__(
         self,
