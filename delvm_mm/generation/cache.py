@@ -1,11 +1,13 @@
 """The key/value cache that lets a causal decoder continue a sequence without computing its beginning again."""
 
 import torch
-from torch import Tensor
 
 
 class KVCache:
     """Preallocated keys and values of every layer, filled from the left.
+
+    ``keys`` and ``values`` are layers x batch x heads x max_length x head_dim; ``length`` counts the tokens of a prompt
+    that :func:`~delvm_mm.generation.decoder.prefill` has written.
 
     Memory: ``2 x num_layers x batch_size x num_heads x max_length x head_dim`` values of ``dtype``; :attr:`nbytes`
     states it.
@@ -44,32 +46,3 @@ class KVCache:
     def nbytes(self) -> int:
         """Bytes that keys and values take together."""
         return 2 * self.keys.numel() * self.keys.element_size()
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of new tokens in one layer, and return those of all tokens so far.
-
-        :attr:`length` stays until :meth:`advance`, so that every layer writes to the same place.
-
-        Args:
-            layer: Index of the layer.
-            keys: B x heads x L x head_dim, of the L new tokens.
-            values: The same shape.
-
-        Returns:
-            Views of B x heads x (length + L) x head_dim.
-
-        Raises:
-            ValueError: If the cache has no room for L more tokens.
-        """
-        end = self.length + keys.shape[2]
-        if end > self.max_length:
-            raise ValueError(
-                f"the cache holds {self.max_length} tokens and was asked for {end}; make it with a larger max_length"
-            )
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-    def advance(self, num_tokens: int) -> None:
-        """Count ``num_tokens`` as stored, after every layer has appended them."""
-        self.length += num_tokens

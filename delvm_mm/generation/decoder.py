@@ -105,7 +105,7 @@ def pack_decoder(
     device = backbone.norm.weight.device
     flash = has_flash_with_lse(device) and not static
     rope_dtype = torch.float32 if flash else dtype
-    cos, sin = (table.to(device=device, dtype=rope_dtype) for table in (backbone._rope_cos, backbone._rope_sin))
+    cos, sin = (table.to(device=device, dtype=rope_dtype) for table in (backbone.rope_cos, backbone.rope_sin))
     first, second = sin.chunk(2, dim=-1)
 
     def linear(*layers: nn.Linear) -> PackedLinear:
@@ -148,7 +148,15 @@ def prefill(decoder: Decoder, tokens: Tensor, cache: KVCache, prompts: Sequence[
 
     Returns:
         B x K, logits of the token that follows.
+
+    Raises:
+        ValueError: If the cache has no room for L tokens.
     """
+    if tokens.shape[1] > cache.max_length:
+        raise ValueError(
+            f"the cache holds {cache.max_length} tokens and was asked for {tokens.shape[1]}; make it with a larger "
+            "max_length"
+        )
     logits = []
     for prompt in prompts or (SharedPrompt(0, len(tokens), None),):
         before = prompt.cache.length if prompt.cache else 0
@@ -176,34 +184,39 @@ def _prefill_rows(decoder: Decoder, tokens: Tensor, cache: KVCache, row: int, pr
 
 
 def decode_one_token(
-    decoder: Decoder, tokens: Tensor, place: Tensor, visible: int, cache: KVCache, prompts: Sequence[SharedPrompt] = ()
+    decoder: Decoder,
+    tokens: Tensor,
+    input_pos: Tensor,
+    kv_len: int,
+    cache: KVCache,
+    prompts: Sequence[SharedPrompt] = (),
 ) -> Tensor:
     """Read one more token in every row.
 
     Args:
         decoder: The weights.
         tokens: int64, B.
-        place: int64, 1: where in the cache the token belongs. It is a tensor, so that a compiled step or a
-            CUDA graph serves every place.
-        visible: How many places of the cache to look at: ``place + 1``, or with static shapes all of them.
-        cache: Filled before ``place``.
+        input_pos: int64, 1: the token's position in the cache. It is a tensor, so that a compiled step or a CUDA
+            graph serves every position.
+        kv_len: How many positions of the cache to look at: ``input_pos + 1``, or with static shapes all of them.
+        cache: Filled before ``input_pos``.
         prompts: As for :func:`prefill`.
 
     Returns:
         B x K, logits of the token that follows.
     """
-    position = place + prompts[0].cache.length if prompts else place
+    position = input_pos + prompts[0].cache.length if prompts else input_pos
     rope = decoder.cos[position], decoder.sin[position]
     if not decoder.flash:
-        unseen = torch.arange(visible, device=place.device) > place
-        mask = torch.zeros(visible, dtype=cache.keys.dtype, device=place.device).masked_fill(unseen, float("-inf"))
+        unseen = torch.arange(kv_len, device=input_pos.device) > input_pos
+        mask = torch.zeros(kv_len, dtype=cache.keys.dtype, device=input_pos.device).masked_fill(unseen, float("-inf"))
     hidden = decoder.table[tokens]
     for index, layer in enumerate(decoder.layers):
         query, key, value = _project(decoder, layer, hidden[:, None], rope)
         keys, values = cache.keys[index], cache.values[index]
-        keys.index_copy_(2, place, key)
-        values.index_copy_(2, place, value)
-        keys, values = keys[:, :, :visible], values[:, :, :visible]
+        keys.index_copy_(2, input_pos, key)
+        values.index_copy_(2, input_pos, value)
+        keys, values = keys[:, :, :kv_len], values[:, :, :kv_len]
         shared = [prompt.layer(index) for prompt in prompts]
         if decoder.flash:
             out = flash_attention(query, keys, values, shared)

@@ -114,22 +114,22 @@ class GenerationEngine:
         length, num_tokens = tokens.shape[1], written.shape[1]
         answer = tokens.new_empty(len(rows), num_tokens)
         step, cache, prompts = self._step_for(decoder, len(rows), cache_length, prompts)
-        places = torch.arange(length + num_tokens, device=tokens.device)
+        positions = torch.arange(length + num_tokens, device=tokens.device)
         logits = prefill(decoder, tokens[rows], cache, prompts)
         for index in range(num_tokens):
             chosen = sampler(logits[in_order] if permuted else logits)
             answer[:, index] = chosen
             if on_token is not None:
                 on_token(index, chosen)
-            place = length + index
             if index + 1 < num_tokens:
-                logits = step(chosen[in_cache] if permuted else chosen, places[place : place + 1], place + 1)
+                kv_len = length + index + 1
+                logits = step(chosen[in_cache] if permuted else chosen, positions[kv_len - 1 : kv_len], kv_len)
         written[sorted(rows)] = answer
 
     def _step_for(
         self, decoder: Decoder, batch: int, length: int, prompts: list[SharedPrompt]
     ) -> tuple[Callable[[Tensor, Tensor, int], Tensor], KVCache, list[SharedPrompt]]:
-        # The step ``(tokens B, place 1, places seen) -> logits`` and the cache and prompts that it reads.
+        # The step ``(tokens B, input_pos 1, kv_len) -> logits`` and the cache and prompts that it reads.
         if self._compiled is None:
             cache = decoder.new_cache(batch, length)
             return lambda *where: decode_one_token(decoder, *where, cache, prompts), cache, prompts
@@ -140,7 +140,7 @@ class GenerationEngine:
             return self._captured, self._captured.cache, self._captured.load(prompts)
         cache = decoder.new_cache(batch, length)
         compiled = self._compiled
-        return lambda token, place, _: compiled(decoder, token, place, length, cache, prompts), cache, prompts
+        return lambda token, input_pos, _: compiled(decoder, token, input_pos, length, cache, prompts), cache, prompts
 
     def _prompt_keys(self, tokens: Tensor, prompt_length: int) -> list[bytes | None]:
         # What is compared are the tokens themselves. Prompts that nobody shares and nobody has seen are not worth

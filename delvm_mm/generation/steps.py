@@ -11,13 +11,13 @@ WARM_UP = 3  # runs before the capture, in which kernels are compiled and librar
 
 
 class CapturedStep:
-    """A captured step with the cache, prompts, tokens and place that it reads, at addresses that stay.
+    """A captured step with the cache, prompts, tokens and position that it reads, at addresses that stay.
 
     Args:
         step: ``decode_one_token``, compiled or not.
         decoder: The weights, on a CUDA device.
         batch: Rows.
-        length: Places in the cache.
+        length: Tokens that the cache holds.
         prompts: Prompts of the shape that is to come.
     """
 
@@ -27,10 +27,10 @@ class CapturedStep:
         self.prompts = [SharedPrompt(p.start, p.stop, decoder.new_cache(1, p.cache.max_length)) for p in prompts]
         self.load(prompts)
         self._tokens = torch.zeros(batch, dtype=torch.int64, device=device)
-        self._place = torch.zeros(1, dtype=torch.int64, device=device)
+        self._input_pos = torch.zeros(1, dtype=torch.int64, device=device)
 
         def run() -> Tensor:
-            return step(decoder, self._tokens, self._place, length, self.cache, self.prompts)
+            return step(decoder, self._tokens, self._input_pos, length, self.cache, self.prompts)
 
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -57,9 +57,9 @@ class CapturedStep:
             own.cache.length = given.cache.length
         return self.prompts
 
-    def __call__(self, tokens: Tensor, place: Tensor, _: int) -> Tensor:
+    def __call__(self, tokens: Tensor, input_pos: Tensor, _: int) -> Tensor:
         """Logits B x K, valid until the next call."""
         self._tokens.copy_(tokens)
-        self._place.copy_(place)
+        self._input_pos.copy_(input_pos)
         self._graph.replay()
         return self._logits

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from delvm_mm.generation import KVCache, TokenSampler
+from delvm_mm.generation import TokenSampler
 
 transformers = pytest.importorskip("transformers")
 
@@ -52,10 +52,3 @@ def test_the_same_seed_gives_the_same_tokens_and_another_seed_others():
 def test_arguments_out_of_range_are_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         TokenSampler(**arguments)
-
-
-def test_a_full_cache_says_what_it_holds():
-    cache = KVCache(num_layers=1, batch_size=1, num_heads=2, max_length=4, head_dim=8)
-    assert cache.nbytes == 2 * 2 * 4 * 8 * 4
-    with pytest.raises(ValueError, match="holds 4 tokens and was asked for 5"):
-        cache.append(0, torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 5, 8))

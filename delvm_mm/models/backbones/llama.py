@@ -14,7 +14,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from delvm_mm.generation import KVCache
 from delvm_mm.models.backbones.fused import gated_linear, rms_norm, rotate
 from delvm_mm.registry import MODELS
 
@@ -82,8 +81,8 @@ class LLaMA(BaseModule):
             for _ in range(self.num_layers)
         )
         self.norm = RMSNorm(self.embed_dims, norm_eps)
-        cos, sin = rotary_table(self.head_dim, max_positions, rope_base)
-        self._rope_cos, self._rope_sin = cos, sin
+        # Plain attributes, no buffers: neither a checkpoint nor DDP's broadcast has any use for the tables.
+        self.rope_cos, self.rope_sin = rotary_table(self.head_dim, max_positions, rope_base)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -98,70 +97,39 @@ class LLaMA(BaseModule):
                         parameter, std=self.init_std / math.sqrt(2 * number) if is_output else self.init_std
                     )
 
-    def forward(self, embeddings: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, embeddings: Tensor) -> Tensor:
         """Apply all layers and the final norm.
+
+        Generation with a key/value cache has a decoder of its own, :mod:`delvm_mm.generation.decoder`.
 
         Args:
             embeddings: B x L x C.
-            positions: int64, L or B x L. By default they count on from what the cache holds.
-            cache: Keys and values of earlier tokens; those of the L new ones are appended.
 
         Returns:
             B x L x C.
 
         Raises:
-            ValueError: If the sequence passes ``max_positions``.
+            ValueError: If L passes ``max_positions``.
         """
-        start = cache.length if cache is not None else 0
         length = embeddings.shape[1]
-        if start + length > self.max_positions:
+        if length > self.max_positions:
             raise ValueError(
-                f"a sentence of {start + length} tokens does not fit the context of {self.max_positions}; use fewer "
-                "or smaller images, or a model with a larger max_positions"
+                f"a sentence of {length} tokens does not fit the context of {self.max_positions}; use fewer or smaller "
+                "images, or a model with a larger max_positions"
             )
-        rope = self._rope(positions, start, length, embeddings)
-        mask = self._mask(start, length, embeddings.device)
+        rope = self._rope(length, embeddings)
         hidden = embeddings
-        for index, layer in enumerate(self.layers):
-            if self.with_cp and self.training and cache is None:
-                hidden = checkpoint(layer, hidden, rope, mask, use_reentrant=False)
+        for layer in self.layers:
+            if self.with_cp and self.training:
+                hidden = checkpoint(layer, hidden, rope, use_reentrant=False)
             else:
-                hidden = layer(hidden, rope, mask, cache, index)
-        if cache is not None:
-            cache.advance(length)
+                hidden = layer(hidden, rope)
         return self.norm(hidden)
 
-    def new_cache(self, batch_size: int, max_length: int | None = None, dtype: torch.dtype | None = None) -> KVCache:
-        """An empty cache for ``batch_size`` sequences of up to ``max_length`` tokens (by default the context)."""
-        weight = self.norm.weight
-        return KVCache(
-            self.num_layers,
-            batch_size,
-            self.num_heads,
-            max_length or self.max_positions,
-            self.head_dim,
-            dtype=dtype or weight.dtype,
-            device=weight.device,
-        )
-
-    def _rope(self, positions: Tensor | None, start: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        # The tables are plain attributes: neither a checkpoint nor DDP's buffer broadcast has any use for them.
-        if self._rope_cos.device != like.device:
-            self._rope_cos, self._rope_sin = self._rope_cos.to(like.device), self._rope_sin.to(like.device)
-        if positions is None:
-            cos, sin = self._rope_cos[start : start + length], self._rope_sin[start : start + length]
-        else:
-            cos, sin = self._rope_cos[positions], self._rope_sin[positions]
-            if positions.ndim == 2:
-                cos, sin = cos[:, None], sin[:, None]
-        return cos.to(like.dtype), sin.to(like.dtype)
-
-    @staticmethod
-    def _mask(start: int, length: int, device: torch.device) -> Tensor | None:
-        # Only several new tokens behind a filled cache need a mask of their own; see Attention.
-        if start == 0 or length == 1:
-            return None
-        return torch.ones(length, start + length, dtype=torch.bool, device=device).tril(start)
+    def _rope(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        if self.rope_cos.device != like.device:
+            self.rope_cos, self.rope_sin = self.rope_cos.to(like.device), self.rope_sin.to(like.device)
+        return self.rope_cos[:length].to(like.dtype), self.rope_sin[:length].to(like.dtype)
 
 
 class DecoderLayer(nn.Module):
@@ -176,16 +144,9 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(embed_dims, norm_eps)
         self.post_attention_layernorm = RMSNorm(embed_dims, norm_eps)
 
-    def forward(
-        self,
-        hidden: Tensor,
-        rope: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
-        cache: KVCache | None = None,
-        index: int = 0,
-    ) -> Tensor:
-        """Map B x L x C to B x L x C; ``index`` is the layer's place in the cache."""
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), rope, mask, cache, index)
+    def forward(self, hidden: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Map B x L x C to B x L x C; arguments as for :class:`Attention`."""
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), rope, mask)
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
@@ -201,27 +162,24 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(embed_dims, embed_dims, bias=bias)
         self.o_proj = nn.Linear(embed_dims, embed_dims, bias=bias)
 
-    def forward(
-        self,
-        hidden: Tensor,
-        rope: tuple[Tensor, Tensor],
-        mask: Tensor | None = None,
-        cache: KVCache | None = None,
-        index: int = 0,
-    ) -> Tensor:
-        """Map B x L x C to B x L x C; ``mask`` (L x all tokens; True where seen, or added) replaces the triangle."""
+    def forward(self, hidden: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Compute attention.
+
+        Args:
+            hidden: B x L x C.
+            rope: Cosines and sines, each L x (C / heads).
+            mask: L x L, True where seen, or added to the scores; in place of the causal triangle.
+
+        Returns:
+            B x L x C.
+        """
         batch, length, channels = hidden.shape
         query, key, value = (
             projection(hidden).view(batch, length, self.num_heads, channels // self.num_heads).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         query, key = rotate(query, *rope), rotate(key, *rope)
-        if cache is not None:
-            key, value = cache.append(index, key.to(cache.keys.dtype), value.to(cache.values.dtype))
-            key, value = key.to(query.dtype), value.to(query.dtype)
-        # A single new token sees everything before it; only a whole sentence needs the causal triangle.
-        is_causal = self.causal and mask is None and bool(length > 1)  # a tensor while FLOPs are counted
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=self.causal and mask is None)
         return self.o_proj(out.transpose(1, 2).reshape(batch, length, channels))
 
 
