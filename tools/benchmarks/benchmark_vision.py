@@ -11,9 +11,11 @@ counted by MMEngine's analysis with both products of attention.
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from machine import machine
@@ -24,7 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from delvm_mm.engine.complexity import count_complexity
+sys.path.append(str(Path(__file__).resolve().parents[1] / "analysis"))
+
+from complexity import count_complexity
+
 from delvm_mm.hardware import choose_device
 
 CLASSES = 1000
