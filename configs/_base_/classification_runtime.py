@@ -12,6 +12,7 @@ env_cfg = dict(
 visualizer = dict(
     type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend'),
                                               dict(type='TensorboardVisBackend')])
+log_processor = dict(type='delvm_mm.LogProcessor')
 log_level = 'INFO'
 load_from = None
 resume = False

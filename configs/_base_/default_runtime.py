@@ -17,7 +17,7 @@ env_cfg = dict(
 visualizer = dict(
     type='Visualizer', vis_backends=[dict(type='LocalVisBackend'),
                                      dict(type='TensorboardVisBackend')])
-log_processor = dict(by_epoch=False)
+log_processor = dict(type='LogProcessor', by_epoch=False)  # delvm_mm's: validations are not smoothed
 log_level = 'INFO'
 load_from = None
 resume = False

@@ -18,6 +18,7 @@ from delvm_mm.engine.hooks import (
     TokenizerCheckHook,
     ValidationPanelHook,
 )
+from delvm_mm.engine.log_processor import LogProcessor
 from delvm_mm.engine.loops import AccumulatingTrainLoop
 from delvm_mm.engine.optim_constructor import GroupedOptimWrapperConstructor
 from delvm_mm.engine.parts_optim_wrapper import PartsOptimWrapperConstructor
@@ -31,6 +32,7 @@ __all__ = [
     "DistillationHook",
     "FullyShardedDeLVM",
     "GroupedOptimWrapperConstructor",
+    "LogProcessor",
     "MemoryHook",
     "NonFiniteGuardHook",
     "PanelHook",

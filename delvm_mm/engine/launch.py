@@ -19,6 +19,7 @@ from torch import nn
 
 from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load_state_dict
 from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
+from delvm_mm.engine.log_processor import with_exact_metrics
 
 # What these tools read besides the arguments of MMEngine's Runner.
 OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg", "runner_type", "strategy")
@@ -71,6 +72,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
             raise ValueError(f"{path}: '{key}' is not a key that is read; did you mean '{close[0]}'?")
     if cfg.get("work_dir") is None:
         cfg.work_dir = os.path.join("work_dirs", Path(path).stem)
+    cfg.log_processor = with_exact_metrics(cfg.get("log_processor"))
     return cfg
 
 

@@ -33,11 +33,13 @@ def write_log(folder, losses, seconds=0.5):
     lines = []
     for step, values in losses.items():
         lines.append(json.dumps(dict(step=step, loss=1.0, time=seconds)))
-        metrics = {"loss": 5.0, "accuracy": 1.0, "label/loss": float(np.mean(values)), "label/accuracy": 2.0}
-        metrics |= {"label/perplexity": 3.0, "label/unigram_entropy": 6.0}
+        # Losses are means of several validations, as MMEngine logs them; perplexities are not.
+        metrics = {"loss": 7.0, "perplexity": math.exp(5.0), "accuracy": 1.0}
+        metrics |= {"label/loss": 7.0, "label/perplexity": math.exp(np.mean(values)), "label/accuracy": 2.0}
+        metrics |= {"label/unigram_entropy": 6.0}
         for task, value in zip(("seg", "pose", "derain"), values, strict=True):
             metrics |= {f"{task}/{name}": number for name, number in list(metrics.items()) if "/" not in name}
-            metrics |= {f"{task}/label/loss": value, f"{task}/label/perplexity": math.exp(value)}
+            metrics |= {f"{task}/label/loss": 7.0, f"{task}/label/perplexity": math.exp(value)}
             metrics |= {f"{task}/label/accuracy": 2.0, f"{task}/label/unigram_entropy": math.log(64)}
         lines.append(json.dumps({f"token/{name}": number for name, number in metrics.items()} | dict(step=step)))
     # The process was killed while it wrote.
@@ -122,6 +124,27 @@ def test_the_report_writes_every_validation_and_a_plot(reports, tmp_path):
         ("10", "3.00000"), ("20", "2.00000")
     }  # fmt: skip
     assert Image.open(tmp_path / "out/comparison.png").size[0] > 1000
+
+
+def test_the_page_says_what_the_numbers_beside_it_say(reports):
+    docs = TOOLS.parent / "docs"
+    results = reports.read_csv(docs / "data" / "comparison.csv")
+    for result in results:
+        for step, metrics in result.validation.items():
+            for task in ("", "seg/", "pose/", "derain/"):
+                loss, perplexity = metrics[f"{task}label/loss"], metrics[f"{task}label/perplexity"]
+                assert loss == pytest.approx(math.log(perplexity), abs=2e-5), (result.recipe, result.seed, step)
+    (teacher,) = (result for result in results if result.recipe == "teacher")
+    students = [result for result in results if result.recipe != "teacher"]
+    page = (docs / "comparison.md").read_text()
+    shown = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
+    (_, columns, rows), (_, _, differences) = reports.recipe_table(students, teacher), reports.question_table(students)
+    seconds = columns.index("s a step")  # not in the file
+    assert [row[:seconds] for row in rows] == [line[:seconds] for line in shown if line[0] in {row[0] for row in rows}]
+    assert differences == [line for line in shown if "\N{MINUS SIGN}" in line[0]]
+    # The table itself, of the last validations: perplexities of one recipe by hand.
+    last = [result.validation[300]["derain/label/perplexity"] for result in students if result.recipe == "mixture"]
+    assert rows[0][3] == f"{np.mean(last):.1f} ± {np.std(last, ddof=1):.1f}" == "208.3 ± 12.9"
 
 
 def test_logs_without_validation_are_named(reports, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ QUESTIONS = [
     ("augment + cached KD", "augment + KD"),
 ]
 """Pairs of recipes that are compared seed by seed."""
+COLUMNS = ("label/loss", "label/accuracy", "label/perplexity", "label/unigram_entropy", "loss", "accuracy")
+"""Metrics of TokenMetric that the CSV file holds, with _ for /."""
 
 
 class Result(NamedTuple):
@@ -60,8 +63,11 @@ def collect(folder: Path, recipe: str, seed: int) -> Result:
             # A killed process may leave half a line.
             record = json.loads(line) if line.endswith("\n") else {}
             if "token/loss" in record:
-                validation[record["step"]] = {
-                    key.removeprefix("token/"): value for key, value in record.items() if key.startswith("token/")
+                metrics = {key.removeprefix("token/"): value for key, value in record.items() if "token/" in key}
+                # Logs of MMEngine's own LogProcessor hold means of several validations as the losses; these are exact.
+                exact = {key: math.log(value) for key, value in metrics.items() if key.endswith("perplexity")}
+                validation[record["step"]] = metrics | {
+                    key.removesuffix("perplexity") + "loss": value for key, value in exact.items()
                 }
             elif "loss" in record:
                 seconds[record["step"]] = record["time"]
@@ -153,15 +159,25 @@ def csv_text(results: Sequence[Result]) -> str:
     """Every validation of every run, a row for each task and for all together."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    names = ("label/loss", "label/accuracy", "label/perplexity", "label/unigram_entropy", "loss", "accuracy")
-    writer.writerow(["recipe", "seed", "step", "task", *(name.replace("/", "_") for name in names)])
+    writer.writerow(["recipe", "seed", "step", "task", *(name.replace("/", "_") for name in COLUMNS)])
     for result in results:
         for step, metrics in sorted(result.validation.items()):
             for task in (*TASKS, "all"):
                 prefix = "" if task == "all" else f"{task}/"
-                values = (f"{metrics[prefix + name]:.5f}" for name in names)
+                values = (f"{metrics[prefix + name]:.5f}" for name in COLUMNS)
                 writer.writerow([result.recipe, result.seed, step, task, *values])
     return stream.getvalue()
+
+
+def read_csv(path: Path) -> list[Result]:
+    """What :func:`csv_text` wrote of each training; how long its steps took is not in it."""
+    validations = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            metrics = validations.setdefault((row["recipe"], int(row["seed"])), {}).setdefault(int(row["step"]), {})
+            prefix = "" if row["task"] == "all" else f"{row['task']}/"
+            metrics |= {prefix + name: float(row[name.replace("/", "_")]) for name in COLUMNS}
+    return [Result(*key, validation, float("nan")) for key, validation in validations.items()]
 
 
 def draw(runs: Sequence[Result], path: Path) -> None:
