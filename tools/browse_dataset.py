@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -43,7 +42,7 @@ from delvm_mm.registry import DATASETS
 from delvm_mm.stores import TokenStore
 from delvm_mm.stores.store_summary import first_errors, store_summary
 from delvm_mm.stores.token_store import INDEX_FILE
-from delvm_mm.visualization import draw_panel, stack_panels
+from delvm_mm.visualization import draw_panel, stack_panels, write_image
 from delvm_mm.visualization.sheets import draw_row
 
 PARTS = ("stores", "sentences", "prompts")
@@ -149,7 +148,7 @@ class Browser:
         """Write a sheet."""
         self.out_dir.mkdir(parents=True, exist_ok=True)
         path = self.out_dir / f"{name}.png"
-        Image.fromarray(stack_panels(rows)).save(path)
+        write_image(path, stack_panels(rows))
         print(f"{path}: {what}")
 
     def why_not_decoded(self, store: TokenStore) -> str:

@@ -9,10 +9,12 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 
 import argparse
+import functools
 import os
 
 import torch
 
+from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.checkpoints.io import load_checkpoint
 from delvm_mm.checkpoints.sharded import is_sharded
 from delvm_mm.engine.launch import user_errors
@@ -37,9 +39,7 @@ def main() -> None:
     if args.weights_only:
         checkpoint = {key: checkpoint[key] for key in ("meta", "state_dict")}
     os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
-    unfinished = f"{args.out}.tmp"
-    torch.save(checkpoint, unfinished)
-    os.replace(unfinished, args.out)
+    write_atomically(args.out, functools.partial(torch.save, checkpoint))
     print(f"{args.out}: {len(checkpoint['state_dict'])} tensors, {os.path.getsize(args.out):,} bytes")
 
 

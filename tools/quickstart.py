@@ -214,11 +214,11 @@ def draw_summary(work: Path) -> Path:
     import numpy as np
     from PIL import Image
 
-    from delvm_mm.visualization import stack_panels
+    from delvm_mm.visualization import stack_panels, write_image
 
     panels = [np.asarray(Image.open(sorted((work / "panels").glob(f"{task}_*.png"))[0])) for task in TASKS]
     path = work / "panels.png"
-    Image.fromarray(stack_panels(panels)).save(path)
+    write_image(path, stack_panels(panels))
     return path
 
 

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
+from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.launch import (
     load_config,
     load_weights,
@@ -156,8 +157,7 @@ def main() -> None:
     if is_main_process():
         if args.out:
             os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
-            with open(args.out, "w") as file:
-                json.dump(results, file, indent=2)
+            write_atomically(args.out, json.dumps(results, indent=2).encode())
         print_table(results)
 
 

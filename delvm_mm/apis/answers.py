@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from mmengine.structures import BaseDataElement
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from delvm_mm.apis.images import ModelImage
+from delvm_mm.checkpoints.files import write_atomically
+from delvm_mm.visualization import write_image
 
 __all__ = ["Answer", "AnswerWriter"]
 
@@ -123,11 +124,10 @@ class AnswerWriter:
         if panel is not None:
             self._image("vis", name, panel)
         text = json.dumps(content, default=_plain, indent=1)
-        self._whole(self.out_dir / "predictions" / f"{name}.json", lambda path: path.write_text(text + "\n"))
+        write_atomically(self._path("predictions", f"{name}.json"), (text + "\n").encode())
 
     def _image(self, folder: str, name: str, image: np.ndarray) -> None:
-        content = Image.fromarray(image)
-        self._whole(self.out_dir / folder / f"{name}.png", lambda path: content.save(path, format="PNG"))
+        write_image(self._path(folder, f"{name}.png"), image)
 
     def _free_name(self, name: str) -> str:
         number, free = 1, name
@@ -137,15 +137,9 @@ class AnswerWriter:
         self._used.add(free)
         return free
 
-    @staticmethod
-    def _whole(path: Path, write: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            write(unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    def _path(self, folder: str, name: str) -> Path:
+        (self.out_dir / folder).mkdir(parents=True, exist_ok=True)
+        return self.out_dir / folder / name
 
 
 def mask_to_rle(mask: np.ndarray) -> dict[str, Any]:

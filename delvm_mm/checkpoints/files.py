@@ -1,33 +1,63 @@
-"""Files that are never half written."""
+"""Files that are never half written: the one place that writes under another name, syncs and renames."""
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["put_in_place", "temporary_beside", "write_atomically"]
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
+def write_atomically(path: str | Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write so that, whenever the process or the machine stops, the file is its old self or complete.
+
+    Args:
+        path: The file, in a folder that is there.
+        content: What it is to hold, or a function that writes it to a file open for writing.
 
     Raises:
         OSError: If it cannot be written; what was there before is kept.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
+    # Of this process, so that another one may write the same file; short, as names have at most 255 bytes.
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
         put_in_place(temporary, path)
-    except OSError:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+@contextmanager
+def temporary_beside(path: str | Path) -> Iterator[Path]:
+    """A hidden name beside a file or folder that takes long to write, for :func:`put_in_place` at the end.
+
+    What a run that was killed has left under the name is deleted at the beginning, what is still there at the end, too.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    delete(temporary)
+    try:
+        yield temporary
+    finally:
+        delete(temporary)
 
 
 def put_in_place(temporary: str | Path, path: str | Path) -> None:
-    """Give a file, or folder of files, its name once its content is on the disk."""
+    """Give a file, or folder of files, its name once its content is on the disk.
+
+    Where a folder replaces one that is not empty, there is a moment in which neither has the name.
+    """
     temporary, path = Path(temporary), Path(path)
-    for file in [temporary] if temporary.is_file() else [entry for entry in temporary.rglob("*") if entry.is_file()]:
-        _sync(file)
+    for entry in [*temporary.rglob("*"), temporary]:  # of a folder, the names in it too
+        _sync(entry)
     if temporary.is_dir() and path.is_dir():
-        # A folder does not replace one that is not empty.
         outdated = path.with_name(f".{path.name}.old")
         shutil.rmtree(outdated, ignore_errors=True)
         os.replace(path, outdated)
@@ -36,6 +66,15 @@ def put_in_place(temporary: str | Path, path: str | Path) -> None:
     else:
         os.replace(temporary, path)
     _sync(path.parent)
+
+
+def delete(path: str | Path) -> None:
+    """Remove a file or folder, if it is there."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)  # several processes may
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

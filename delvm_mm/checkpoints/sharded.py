@@ -10,7 +10,6 @@ import io
 import os
 import pathlib
 import pickle
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -113,12 +112,6 @@ def read_whole(folder: str | Path, rest: dict[str, Any]) -> dict[str, Any]:
     tensors = {name: torch.empty_like(shape, device="cpu") for name, shape in tensor_shapes(folder).items()}
     read_tensors(folder, tensors, alone=True)
     return with_tensors(rest, tensors)
-
-
-def replace_folder(new: str | Path, old: str | Path) -> None:
-    """Put a finished folder in the place of an older one."""
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(new, old)
 
 
 class _SafeReader(dcp.FileSystemReader):

@@ -7,7 +7,6 @@ Neither says how many tokens an image has, how large the codebook is, or which t
 
 import json
 import os
-import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from delvm_mm.checkpoints.files import put_in_place, temporary_beside
 from delvm_mm.stores.token_store import TokenStore
 from delvm_mm.stores.token_store_writer import TokenStoreWriter
 
@@ -88,7 +88,7 @@ def write_released_tokens(path: str | Path, rows: Iterable[np.ndarray]) -> int:
             raise FileExistsError(f"{file} exists and is not overwritten: choose another name, or delete it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = array("q")
-    with _temporary(path) as temporary, _temporary(meta_path(path)) as temporary_meta:
+    with temporary_beside(path) as temporary, temporary_beside(meta_path(path)) as temporary_meta:
         with _writing(path), open(temporary, "wb") as stream:
             offset = 0
             for number, row in enumerate(rows, 1):
@@ -101,16 +101,14 @@ def write_released_tokens(path: str | Path, rows: Iterable[np.ndarray]) -> int:
                 stream.write(line)
                 meta.extend((offset, len(row)))
                 offset += len(line)
-            _sync(stream)
         if not meta:
             raise ValueError(f"there are no tokens to write into {path}")
         with _writing(path):
             with open(temporary_meta, "wb") as stream:
                 np.save(stream, np.frombuffer(meta, np.int64).reshape(-1, 2))
-                _sync(stream)
             # Where `path` is, everything is: it comes last.
-            os.replace(temporary_meta, meta_path(path))
-            os.replace(temporary, path)
+            put_in_place(temporary_meta, meta_path(path))
+            put_in_place(temporary, path)
     return len(meta) // 2
 
 
@@ -170,7 +168,7 @@ def import_released_tokens(
         "source": Path(path).name if source is None else source,
     }
     writers: dict[str, TokenStoreWriter] = {}
-    with _temporary(out.resolve()) as temporary:
+    with temporary_beside(out.resolve()) as temporary:
         for row in read_released_tokens(path, num_embeddings, progress):
             name, clips, clip_grid = _as_clips(row, grid, clip_length)
             if name not in writers:
@@ -191,9 +189,9 @@ def import_released_tokens(
             for writer in writers.values():
                 writer.finish()
             if len(writers) == 1:
-                os.replace(temporary / next(iter(writers)), out)
+                put_in_place(temporary / next(iter(writers)), out)
                 return [out]
-            os.replace(temporary, out)
+            put_in_place(temporary, out)
     return sorted(out / name for name in writers)
 
 
@@ -354,17 +352,6 @@ def _rows(
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A hidden name beside ``path`` to write to first; what has not been moved from there at the end is deleted."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    _delete(temporary)  # of a run that was killed
-    try:
-        yield temporary
-    finally:
-        _delete(temporary)
-
-
-@contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Say of an error of the disk what was to be written, and that nothing of it is left."""
     try:
@@ -376,15 +363,3 @@ def _writing(path: Path) -> Iterator[None]:
         raise OSError(
             f"cannot write {path} ({cause}); nothing of it is kept: make room or give permission, and run again"
         ) from error
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync(stream: BinaryIO) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())

@@ -1,9 +1,12 @@
 """Images for people: one row of prompt | query | prediction | truth, and rows stacked to a sheet."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.visualization.sheets import PAPER, draw_row
 
 CAPTIONS = {
@@ -89,3 +92,12 @@ def stack_panels(panels: Sequence[np.ndarray]) -> np.ndarray:
         sheet[top : top + panel.shape[0], : panel.shape[1]] = panel
         top += panel.shape[0]
     return sheet
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write an image (uint8, H x W x 3 or H x W) as PNG; it appears whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    write_atomically(path, lambda file: Image.fromarray(image).save(file, format="PNG"))

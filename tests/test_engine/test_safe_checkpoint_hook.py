@@ -13,7 +13,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from delvm_mm.checkpoints.files import put_in_place, write_atomically
+from delvm_mm.checkpoints.files import put_in_place
 from delvm_mm.checkpoints.resume import damage_of
 from delvm_mm.engine import SaveOnSignalHook
 from delvm_mm.engine.hooks.checkpoints import safe_checkpoint_hook
@@ -85,26 +85,6 @@ def test_what_a_killed_save_left_behind_is_no_checkpoint_and_goes_with_the_next(
     assert checkpoints() == [".iter_2.pth.tmp"] and not Path("run/last_checkpoint").exists()
     runner_of(max_iters=2).train()
     assert checkpoints() == ["iter_2.pth"]
-
-
-def test_a_folder_replaces_a_folder(tmp_path):
-    for name in ("new", "old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"of_{name}").write_text(name)
-    put_in_place(tmp_path / "new", tmp_path / "old")
-    assert [path.name for path in tmp_path.rglob("*")] == ["old", "of_new"]
-
-
-def test_a_file_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
-    write_atomically(tmp_path / "note", b"before")
-
-    def refuse(*_):
-        raise OSError("no")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="no"):
-        write_atomically(tmp_path / "note", b"after")
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("note", b"before")]
 
 
 class Terminate(Hook):

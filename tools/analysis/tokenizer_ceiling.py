@@ -24,18 +24,17 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.evaluation.tokenizer_scores import TaskScores, codebook_scores, score_task
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import LPIPS, load_tokenizer
-from delvm_mm.models.tokenizers.vqgan import write_whole
 from delvm_mm.registry import DATASETS, EVALUATOR
-from delvm_mm.visualization.panels import stack_panels
+from delvm_mm.visualization.panels import stack_panels, write_image
 from delvm_mm.visualization.sheets import draw_row
 
 
@@ -120,7 +119,7 @@ def draw(scores: dict[str, dict[str, TaskScores]], folder: Path) -> None:
             of_image = [(caption, each[1]) for caption, each in zip(captions, returned, strict=True)]
             of_label = [(caption, each[3]) for caption, each in zip(captions, returned, strict=True)]
             rows.append(draw_row([[("image", image), *of_image], [("label", label), *of_label]]))
-        Image.fromarray(stack_panels(rows)).save(folder / f"{task}.png")
+        write_image(folder / f"{task}.png", stack_panels(rows))
 
 
 class _First:
@@ -157,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
         out = Path(args.out)
         out.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(columns, indent=2, default=np.generic.item) + "\n"
-        write_whole(out, lambda file: file.write(text.encode()))
+        write_atomically(out, text.encode())
 
 
 if __name__ == "__main__":

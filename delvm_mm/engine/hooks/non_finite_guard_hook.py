@@ -1,6 +1,6 @@
 """Steps with a loss or gradient that is not finite: skipped, counted, and after too many of them the end."""
 
-import io
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -130,7 +130,6 @@ class NonFiniteGuardHook(Hook):
         name = "non_finite_batch.pth" if get_world_size() == 1 else f"non_finite_batch_rank{rank}.pth"
         path = os.path.join(runner.work_dir, name)
         if get_rank() in culprits:
-            stream = io.BytesIO()
             content = dict(
                 step=runner.iter + 1,
                 rank=rank,
@@ -138,8 +137,7 @@ class NonFiniteGuardHook(Hook):
                 grad_norm=[outcome.grad_norm for outcome in skipped],
                 batches=[_plain(batch) for batch in batches],
             )
-            torch.save(content, stream)
-            write_atomically(path, stream.getvalue())
+            write_atomically(path, functools.partial(torch.save, content))
         raise FloatingPointError(
             f"{self._in_a_row} steps in a row, {self._total} in all, had a loss or gradient that is not finite, the "
             f"last one {what}. They changed no weight. Its batch is in {path}. Lower the learning rate or clip_grad, "

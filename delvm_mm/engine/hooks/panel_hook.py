@@ -9,13 +9,12 @@ from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from PIL import Image
 from torch.utils.data import Dataset
 
 from delvm_mm.engine.fully_sharded import is_fully_sharded
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import DATASETS, HOOKS
-from delvm_mm.visualization import draw_panel
+from delvm_mm.visualization import draw_panel, write_image
 
 
 @HOOKS.register_module()
@@ -46,7 +45,7 @@ class PanelHook(Hook):
         """Write the panels of a batch."""
         for sample in outputs[: self.max_panels - self._written]:
             path = os.path.join(self.out_dir, f"{sample.task}_{sample.sample_idx:05d}.png")
-            Image.fromarray(panel_of(sample)).save(path)
+            write_image(path, panel_of(sample))
             self._written += 1
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import yaml
 
+from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.checkpoints.io import load_into, load_state_dict
-from delvm_mm.models.tokenizers.vqgan import VQGAN, write_whole
+from delvm_mm.models.tokenizers.vqgan import VQGAN
 
 _DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _DIFFUSERS_NAMES = {
@@ -124,10 +125,10 @@ def save_as_diffusers(vqgan: VQGAN, folder: str | Path) -> None:
     try:
         from safetensors.torch import save
 
-        write_whole(folder / _DIFFUSERS_WEIGHTS[0], lambda file: file.write(save(weights, {"format": "pt"})))
+        write_atomically(folder / _DIFFUSERS_WEIGHTS[0], save(weights, {"format": "pt"}))
     except ImportError:
-        write_whole(folder / _DIFFUSERS_WEIGHTS[1], lambda file: torch.save(weights, file))
-    write_whole(folder / "config.json", lambda file: file.write((json.dumps(written, indent=2) + "\n").encode()))
+        write_atomically(folder / _DIFFUSERS_WEIGHTS[1], lambda file: torch.save(weights, file))
+    write_atomically(folder / "config.json", (json.dumps(written, indent=2) + "\n").encode())
 
 
 def vqgan_from_taming(path: str | Path, symmetric_pixels: bool = True, resolution: int = 256) -> VQGAN:
@@ -220,8 +221,8 @@ def save_as_taming(vqgan: VQGAN, path: str | Path) -> None:
     text = yaml.safe_dump({"model": {"target": "taming.models.vqgan.VQModel", "params": params}}, sort_keys=False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: torch.save({"state_dict": weights}, file))
-    write_whole(path.with_suffix(".yaml"), lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: torch.save({"state_dict": weights}, file))
+    write_atomically(path.with_suffix(".yaml"), text.encode())
 
 
 def diffusers_name(name: str, levels: int) -> str:

@@ -8,15 +8,14 @@ import hashlib
 import inspect
 import json
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.checkpoints.io import load_into, load_state_dict
 from delvm_mm.models.tokenizers.vqgan_layers import Decoder, Encoder, ResnetBlock, VectorQuantizer
 from delvm_mm.pretrained import resolve_shipped
@@ -165,8 +164,8 @@ class VQGAN(BaseModule):
             config["_tokens_of"] = self._tokens_of
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         config_text = json.dumps(config, indent=2) + "\n"
-        write_whole(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
-        write_whole(folder / "config.json", lambda file: file.write(config_text.encode()))
+        write_atomically(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
+        write_atomically(folder / "config.json", config_text.encode())
 
     def init_weights(self) -> None:
         """Load ``init_cfg``'s checkpoint through the safe reader; MMEngine's own may fall back to running pickles."""
@@ -380,14 +379,3 @@ def _weight_file(folder: Path) -> Path:
     if not found:
         raise FileNotFoundError(f"No weights in {folder}; expected one of {', '.join(_WEIGHT_FILES)}")
     return found[0]
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

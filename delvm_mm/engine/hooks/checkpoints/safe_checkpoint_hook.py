@@ -1,7 +1,6 @@
 """Checkpoints that are whole or not there."""
 
 import os
-import shutil
 from typing import Any
 
 from mmengine.dist import barrier, is_main_process
@@ -9,7 +8,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from delvm_mm.checkpoints.files import put_in_place, write_atomically
+from delvm_mm.checkpoints.files import delete, put_in_place, write_atomically
 from delvm_mm.registry import HOOKS
 
 
@@ -46,7 +45,7 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
         temporary = os.path.join(self.out_dir, f".{name}.tmp")
         if is_main_process():
-            _remove(temporary)
+            delete(temporary)
         try:
             runner.save_checkpoint(
                 self.out_dir,
@@ -64,13 +63,13 @@ class SafeCheckpointHook(CheckpointHook):
                 put_in_place(temporary, self.last_ckpt)
                 write_atomically(os.path.join(runner.work_dir, "last_checkpoint"), self.last_ckpt.encode())
         except OSError as error:
-            _remove(temporary)
+            delete(temporary)
             raise OSError(
                 f"cannot save {self.last_ckpt}: {error.strerror or error}; earlier checkpoints are kept: make room and "
                 "go on with --resume"
             ) from error
         if outdated is not None and is_main_process():
-            _remove(os.path.join(self.out_dir, self.filename_tmpl.format(outdated)))
+            delete(os.path.join(self.out_dir, self.filename_tmpl.format(outdated)))
 
     def _number_outdated_by(self, step: int, runner: Runner) -> int | None:
         """Note that there will be a checkpoint of this step; the number of one that is then to be removed."""
@@ -80,10 +79,3 @@ class SafeCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids.append(step)
         runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         return outdated
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path):
-        shutil.rmtree(path, ignore_errors=True)  # several processes may
-    elif os.path.exists(path):
-        os.remove(path)

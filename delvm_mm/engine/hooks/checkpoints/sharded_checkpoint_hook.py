@@ -12,12 +12,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, Runner
 from torch import Tensor
 
+from delvm_mm.checkpoints.files import put_in_place
 from delvm_mm.checkpoints.sharded import (
     MODEL,
     REST,
     is_sharded,
     read_tensors,
-    replace_folder,
     tensor_shapes,
     tensors_of,
     with_tensors,
@@ -104,7 +104,7 @@ class ShardedCheckpointHook(Hook):
             barrier()
             write_tensors(unfinished, tensors_of(model_state, optimizer_state))
             if is_main_process():
-                replace_folder(unfinished, folder)
+                put_in_place(unfinished, folder)
         self._gathered = None
         barrier()
 
