@@ -39,3 +39,12 @@ def has_bfloat16(device: str) -> bool:
     if hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported"):
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """The type that autocast multiplies in on a kind of device, such as 'cuda'; None where autocast is off."""
+    if hasattr(torch, "get_autocast_dtype"):
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == "cpu":  # torch 2.3 and before
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None

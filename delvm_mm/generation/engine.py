@@ -11,6 +11,7 @@ from delvm_mm.generation.cache import KVCache
 from delvm_mm.generation.decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
 from delvm_mm.generation.prompt_cache import Part, PromptStore, split_batch
 from delvm_mm.generation.steps import CapturedStep
+from delvm_mm.hardware import autocast_dtype
 
 Sampler = Callable[[Tensor], Tensor]
 OnToken = Callable[[int, Tensor], None]
@@ -75,7 +76,7 @@ class GenerationEngine:
         written = tokens.new_empty(len(tokens), num_tokens)
         if not written.numel():
             return written
-        dtype = dtype or _autocast_dtype(tokens.device.type) or parts[1].norm.weight.dtype
+        dtype = dtype or autocast_dtype(tokens.device.type) or parts[1].norm.weight.dtype
         # Outside of autocast, whose casts would be repeated for every token: its type becomes that of the weights.
         with torch.inference_mode(), torch.autocast(tokens.device.type, enabled=False):
             decoder = self._decoder_for(parts, dtype, compile)
@@ -177,13 +178,6 @@ def default_cache_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-
-
-def _autocast_dtype(device: str) -> torch.dtype | None:
-    if not hasattr(torch, "get_autocast_dtype"):  # torch 2.3 and before
-        on_gpu = torch.is_autocast_enabled() and device == "cuda"
-        return torch.get_autocast_gpu_dtype() if on_gpu else None
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def _read_prompt(decoder: Decoder, tokens: Tensor) -> KVCache:

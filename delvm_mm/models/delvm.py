@@ -121,7 +121,8 @@ class DeLVM(BaseModel):
     def loss(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> dict[str, Tensor]:
         """Next-token cross-entropy over every token but the first, and the losses that hooks have added.
 
-        The logits of the batch never exist as a whole; see :func:`next_token_losses`.
+        The logits of the batch never exist as a whole; see :func:`next_token_losses`. Each loss has a gradient of its
+        own and may be weighed, but weights in the configs of head and hooks are cheaper.
 
         Args:
             inputs: int64, B x L.
@@ -134,10 +135,10 @@ class DeLVM(BaseModel):
         for extra_loss in self.extra_losses:
             extra_loss.prepare(inputs, data_samples)
         features = self.backbone(self.embedding(inputs))
-        terms = [term for extra_loss in self.extra_losses for term in extra_loss.terms()]
-        losses = self.head.losses(features[:, :-1], inputs[:, 1:], terms)
+        terms = [term for extra_loss in self.extra_losses for term in extra_loss.logit_terms()]
+        losses = self.head.loss_from_features(features[:, :-1], inputs[:, 1:], terms)
         for extra_loss in self.extra_losses:
-            losses.update(extra_loss.losses())
+            losses.update(extra_loss.scalar_losses())
         return losses
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -49,8 +49,8 @@ class NextTokenHead(BaseModule):
         """Map features ... x C to logits ... x K."""
         return self.projection(features)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Mean cross-entropy in nats, in float32: the plain form, for logits that are there already.
+    def loss_from_logits(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Mean cross-entropy in nats, in float32, of logits that are there already.
 
         Args:
             logits: B x L x K.
@@ -61,7 +61,7 @@ class NextTokenHead(BaseModule):
         """
         return dict(loss_ce=self.loss_weight * F.cross_entropy(logits.float().flatten(0, 1), labels.flatten()))
 
-    def losses(self, features: Tensor, labels: Tensor, terms: Sequence[LossTerm] = ()) -> dict[str, Tensor]:
+    def loss_from_features(self, features: Tensor, labels: Tensor, terms: Sequence[LossTerm] = ()) -> dict[str, Tensor]:
         """Mean cross-entropy and other losses on the logits, without ever holding the logits of the whole batch.
 
         Args:
@@ -78,7 +78,7 @@ class NextTokenHead(BaseModule):
                     f"the head's projection is a {type(self.projection).__name__}: losses beside the cross-entropy "
                     "need an nn.Linear"
                 )
-            return self.loss(self(features), labels)
+            return self.loss_from_logits(self(features), labels)
         return next_token_losses(
             features.flatten(0, 1), self.projection.weight, labels.flatten(), terms, self.chunk_tokens, self.loss_weight
         )

@@ -61,7 +61,7 @@ def test_the_loss_of_a_batch_is_that_of_the_teacher_online(cache, teacher, colla
         expected = loss(logits, teacher(tokens)[:, :-1])
         (gradient,) = torch.autograd.grad(expected, logits)
         cached.prepare(tokens, samples)
-        (term,) = cached.terms()
+        (term,) = cached.logit_terms()
         assert term.name == "loss_kd"
         count = tokens[:, 1:].numel()
         value, of_logits = term(logits.detach().flatten(0, 1), slice(0, count))
@@ -127,7 +127,7 @@ def test_sentences_are_found_in_whatever_was_collated(cache):
 
     def codes_of(samples):
         cached.prepare(tokens, samples)
-        return cached.terms()[0].codes
+        return cached.logit_terms()[0].codes
 
     expected = codes_of(elements)
     assert expected.shape == (2 * 63, 24)

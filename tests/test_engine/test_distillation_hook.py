@@ -196,7 +196,7 @@ def test_layers_are_matched_too(run_folder):
 
     def similarities(model, layer):
         hidden = model.embedding(batch)
-        rope = model.backbone._rope(None, 0, batch.shape[1], hidden)
+        rope = [table[: batch.shape[1]] for table in (model.backbone.rope_cos, model.backbone.rope_sin)]
         for module in model.backbone.layers[: layer + 1]:
             hidden = module(hidden, rope)
         hidden = hidden / hidden.norm(dim=-1, keepdim=True)

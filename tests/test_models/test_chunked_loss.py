@@ -56,6 +56,59 @@ def test_cross_entropy_and_kl_equal_the_plain_form(batch, teacher, temperature, 
         torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("weights", [(0.5, 1.0), (1.0, 0.0), (0.0, 3.0), (2.0, -0.25), (0.5, 0.5)])
+def test_losses_weighed_by_hand_have_the_gradient_of_the_weighed_sum(batch, teacher, weights):
+    features, weight, labels = batch
+    loss = LogitsKLLoss(temperature=2.0)
+    logits = features @ weight.t()
+    plain = weights[0] * 1.5 * F.cross_entropy(logits, labels) + weights[1] * loss(logits, teacher[1](teacher[0]))
+    losses = next_token_losses(features, weight, labels, [TeacherTerm(loss, *teacher)], 8, loss_weight=1.5)
+    chunked = weights[0] * losses["loss_ce"] + weights[1] * losses["loss_kd"]
+    for ours, theirs in zip(gradients(chunked, features, weight), gradients(plain, features, weight), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_one_of_several_losses_has_its_own_gradient(batch, teacher):
+    features, weight, labels = batch
+    losses = next_token_losses(features, weight, labels, [TeacherTerm(LogitsKLLoss(), *teacher)], 8)
+    ours = gradients(losses["loss_ce"], features, weight)
+    theirs = gradients(F.cross_entropy(features @ weight.t(), labels), features, weight)
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-6)
+
+
+def test_losses_weighed_equally_are_computed_once(batch, teacher):
+    calls, term = [], TeacherTerm(LogitsKLLoss(), *teacher)
+
+    class Counted:
+        name = "loss_kd"
+
+        def __call__(self, logits, rows):
+            calls.append(rows)
+            return term(logits, rows)
+
+    def run(weigh):
+        losses = next_token_losses(*batch, [Counted()], chunk_tokens=N)
+        weigh(losses).backward()
+        return len(calls)
+
+    assert run(lambda losses: sum(losses.values()) / 4) == 1
+    assert run(lambda losses: losses["loss_ce"] + 0.5 * losses["loss_kd"]) == 3
+
+
+def test_losses_weighed_under_autocast_are_computed_in_its_type(batch, teacher):
+    features, weight, labels = batch
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        term = TeacherTerm(LogitsKLLoss(), F.linear(teacher[0], torch.eye(12)), teacher[1])
+        losses = next_token_losses(features, weight, labels, [term], chunk_tokens=8)
+        logits = F.linear(features, weight).float()
+        plain = F.cross_entropy(logits, labels) + 0.5 * term.loss(logits, teacher[1](term.features))
+    chunked = losses["loss_ce"] + 0.5 * losses["loss_kd"]
+    for ours, theirs in zip(gradients(chunked, features, weight), gradients(plain, features, weight), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=3e-2, atol=2e-3)
+
+
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gradients_stay_right_where_a_distribution_is_almost_certain(teacher, inverse):
     logits = torch.zeros(4, K, dtype=torch.float32)

@@ -82,7 +82,7 @@ class CachedTeacher(ExtraLoss):
         codes, log_probs, log_rest = (part.flatten(0, 1).to(tokens.device) for part in self.cache.read(sentences))
         self._terms = [CachedTeacherTerm(self.loss, codes, log_probs, log_rest, self.factor)]
 
-    def terms(self) -> list[CachedTeacherTerm]:
+    def logit_terms(self) -> list[CachedTeacherTerm]:
         """One term, over the B*(L-1) tokens of the batch in order."""
         terms, self._terms = self._terms, []
         return terms

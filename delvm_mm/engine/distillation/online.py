@@ -71,7 +71,7 @@ class OnlineTeacher(ExtraLoss):
             self._features = self._read(tokens)
         tokens.record_stream(self._stream)
 
-    def terms(self) -> list[TeacherTerm]:
+    def logit_terms(self) -> list[TeacherTerm]:
         """The distance between the teacher's logits and the student's."""
         features, self._features = self._features, None
         if self._stream is not None:
@@ -79,7 +79,7 @@ class OnlineTeacher(ExtraLoss):
             features.record_stream(torch.cuda.current_stream())
         return [TeacherTerm(self.loss, features, self.model.head, self.factor)]
 
-    def losses(self) -> dict[str, Tensor]:
+    def scalar_losses(self) -> dict[str, Tensor]:
         """The distance between layers, the mean over their pairs."""
         if not self._student_outputs:
             return {}

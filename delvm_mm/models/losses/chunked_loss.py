@@ -2,8 +2,8 @@
 
 Of 16 sentences of 2048 tokens over 8192 codes, one float32 copy of the logits is 1 GiB, and cross-entropy with a KL
 term keeps several. Here the projection onto the codes and all losses on the logits are computed together, a chunk of
-tokens at a time, and so is the gradient: the chunk is forgotten before the next one begins, and nothing is computed
-twice.
+tokens at a time, and so is the gradient of their sum: the chunk is forgotten before the next one begins. Only where the
+losses are weighed afterwards, the backward pass computes the chunks again.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from delvm_mm.hardware import autocast_dtype
 
 
 class LossTerm(Protocol):
@@ -47,7 +49,9 @@ def next_token_losses(
     """Mean cross-entropy of ``features @ weight.T`` and other losses on these logits, in nats.
 
     Values and gradients are those of the plain form; the logits of ``chunk_tokens`` tokens are the most that exists at
-    a time. The gradient is computed with the values, so its memory, N x C and K x C, is held until the backward pass.
+    a time. The gradient of their sum is computed with the values, so its memory, N x C and K x C, is held until the
+    backward pass. Losses that are weighed unequally before that, such as ``loss_ce + 0.5 * loss_kd``, have the right
+    gradient too, at the price of computing the chunks again: give constant weights to the terms instead.
 
     Args:
         features: N x C. Under autocast, products are in its type; losses are in float32 always.
@@ -59,9 +63,7 @@ def next_token_losses(
         loss_weight: Factor of the cross-entropy.
 
     Returns:
-        ``loss_ce`` and the mean of each term by its name, float32 scalars. What is summed for the
-        backward pass must be all of them with equal weights, as MMEngine does: ``loss_ce`` carries the gradient of the
-        sum, the others carry none. Weights belong into the terms.
+        ``loss_ce`` and the mean of each term by its name, float32 scalars with a gradient each.
 
     Raises:
         ValueError: If two terms have the same name, or one takes that of the cross-entropy.
@@ -70,12 +72,10 @@ def next_token_losses(
     if len(set(names)) < len(names):
         raise ValueError(f"losses must have names of their own, got {names}")
     chunk_tokens = chunk_tokens or (256 if features.device.type == "cpu" else 2048)
-    total, means = _ChunkedLosses.apply(
+    means = _ChunkedLosses.apply(
         features, weight, labels, tuple(terms), chunk_tokens, loss_weight, torch.is_grad_enabled()
     )
-    losses = dict(zip(names, means.unbind(), strict=True))
-    losses["loss_ce"] = total - means[1:].sum()
-    return losses
+    return dict(zip(names, means.unbind(), strict=True))
 
 
 class _ChunkedLosses(torch.autograd.Function):
@@ -89,60 +89,93 @@ class _ChunkedLosses(torch.autograd.Function):
         chunk_tokens: int,
         loss_weight: float,
         with_grad: bool,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         # What autocast would multiply in; a probe, because asking for it differs between versions of PyTorch.
         dtype = F.linear(features[:1], weight[:1]).dtype
         inputs, projection = features.to(dtype), weight.to(dtype)
-        sums = torch.zeros(1 + len(terms), device=features.device)
-        grad_features = torch.empty_like(inputs) if with_grad and ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if with_grad and ctx.needs_input_grad[1] else None
-        for start in range(0, len(inputs), chunk_tokens):
-            rows = slice(start, min(start + chunk_tokens, len(inputs)))
-            logits = F.linear(inputs[rows], projection).float()
-            gradient, values = _losses_of_rows(logits, labels[rows], loss_weight, terms, rows)
-            sums += values
-            if not with_grad:
-                continue
-            gradient = gradient.to(dtype)
-            if grad_features is not None:
-                torch.mm(gradient, projection, out=grad_features[rows])
-            if grad_weight is not None and dtype == torch.float32:
-                grad_weight.addmm_(gradient.t(), inputs[rows])
-            elif grad_weight is not None:
-                grad_weight += gradient.t() @ inputs[rows]
-        ctx.save_for_backward(grad_features, grad_weight)
-        ctx.types, ctx.count = (features.dtype, weight.dtype), len(inputs)
-        means = sums / len(inputs)
-        ctx.mark_non_differentiable(means)
-        return means.sum(), means
+        needs = [with_grad and need for need in ctx.needs_input_grad[:2]]
+        weights = [loss_weight, *(1.0 for _ in terms)]
+        sums, *grads = _sums_and_gradients(inputs, projection, labels, terms, weights, chunk_tokens, needs)
+        again = (inputs, projection, labels) if terms and any(needs) else ()
+        ctx.save_for_backward(*grads, *again)
+        ctx.terms, ctx.chunk_tokens, ctx.loss_weight, ctx.needs = terms, chunk_tokens, loss_weight, needs
+        ctx.types, ctx.autocast = (features.dtype, weight.dtype), autocast_dtype(features.device.type)
+        ctx.count = len(inputs)
+        return sums / len(inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *grads, scale = _ChunkedLosses._weighed(ctx, grad.float())
         # Scaled here and not before: with a loss scale, the means' gradients would vanish in float16.
-        scale = grad.float() / ctx.count
+        scale = scale / ctx.count
         grads = [
             None if part is None else (part.float() * scale).to(dtype)
-            for part, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+            for part, dtype in zip(grads, ctx.types, strict=True)
         ]
         return *grads, None, None, None, None, None
 
+    @staticmethod
+    def _weighed(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        # The gradient and what to multiply it with, for any weights of the losses.
+        *grads, first = *ctx.saved_tensors[:2], grad[0]
+        if not ctx.terms or bool((grad == first).all()):
+            return *grads, first
+        scale = grad.abs().max()
+        ce_weight, *weights = (grad / scale).tolist()
+        with torch.autocast(grad.device.type, dtype=ctx.autocast, enabled=ctx.autocast is not None):
+            _, *grads = _sums_and_gradients(
+                *ctx.saved_tensors[2:], ctx.terms, [ce_weight * ctx.loss_weight, *weights], ctx.chunk_tokens, ctx.needs
+            )
+        return *grads, scale
+
+
+def _sums_and_gradients(
+    inputs: Tensor,
+    projection: Tensor,
+    labels: Tensor,
+    terms: Sequence[LossTerm],
+    weights: Sequence[float],
+    chunk_tokens: int,
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Sums of the weighed losses over all rows, and their total's gradients N x C and K x C where they are needed."""
+    sums = torch.zeros(1 + len(terms), device=inputs.device)
+    grad_inputs = torch.empty_like(inputs) if needs[0] else None
+    grad_projection = torch.zeros_like(projection, dtype=torch.float32) if needs[1] else None
+    for start in range(0, len(inputs), chunk_tokens):
+        rows = slice(start, min(start + chunk_tokens, len(inputs)))
+        logits = F.linear(inputs[rows], projection).float()
+        gradient, values = _losses_of_rows(logits, labels[rows], terms, weights, rows)
+        sums += values
+        if not any(needs):
+            continue
+        gradient = gradient.to(inputs.dtype)
+        if grad_inputs is not None:
+            torch.mm(gradient, projection, out=grad_inputs[rows])
+        if grad_projection is not None and inputs.dtype == torch.float32:
+            grad_projection.addmm_(gradient.t(), inputs[rows])
+        elif grad_projection is not None:
+            grad_projection += gradient.t() @ inputs[rows]
+    return sums, grad_inputs, grad_projection
+
 
 def _losses_of_rows(
-    logits: Tensor, labels: Tensor, loss_weight: float, terms: tuple[LossTerm, ...], rows: slice
+    logits: Tensor, labels: Tensor, terms: Sequence[LossTerm], weights: Sequence[float], rows: slice
 ) -> tuple[Tensor, Tensor]:
-    """Gradient n x K of the sum of all losses over some rows, and the sums."""
+    """Gradient n x K of the sum of all weighed losses over some rows, and the sums."""
     values, gradients = [], []
-    for term in terms:
-        value, gradient = term(logits, rows)
-        values.append(value)
-        gradients.append(gradient)
+    ce_weight, *weights = weights
+    for term, weight in zip(terms, weights, strict=True):
+        value, gradient = term(logits, rows) if weight else (logits.new_zeros(()), None)
+        values.append(value if weight == 1 else weight * value)
+        gradients.append(gradient if weight == 1 or gradient is None else weight * gradient)
     log_probs = F.log_softmax(logits, dim=-1)
     chosen = labels[:, None]
-    cross_entropy = -loss_weight * log_probs.gather(1, chosen).sum()
+    cross_entropy = -ce_weight * log_probs.gather(1, chosen).sum()
     total = log_probs.exp_()
     total.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=total.dtype))
-    if loss_weight != 1:
-        total *= loss_weight
+    if ce_weight != 1:
+        total *= ce_weight
     for gradient in gradients:
         if gradient is not None:
             total += gradient

@@ -11,7 +11,7 @@ from delvm_mm.models.losses.chunked_loss import LossTerm
 class ExtraLoss:
     """Losses beside the model's own, added by appending to ``DeLVM.extra_losses``; by default there are none.
 
-    For each batch ``prepare`` is called before the model reads it, then ``terms`` and ``losses``.
+    For each batch ``prepare`` is called before the model reads it, then ``logit_terms`` and ``scalar_losses``.
     """
 
     def prepare(self, tokens: Tensor, data_samples: list[BaseDataElement] | None) -> None:
@@ -22,10 +22,10 @@ class ExtraLoss:
             data_samples: One a sentence, with its number, epoch and task.
         """
 
-    def terms(self) -> Sequence[LossTerm]:
+    def logit_terms(self) -> Sequence[LossTerm]:
         """Losses on the logits of the first L - 1 tokens of each sentence, N = B * (L - 1) rows."""
         return ()
 
-    def losses(self) -> dict[str, Tensor]:
+    def scalar_losses(self) -> dict[str, Tensor]:
         """Other losses, scalars with a gradient; names that contain 'loss' are summed for the backward pass."""
         return {}
