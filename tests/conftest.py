@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from mmengine.registry import init_default_scope
 
 from delvm_mm.models import VQGAN
 from delvm_mm.registry import MODELS
+from helpers import ROOT
+from helpers.gray_levels import GrayLevelTokenizer, NumberedClips, write_numbered_store
+from helpers.tiny_run import make_run_folder
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +25,7 @@ def default_scope():
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of golden vectors and sample images that may lie beside the checkout; skips where it is missing."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
+    folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip(f"no folder of golden vectors and samples at {folder}")
     return folder
@@ -63,3 +67,27 @@ def tiny_model(tmp_path_factory) -> TinyModel:
     Config(dict(default_scope="delvm_mm", model=model, tasks=tasks)).dump(str(folder / "config.py"))
     torch.save(dict(state_dict=MODELS.build(model).state_dict()), folder / "model.pth")
     return TinyModel(*(str(folder / name) for name in ("config.py", "model.pth", "tokenizer")))
+
+
+@pytest.fixture
+def run_folder(tmp_path, monkeypatch):
+    """A folder with ``student.py``, ``teacher.py``, ``teacher.pth``, a tokenizer and stores; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    make_run_folder(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tokenizer():
+    return GrayLevelTokenizer()
+
+
+@pytest.fixture
+def numbered_clips():
+    return NumberedClips
+
+
+@pytest.fixture
+def make_store(tmp_path):
+    """Write a store whose clip i has k*tokens times the token offset + i."""
+    return partial(write_numbered_store, tmp_path)

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from mmengine import registry
@@ -9,8 +8,8 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope, Registry
 
 from delvm_mm.models import LLaMA
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = dict(arch=dict(embed_dims=16, num_layers=1, num_heads=2))
 
 

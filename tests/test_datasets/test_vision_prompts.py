@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from layouts_people import write_voc
 from torch.utils.data import DataLoader, Dataset
 
 from delvm_mm.datasets import VisionPromptDataset
 from delvm_mm.registry import DATASETS
+from helpers.layouts_people import write_voc
 
 
 @DATASETS.register_module()

@@ -1,6 +1,5 @@
 """MMEngine's ``FlexibleRunner``, which its strategies such as DeepSpeed's need, trains from a config like any other."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
+from tools import train as train_tool
 
 
 def train(monkeypatch, work_dir, **changes):
@@ -25,10 +24,7 @@ def train(monkeypatch, work_dir, **changes):
     )
     cfg.dump("flexible.py")
     monkeypatch.setattr(sys, "argv", ["train.py", "flexible.py", "--work-dir", work_dir])
-    spec = importlib.util.spec_from_file_location("train_tool", TRAIN)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    tool.main()
+    train_tool.main()
 
 
 def test_a_strategy_trains_with_our_hooks(run_folder, monkeypatch):

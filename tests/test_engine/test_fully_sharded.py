@@ -1,6 +1,5 @@
 """A sharded model trains as a whole one does; its checkpoints are read and resumed by any number of processes."""
 
-import importlib.util
 import itertools
 import json
 import os
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_run_folder
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -20,12 +18,14 @@ from delvm_mm.checkpoints.io import load_checkpoint
 from delvm_mm.engine import FullyShardedDeLVM
 from delvm_mm.engine.launch import check_weights_fit, load_weights, use_safe_checkpoints
 from delvm_mm.registry import MODELS
+from helpers import ROOT
+from helpers.tiny_run import make_run_folder
+from tools import consolidate_checkpoint
 
 torch_has_it = pytest.mark.skipif(
     tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 7), reason="fully_shard needs torch 2.7"
 )
-RUNS = Path(__file__).with_name("sharded_run.py")
-CONSOLIDATE = Path(__file__).resolve().parents[2] / "tools" / "consolidate_checkpoint.py"
+RUNS = ROOT / "tests" / "helpers" / "sharded_run.py"
 # (work folder, options): trained by two processes, one run after another
 PLANS = {
     "ddp": [],
@@ -82,7 +82,7 @@ def runs(tmp_path_factory):
             plans.append([config, name, [*resume, "--cfg-options", f"experiment_name={name}", *options]])
         Path("runs.json").write_text(json.dumps(plans))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-        environment = dict(os.environ, OMP_NUM_THREADS="1", DELVM_MM_TRACEBACK="1")
+        environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT), DELVM_MM_TRACEBACK="1")
         done = subprocess.run(
             [*torchrun, str(RUNS), "runs.json"], capture_output=True, text=True, env=environment, timeout=300
         )
@@ -204,10 +204,7 @@ def test_tools_load_the_weights_in_a_folder(runs, monkeypatch):
 def consolidate(monkeypatch, *arguments):
     """Run the tool in this process."""
     monkeypatch.setattr(sys, "argv", ["consolidate_checkpoint.py", *map(str, arguments)])
-    spec = importlib.util.spec_from_file_location("consolidate_tool", CONSOLIDATE)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    tool.main()
+    consolidate_checkpoint.main()
 
 
 @torch_has_it

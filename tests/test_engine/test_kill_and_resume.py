@@ -22,8 +22,8 @@ from mmengine.config import Config
 from delvm_mm.checkpoints.io import load_state_dict
 from delvm_mm.precompute import cache_teacher
 from delvm_mm.registry import DATASETS, MODELS
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "tools" / "train.py"
 MINI_TOKENIZER = ROOT / "configs" / "mini" / "tokenizer.py"
 ROUNDS = int(os.environ.get("DELVM_MM_KILL_ROUNDS", "2"))

@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +13,9 @@ from mmengine.runner import Runner
 
 from delvm_mm.engine.launch import use_safe_checkpoints
 from delvm_mm.engine.loops import count_micro_batches
+from helpers import ROOT
 
-TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
+TRAIN = ROOT / "tools" / "train.py"
 STEPS = 4
 # Adam divides tiny gradients by themselves, which turns rounding into steps; plain descent keeps rounding small.
 DESCENT = {"optim_wrapper.optimizer": dict(type="SGD", lr=0.3, momentum=0.9)}

@@ -1,18 +1,17 @@
 """Few parameter groups, with the settings that MMEngine's own constructor gives each parameter."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from conftest import TOKENIZER, model_config
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from delvm_mm.engine import optim_constructor
 from delvm_mm.registry import MODELS
+from helpers import ROOT
+from helpers.tiny_run import TOKENIZER, model_config
 
-SCHEDULE = Path(__file__).resolve().parents[2] / "configs" / "_base_" / "schedules" / "adamw_40k.py"
+SCHEDULE = ROOT / "configs" / "_base_" / "schedules" / "adamw_40k.py"
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Whole runs of tokenizer training: two optimizers, averaged weights, resuming, two processes, a frozen half."""
 
 import copy
-import importlib.util
 import itertools
 import os
 import socket
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +15,7 @@ from delvm_mm.engine import PartsOptimWrapperConstructor, ReconstructionHook, Se
 from delvm_mm.engine.launch import use_safe_checkpoints
 from delvm_mm.models import VQGAN, load_tokenizer
 from delvm_mm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+from tools import train as train_tool
 
 NUMBERS = itertools.count()
 VQGAN_CONFIG = dict(
@@ -181,17 +180,13 @@ def test_a_part_without_an_optimizer_config_or_of_another_name_is_refused():
 
 
 def test_amp_is_for_every_part():
-    path = Path(__file__).parents[2] / "tools" / "train.py"
-    spec = importlib.util.spec_from_file_location("train_tool", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     cfg = Config(dict(optim_wrapper=TWO_OPTIMIZERS))
-    tool.use_autocast(cfg, "a.py")
+    train_tool.use_autocast(cfg, "a.py")
     assert [cfg.optim_wrapper[part].type for part in ("vqgan", "discriminator")] == [
         "delvm_mm.AutocastOptimWrapper"
     ] * 2
     with pytest.raises(ValueError, match=r"a\.py has delvm_mm.AutocastOptimWrapper; leave --amp out"):
-        tool.use_autocast(cfg, "a.py")
+        train_tool.use_autocast(cfg, "a.py")
 
 
 def test_reconstructions_of_nothing_are_refused():
@@ -264,7 +259,7 @@ def test_two_processes_train_as_one_with_the_whole_batch():
         port = free.getsockname()[1]
     with mp.Manager() as manager:
         results = manager.dict()
-        mp.spawn(worker, args=(port, batches, results), nprocs=2)
+        mp.start_processes(worker, args=(port, batches, results), nprocs=2, start_method="fork")
         (first, weight, plain), (second, _, other_plain) = results[0], results[1]
         shared = torch.cat([results["shared 0"], results["shared 1"]])
     trainer = MODELS.build(dict(type="VQGANTrainer", vqgan=VQGAN_CONFIG, share_flat_codes=True))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-TRAIN = Path(__file__).resolve().parents[2] / "tools" / "train.py"
+from helpers import ROOT
+
+TRAIN = ROOT / "tools" / "train.py"
 
 
 def command(work_dir, *options, launcher=()):

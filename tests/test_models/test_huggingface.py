@@ -4,9 +4,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from random_llama import random_llama
 
 from delvm_mm.models import delvm_from_huggingface
+from helpers.random_llama import random_llama
 
 pytest.importorskip("transformers")
 

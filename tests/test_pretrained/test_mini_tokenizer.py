@@ -11,9 +11,10 @@ from mmengine.config import Config
 from delvm_mm.models import VQGAN, load_tokenizer
 from delvm_mm.pretrained import resolve_shipped, shipped_names
 from delvm_mm.registry import DATASETS, EVALUATOR
+from helpers import ROOT
 
 NAME = "delvm_mm://mini_tokenizer"
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "mini"
+CONFIGS = ROOT / "configs" / "mini"
 LEAST = {"seg": ("mIoU", 90.0), "pose": ("PCK", 0.9), "derain": ("PSNR", 24.0)}
 
 

@@ -1,6 +1,5 @@
 """``tools/browse_dataset.py``: sheets from raw data, from tokens and of prompts, summaries, what is damaged."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from delvm_mm.models import VQGAN
 from delvm_mm.precompute import tokenize_clips
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores import TokenStore, TokenStoreWriter, store_summary
+from tools import browse_dataset
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "browse_dataset.py"
 CONFIG = """
 default_scope = "delvm_mm"
 tokenizer = "tokenizer"
@@ -57,16 +56,13 @@ def tokenizer(tmp_path, monkeypatch):
 @pytest.fixture
 def browse(tokenizer, capsys):
     """The tool; returns what it prints."""
-    spec = importlib.util.spec_from_file_location("browse_dataset", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def run(*arguments):
         capsys.readouterr()
-        module.main([*arguments, "--device", "cpu", "--out-dir", "sheets"])
+        browse_dataset.main([*arguments, "--device", "cpu", "--out-dir", "sheets"])
         return capsys.readouterr().out
 
-    run.module = module
+    run.module = browse_dataset
     return run
 
 

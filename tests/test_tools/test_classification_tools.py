@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-pytest.importorskip("mmpretrain")
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
+pytest.importorskip("mmpretrain")
 
 
 def tool(name, *arguments):

@@ -1,21 +1,15 @@
 """``tools/convert_tokenizer.py``, called in this process."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
 from delvm_mm.models import VQGAN
+from tools import convert_tokenizer
 
 
 @pytest.fixture
 def convert():
-    path = Path(__file__).parents[2] / "tools" / "convert_tokenizer.py"
-    spec = importlib.util.spec_from_file_location("convert_tokenizer", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main([str(argument) for argument in arguments])
+    return lambda *arguments: convert_tokenizer.main([str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """``tools/convert_tokens.py``: released tokens to stores and back, what it says about rows, and its errors."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -10,8 +9,8 @@ import pytest
 
 from delvm_mm.models import VQGAN
 from delvm_mm.stores import TokenStore
+from tools import convert_tokens
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_tokens.py"
 FINGERPRINT = ("--fingerprint", "0123456789abcdef")
 OPTIONS = ("--task", "seg", "--num-embeddings", "64")
 
@@ -20,10 +19,7 @@ OPTIONS = ("--task", "seg", "--num-embeddings", "64")
 def convert(tmp_path, monkeypatch):
     """The tool, run in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("convert_tokens", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *arguments: module.main(list(arguments))
+    return lambda *arguments: convert_tokens.main(list(arguments))
 
 
 def write(path, *rows):

@@ -2,23 +2,18 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from PIL import Image
-from tools_in_process import load_tool, run_here
 
-
-@pytest.fixture
-def quickstart():
-    return load_tool("quickstart")
+from helpers import ROOT
+from helpers.tools_in_process import run_here
+from tools import quickstart
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time(
-    quickstart, tmp_path, monkeypatch, capsys
-):
+def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--smoke", "--folder", str(tmp_path)])
     monkeypatch.setattr(quickstart, "run", run_here)
@@ -52,7 +47,7 @@ def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time
     assert (tmp_path / "work_dirs/quickstart/student.json").exists()
 
 
-def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(quickstart, tmp_path):
+def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(tmp_path):
     shown = []
     log = tmp_path / "logs" / "tool.log"
     quickstart.run(["-c", "print('one'); print('two')"], log, shown.append)
@@ -65,9 +60,8 @@ def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(quickst
 
 
 def test_checkpoints_that_documents_name_are_those_that_it_writes():
-    root = Path(__file__).resolve().parents[2]
-    text = "".join(path.read_text(encoding="utf-8") for path in [root / "README.md", *(root / "docs").glob("*.md")])
+    text = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     named = set(re.findall(r"work_dirs/quickstart/(\w+)/iter_(\d+)\.pth", text))
     assert {name for name, _ in named} >= {"teacher", "student_kd"}
     for name, step in named:
-        assert Config.fromfile(root / "configs" / "mini" / f"{name}.py").train_cfg.max_iters == int(step)
+        assert Config.fromfile(ROOT / "configs" / "mini" / f"{name}.py").train_cfg.max_iters == int(step)

@@ -1,0 +1,121 @@
+"""``tools/test.py``: three tasks scored by the toolboxes' metrics, panels, and errors a user can read."""
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from delvm_mm.models import VQGAN
+from delvm_mm.registry import MODELS
+from tools import test as test_tool
+
+NUMBERS = itertools.count()
+CODECS = dict(
+    seg=dict(type="ForegroundMaskCodec"),
+    pose=dict(type="SkeletonCodec", radius=2, thickness=1),
+    derain=dict(type="RestorationCodec"),
+)
+METRICS = dict(
+    seg=dict(type="mmseg.IoUMetric", iou_metrics=["mIoU"]),
+    pose=dict(type="mmpose.PCKAccuracy", thr=0.2, norm_item="bbox"),
+    derain=dict(type="RestorationMetric"),
+)
+
+
+def task_config(task):
+    scenes = dict(type="ProceduralScenes", task=task, size=32, pipeline=[dict(type="DrawLabel", codec=CODECS[task])])
+    dataset = dict(
+        type="VisionPromptDataset",
+        support=dict(**scenes, start=100, length=4),
+        query=dict(**scenes, length=5),
+        num_pairs=2,
+        selection="random",
+    )
+    return dict(
+        dataloader=dict(
+            batch_size=3,
+            num_workers=0,
+            dataset=dataset,
+            collate_fn=dict(type="pseudo_collate"),
+            sampler=dict(type="DefaultSampler", shuffle=False),
+        ),
+        evaluator=dict(type="VisionPromptEvaluator", prefix=task, codec=CODECS[task], metrics=[METRICS[task]]),
+    )
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A folder with ``config.py``, a random tokenizer, and ``model.pth``; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    VQGAN(
+        resolution=32, hidden_channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, z_channels=8, num_embeddings=32,
+        quantized_embed_dim=8, norm_num_groups=4,
+    ).save_pretrained("tokenizer")  # fmt: skip
+    model = dict(
+        type="DeLVM",
+        tokenizer=dict(type="VQGAN", pretrained="tokenizer"),
+        backbone=dict(type="LLaMA", arch=dict(embed_dims=32, num_layers=2, num_heads=4), max_positions=384),
+        embedding=dict(type="CodebookEmbedding"),
+        head=dict(type="NextTokenHead"),
+    )
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), "model.pth")
+    tasks = {task: task_config(task) for task in CODECS}
+    Config(dict(default_scope="delvm_mm", model=model, tasks=tasks)).dump("config.py")
+    return tmp_path
+
+
+def test(monkeypatch, *arguments):
+    options = [*arguments]
+    if "--cfg-options" not in options:
+        options.append("--cfg-options")
+    options.append(f"experiment_name=test_tool_{next(NUMBERS)}")
+    monkeypatch.setattr(sys, "argv", ["test.py", *options])
+    test_tool.main()
+
+
+test.__test__ = False
+
+
+def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, monkeypatch, capsys):
+    test(monkeypatch, "config.py", "model.pth", "--show-dir", "panels", "--max-panels", "2", "--out", "results.json")
+    results = json.loads(Path("results.json").read_text())
+    assert set(results) == {"seg", "pose", "derain"}
+    for task, metric in (("seg", "mIoU"), ("pose", "PCK"), ("derain", "restoration/PSNR")):
+        assert {f"{task}/{metric}", f"{task}/ceiling/{metric}", f"{task}/images_per_s"} <= set(results[task])
+        prompt = results[task]["prompt"]
+        assert prompt["selection"] in ("fixed", "random") and prompt["num_pairs"] >= 1 and "seed" in prompt
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("mIoU", "PCK", "PSNR", "ceiling", "images/s"))
+    panels = sorted(Path("panels").glob("*.png"))
+    assert [panel.name.split("_")[0] for panel in panels] == ["derain"] * 2 + ["pose"] * 2 + ["seg"] * 2
+    assert Image.open(panels[0]).size[0] > 7 * 32  # four images of the pairs, query, prediction, truth, ceiling
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["config.py", "model.pth", "--task", "depth"], "config.py has no task ['depth'], it has ["),
+        (["config.py", "gone.pth"], "gone.pth"),
+        (["config.py", "config.py"], "config.py is damaged"),
+        (["gone.py", "model.pth"], "no config at gone.py"),
+        (["config.py", "model.pth", "--cfg-options", "model.backbone.arch.embed_dims=64"], "with another shape"),
+        (["config.py", "model.pth", "--cfg-options", "model.backbone.max_positions=383"], "the context of 383"),
+        (
+            ["config.py", "model.pth", "--cfg-options", "tasks.seg.dataloader.dataset.support.size=30",
+             "tasks.seg.dataloader.dataset.query.size=30"],
+            "30",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input_gives_one_clear_error_and_a_failing_exit_code(work, monkeypatch, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        test(monkeypatch, *arguments)
+    assert stopped.value.code == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
