@@ -112,7 +112,7 @@ def test_files_are_written_and_read_back(inferencer, scenes, prompt, tmp_path):
     result = inferencer([scenes[4], scenes[5]], prompt, task="seg", out_dir=tmp_path / "out")
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
     names = ("query_0001", "query_0002")
-    kinds = (("masks", "png"), ("images", "png"), ("predictions", "json"), ("vis", "png"))
+    kinds = (("images", "png"), ("masks", "png"), ("predictions", "json"), ("vis", "png"))
     assert files == [f"{folder}/{name}.{suffix}" for folder, suffix in kinds for name in names]
     for name, prediction, panel in zip(names, result["predictions"], result["visualization"], strict=True):
         content = json.loads((tmp_path / f"out/predictions/{name}.json").read_text())

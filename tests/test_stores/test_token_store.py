@@ -223,7 +223,7 @@ def test_a_store_of_more_shards_than_files_may_be_open_is_read(tmp_path):
     # In a process of its own, for the hard limit cannot be raised again.
     code = (
         "import sys, resource, numpy as np\n"
-        "from delvm_mm.datasets import TokenStore\n"
+        "from delvm_mm.stores import TokenStore\n"
         "store = TokenStore(sys.argv[1])\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (40, int(sys.argv[2])))\n"
         "for _ in range(2):\n"

@@ -154,7 +154,7 @@ def test_what_concerns_all_people_stops_the_constructor(mpii, damage):
     savemat(boxes, {"headboxes_src": np.zeros((2, 2, 3))})
     with pytest.raises(ValueError, match=r"shape \(2, 2, 3\).* belongs to mpii_val.json"):
         MpiiDataset(mpii, **VAL, **HEADS)
-    (mpii / "images").rename(mpii / "images")
+    (mpii / "images").rename(mpii / "photographs")
     with pytest.raises(FileNotFoundError, match="images"):
         MpiiDataset(mpii, **VAL)
     with pytest.raises(ValueError, match="the test set has no keypoints"):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from delvm_mm.engine import AutocastOptimWrapper, MemoryHook, ThroughputHook
+from delvm_mm.engine import AutocastOptimWrapper, MemoryHook, ThroughputHook, autocast_optim_wrapper
 from delvm_mm.engine.flops import MatrixPeak, training_flops_per_token
 from delvm_mm.engine.hooks import throughput_hook
 from delvm_mm.models import DeLVM
@@ -76,6 +76,7 @@ def test_the_peak_is_measured_in_the_type_that_the_model_runs_in(monkeypatch, ca
         return MatrixPeak(4e9, 1024, dtype)
 
     monkeypatch.setattr(throughput_hook, "measure_peak_flops", measured)
+    monkeypatch.setattr(autocast_optim_wrapper, "has_bfloat16", lambda device: True)
     caplog.set_level(logging.INFO)
     half = AutocastOptimWrapper(optimizer=torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1))
     for wrapper in (None, half):
