@@ -5,6 +5,9 @@ the scope, and the locations below when a registry is first asked for a name. Re
 package have a child too: where there is none, MMEngine warns that it cannot find the scope.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 
@@ -39,3 +42,18 @@ RUNNER_CONSTRUCTORS = _child(root.RUNNER_CONSTRUCTORS)
 STRATEGIES = _child(root.STRATEGIES)
 VISBACKENDS = _child(root.VISBACKENDS)
 WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS)
+
+
+def type_name(cfg: Mapping[str, Any] | type | str | None) -> str:
+    """The registered name of a config's ``type``, without scope or module: it may be a name or the class itself.
+
+    Args:
+        cfg: A config, or the value of its ``type``.
+
+    Returns:
+        '' where there is no type.
+    """
+    kind = cfg.get("type") if isinstance(cfg, Mapping) else cfg
+    if kind is None:
+        return ""
+    return kind.rpartition(".")[2] if isinstance(kind, str) else getattr(kind, "__name__", type(kind).__name__)

@@ -27,11 +27,12 @@ from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 
 from delvm_mm.datasets import VisualSentenceDataset
+from delvm_mm.engine.config_hooks import hooks_of
 from delvm_mm.engine.launch import load_config, load_weights, use_safe_checkpoints, user_errors
 from delvm_mm.models import DeLVM
 from delvm_mm.precompute import cache_teacher
 from delvm_mm.precompute.long_runs import processes_of_torchrun, progress_of
-from delvm_mm.registry import DATASETS, MODELS
+from delvm_mm.registry import DATASETS, MODELS, type_name
 from delvm_mm.stores import TeacherCache
 
 
@@ -104,11 +105,7 @@ def make_cache(args: argparse.Namespace, config: Config, device: str | None) -> 
 def fixed_sentences(config: Config, path: str) -> VisualSentenceDataset:
     """The training sentences of a config, in 'fixed' assembly."""
     dataset = config.train_dataloader.get("dataset")
-    if not isinstance(dataset, dict) or dataset.get("type") not in (
-        "VisualSentenceDataset",
-        "delvm_mm.VisualSentenceDataset",
-        VisualSentenceDataset,
-    ):
+    if not isinstance(dataset, dict) or type_name(dataset) != "VisualSentenceDataset":
         raise ValueError(
             f"{path}: train_dataloader.dataset is {dataset and dataset.get('type')!r}, expected a "
             "VisualSentenceDataset; a teacher cache is of visual sentences"
@@ -124,8 +121,8 @@ def fixed_sentences(config: Config, path: str) -> VisualSentenceDataset:
 def teacher_of(config: Config, path: str) -> tuple[DeLVM, float]:
     """The teacher that a config names, without its weights, and the temperature that goes with it."""
     model, temperature = config.model, 1.0
-    for hook in config.get("custom_hooks", []):
-        if hook.get("type") in ("DistillationHook", "delvm_mm.DistillationHook"):
+    for hook in hooks_of(config):
+        if type_name(hook) == "DistillationHook":
             temperature = (hook.get("loss") or {}).get("temperature", 1.0)
             named = hook.get("teacher", {}).get("cfg")
             if named is not None:

@@ -32,7 +32,7 @@ SMALL_TASKS = [f"tasks.{task}.dataloader.dataset.{part}.length=4" for task in TA
 SMOKE = dict(
     tokens=[f"stores.{number}.dataset.length=8" for number in range(6)],
     teacher=SMALL_MODEL,
-    student_kd=[*SMALL_MODEL, "custom_hooks.6.teacher.checkpoint=work_dirs/quickstart/teacher/iter_2.pth"],
+    student_kd=[*SMALL_MODEL, "default_hooks.distillation.teacher.checkpoint=work_dirs/quickstart/teacher/iter_2.pth"],
     test=[*SMALL_MODEL, *SMALL_TASKS],
 )
 options: dict[str, list[str]] = {}

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from delvm_mm.checkpoints.files import write_atomically
+from delvm_mm.engine.config_hooks import MMENGINE_HOOKS
 from delvm_mm.engine.launch import (
     load_config,
     load_weights,
@@ -33,6 +34,7 @@ from delvm_mm.engine.launch import (
     user_errors,
 )
 from delvm_mm.engine.unwrap import unwrap_model
+from delvm_mm.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,8 +103,10 @@ def _build_runner(cfg: Config, checkpoint: str | None) -> Runner:
     cfg.auto_scale_lr = None
     cfg.load_from, cfg.resume = None, False
     # Hooks of training have nothing to do here, and may want data that is not there.
-    panels = [hook for hook in cfg.get("custom_hooks") or [] if hook["type"] == "PanelHook"]
-    cfg.custom_hooks = [dict(type="delvm_mm.ThroughputHook"), *panels]
+    named = cfg.get("default_hooks") or {}
+    kept = {name: hook for name, hook in named.items() if name in MMENGINE_HOOKS or type_name(hook) == "PanelHook"}
+    cfg.default_hooks = dict(kept, throughput=dict(type="delvm_mm.ThroughputHook"))
+    cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or [] if type_name(hook) == "PanelHook"]
     cfg.test_cfg = dict()
     runner = Runner.from_cfg(cfg)
     if checkpoint is not None:
@@ -149,8 +153,8 @@ def main() -> None:
     if unknown := set(tasks) - set(cfg.get("tasks") or ()):
         raise ValueError(f"--task: {args.config} has no task {sorted(unknown)}, it has {list(cfg.tasks)}")
     if args.show_dir:
-        panels = dict(type="PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
-        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), panels]
+        panels = dict(type="delvm_mm.PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
+        cfg.merge_from_dict({"default_hooks.panels": panels})
     use_safe_checkpoints()
     checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
     results = test_tasks(cfg, checkpoint, tasks) if has_tasks else test_set(cfg, checkpoint)

@@ -1,24 +1,9 @@
-default_scope = 'delvm_mm'
+# The runtime of language models. Every hook has a name: `default_hooks.guard.max_skipped=3` changes one on the command
+# line, `default_hooks.memory=None` leaves one out.
+_base_ = 'runtime.py'
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
-custom_hooks = [
-    dict(type='TokenizerCheckHook'),
-    dict(type='NonFiniteGuardHook'),
-    dict(type='ThroughputHook'),
-    dict(type='MemoryHook'),
-    dict(type='TaskBalanceHook')
-]
-env_cfg = dict(
-    cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
-visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'),
-                                     dict(type='TensorboardVisBackend')])
-log_processor = dict(type='LogProcessor', by_epoch=False)  # delvm_mm's: validations are not smoothed
-log_level = 'INFO'
-load_from = None
-resume = False
-randomness = dict(seed=0)
+    tokenizer_check=dict(type='TokenizerCheckHook'),
+    guard=dict(type='NonFiniteGuardHook'),
+    throughput=dict(type='ThroughputHook'),
+    memory=dict(type='MemoryHook'),
+    task_balance=dict(type='TaskBalanceHook'))

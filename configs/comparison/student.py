@@ -17,5 +17,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=30, end=max_iters)
 ]
-default_hooks = dict(checkpoint=dict(interval=100, max_keep_ckpts=1))
-custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'ValidationPanelHook']
+default_hooks = dict(checkpoint=dict(interval=100, max_keep_ckpts=1), validation_panels=None)

@@ -3,7 +3,5 @@
 _base_ = 'student.py'
 work_dir = _base_.root + '/runs/student_kd_cached'
 train_dataloader = dict(dataset=dict(assembly='fixed'))
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='DistillationHook', teacher=dict(cache=_base_.root + '/teacher_cache'))
-]
+default_hooks = dict(
+    distillation=dict(type='DistillationHook', teacher=dict(cache=_base_.root + '/teacher_cache')))

@@ -14,4 +14,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(bias_decay_mult=0., custom_keys={'norm': dict(decay_mult=0.)}))
 # 8 GPUs x 16 sentences. With gradient_accumulation_steps in `strategy`, iterations count batches, not steps.
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=40000, val_interval=2000)
-custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'ValidationPanelHook']
+default_hooks = dict(validation_panels=None)

@@ -2,7 +2,5 @@
 _base_ = 'llama1b.py'
 model_wrapper_cfg = dict(type='delvm_mm.FullyShardedDeLVM', param_dtype='bfloat16')
 # Each process writes its own part of a checkpoint; `sharded=False` gathers one file. No process can draw panels.
-custom_hooks = [
-    *[hook for hook in _base_.custom_hooks if hook['type'] != 'ValidationPanelHook'],
-    dict(type='ShardedCheckpointHook', sharded=True)
-]
+default_hooks = dict(
+    validation_panels=None, sharded_checkpoint=dict(type='ShardedCheckpointHook', sharded=True))

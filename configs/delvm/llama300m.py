@@ -5,7 +5,6 @@ _base_ = [
     '../_base_/default_runtime.py'
 ]
 tasks = dict(seg=_base_.seg_task, pose=_base_.pose_task, derain=_base_.derain_task)
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='ValidationPanelHook', datasets={name: task['dataloader']['dataset'] for name, task in tasks.items()})
-]
+default_hooks = dict(
+    validation_panels=dict(
+        type='ValidationPanelHook', datasets={name: task['dataloader']['dataset'] for name, task in tasks.items()}))

@@ -7,4 +7,4 @@ _base_ = [
 train_dataloader = dict(batch_size=128)
 val_dataloader = dict(batch_size=128)
 test_dataloader = dict(batch_size=128)
-custom_hooks = [dict(type='delvm_mm.SoftCausalHook', end=25)]
+default_hooks = dict(soft_causal=dict(type='delvm_mm.SoftCausalHook', end=25))

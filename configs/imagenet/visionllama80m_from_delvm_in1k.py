@@ -15,4 +15,4 @@ param_scheduler = [
         type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=20, end=max_epochs, convert_to_iter_based=True)
 ]
 train_cfg = dict(max_epochs=max_epochs)
-custom_hooks = []
+default_hooks = dict(soft_causal=None)

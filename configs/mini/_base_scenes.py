@@ -1,7 +1,5 @@
 # What all mini configs share: built-in scenes at 40 pixels, a tokenizer of 10 x 10 tokens an image, and three tasks.
 # `root` is where the quick start keeps tokens and checkpoints.
-_base_ = '../_base_/default_runtime.py'
-
 root = 'work_dirs/quickstart'
 size = 40
 codecs = dict(

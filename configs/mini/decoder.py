@@ -1,5 +1,5 @@
 # The mini tokenizer's decoder alone, trained on label images: tokens stay, bit for bit, and the ceilings rise.
-_base_ = '_base_scenes.py'
+_base_ = ['_base_scenes.py', '../_base_/runtime.py']
 pretrained = _base_.tokenizer.pretrained
 work_dir = _base_.root + '/decoder'
 
@@ -41,10 +41,9 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=max_iters // 10),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=max_iters // 10, end=max_iters)
 ]
-default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=2))
-custom_hooks = [
-    dict(type='EMAHook', momentum=0.01),
-    dict(type='ReconstructionHook', interval=250),
-    dict(type='SaveTokenizerHook', out_dir=work_dir + '/pretrained'),
-    dict(type='NonFiniteGuardHook')
-]
+default_hooks = dict(
+    checkpoint=dict(interval=250, max_keep_ckpts=2),
+    ema=dict(type='EMAHook', momentum=0.01),
+    reconstruction=dict(type='ReconstructionHook', interval=250),
+    save_tokenizer=dict(type='SaveTokenizerHook', out_dir=work_dir + '/pretrained'),
+    guard=dict(type='NonFiniteGuardHook'))

@@ -12,4 +12,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=10),
     dict(type='CosineAnnealingLR', eta_min=2e-5, by_epoch=False, begin=10, end=max_iters)
 ]
-custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'ValidationPanelHook']
+default_hooks = dict(validation_panels=None)

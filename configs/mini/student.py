@@ -1,4 +1,6 @@
-# The student without a teacher, to compare with.
-_base_ = 'student_kd.py'
+# The student: a smaller LLaMA, here without a teacher, to compare with.
+_base_ = 'teacher.py'
 work_dir = _base_.root + '/student'
-custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'DistillationHook']
+
+model = dict(backbone=dict(arch=dict(embed_dims=192, num_layers=3, num_heads=6)))
+optim_wrapper = dict(optimizer=dict(lr=4e-3))

@@ -1,7 +1,7 @@
 # The teacher: LLaMA on visual sentences of 800 tokens, 8 images of 100.
 _base_ = [
     '_base_scenes.py', '../_base_/models/delvm.py', '../_base_/datasets/visual_sentences.py',
-    '../_base_/schedules/adamw_40k.py'
+    '../_base_/schedules/adamw_40k.py', '../_base_/default_runtime.py'
 ]
 work_dir = _base_.root + '/teacher'
 context = 800
@@ -32,11 +32,9 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=60, end=max_iters)
 ]
 auto_scale_lr = dict(base_batch_size=2)
-default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=2))
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(
+default_hooks = dict(
+    checkpoint=dict(interval=250, max_keep_ckpts=2),
+    validation_panels=dict(
         type='ValidationPanelHook',
         datasets={name: task['dataloader']['dataset']
-                  for name, task in _base_.tasks.items()})
-]
+                  for name, task in _base_.tasks.items()}))

@@ -1,6 +1,6 @@
 # The mini tokenizer that the package carries (delvm_mm/pretrained/mini_tokenizer), trained from nothing on images and
 # label images of the built-in scenes. Its score: tools/test.py's column "ceiling".
-_base_ = '_base_scenes.py'
+_base_ = ['_base_scenes.py', '../_base_/runtime.py']
 work_dir = 'work_dirs/mini_tokenizer'
 
 model = dict(
@@ -43,5 +43,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=200, end=max_iters)
 ]
-default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=500, max_keep_ckpts=2))
-custom_hooks = [dict(type='SaveTokenizerHook', out_dir=work_dir + '/pretrained')]
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(interval=500, max_keep_ckpts=2),
+    save_tokenizer=dict(type='SaveTokenizerHook', out_dir=work_dir + '/pretrained'))

@@ -1,5 +1,5 @@
 # Token stores of the built-in scenes, for tools/tokenize_dataset.py.
-_base_ = '_base_scenes.py'
+_base_ = ['_base_scenes.py', '../_base_/runtime.py']
 work_dir = _base_.root + '/tokens'
 stores = [
     dict(out=f'{_base_.root}/tokens/{split}/{task}', dataset=dict(**clip, start=start, length=length))

@@ -62,5 +62,7 @@ param_scheduler = [
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=4)
 val_cfg = dict()
 test_cfg = dict()
-default_hooks = dict(logger=dict(interval=32), checkpoint=dict(save_best=None))
-custom_hooks = [dict(type='delvm_mm.SoftCausalHook', end=max_epochs // 2)]
+default_hooks = dict(
+    logger=dict(interval=32),
+    checkpoint=dict(save_best=None),
+    soft_causal=dict(type='delvm_mm.SoftCausalHook', end=max_epochs // 2))

@@ -3,10 +3,8 @@ _base_ = 'teacher.py'
 work_dir = _base_.root + '/student_kd'
 
 model = dict(backbone=dict(arch=dict(embed_dims=256, num_layers=4, num_heads=8)))
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(
+default_hooks = dict(
+    distillation=dict(
         type='DistillationHook',
         teacher=dict(
-            cfg='{{ fileDirname }}/teacher.py', checkpoint=f'{_base_.root}/teacher/iter_{_base_.max_iters}.pth'))
-]
+            cfg='{{ fileDirname }}/teacher.py', checkpoint=f'{_base_.root}/teacher/iter_{_base_.max_iters}.pth')))

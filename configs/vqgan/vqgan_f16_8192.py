@@ -3,7 +3,7 @@
 # (configs/config_finetune_vqgan.yaml): AdamW and its settings, warm-up, batches of 128, 600 000 steps, disc_start and
 # disc_weight. From taming-transformers: L1 and LPIPS, PatchGAN, hinge loss, adaptive weight, one learning rate for
 # both. Our choice: codes as moving averages with restarts (both have codebook='gradient'), and averaged weights.
-_base_ = '../_base_/default_runtime.py'
+_base_ = '../_base_/runtime.py'
 data_root = 'data/images'
 
 model = dict(
@@ -62,9 +62,8 @@ adam = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4, betas=(0.
 optim_wrapper = dict(constructor='PartsOptimWrapperConstructor', vqgan=adam, discriminator=adam)
 auto_scale_lr = dict(base_batch_size=128)
 param_scheduler = [dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=2000)]
-default_hooks = dict(checkpoint=dict(interval=10_000))
-custom_hooks = [
-    dict(type='EMAHook', momentum=1e-4),
-    dict(type='ReconstructionHook', interval=1000),
-    dict(type='SaveTokenizerHook', out_dir='work_dirs/vqgan_f16_8192/pretrained')
-]
+default_hooks = dict(
+    checkpoint=dict(interval=10_000),
+    ema=dict(type='EMAHook', momentum=1e-4),
+    reconstruction=dict(type='ReconstructionHook', interval=1000),
+    save_tokenizer=dict(type='SaveTokenizerHook', out_dir='work_dirs/vqgan_f16_8192/pretrained'))

@@ -3,7 +3,7 @@
 # scenes, lest the decoder forget them. Needs no data set; labels of others are one more entry of `datasets`:
 #     dict(type='CocoPoseDataset', ..., pipeline=[..., dict(type='DrawLabel', codec=...), dict(type='PackClip', ...)])
 # The schedule is our choice: nobody has published one.
-_base_ = '../_base_/default_runtime.py'
+_base_ = '../_base_/runtime.py'
 pretrained = 'weights/vqgan-f16-8192-laion'
 codecs = dict(
     seg=dict(type='ForegroundMaskCodec'),
@@ -39,9 +39,8 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=500),
     dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=500, end=max_iters)
 ]
-custom_hooks = [
-    dict(type='EMAHook', momentum=1e-3),
-    dict(type='ReconstructionHook', interval=1000),
-    dict(type='SaveTokenizerHook', out_dir='work_dirs/vqgan_f16_8192_decoder/pretrained'),
-    dict(type='NonFiniteGuardHook')
-]
+default_hooks = dict(
+    ema=dict(type='EMAHook', momentum=1e-3),
+    reconstruction=dict(type='ReconstructionHook', interval=1000),
+    save_tokenizer=dict(type='SaveTokenizerHook', out_dir='work_dirs/vqgan_f16_8192_decoder/pretrained'),
+    guard=dict(type='NonFiniteGuardHook'))

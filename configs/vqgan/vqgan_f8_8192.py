@@ -2,4 +2,4 @@
 # the two levels of equal width, and everything else as there.
 _base_ = 'vqgan_f16_8192.py'
 model = dict(vqgan=dict(channel_mult=(1, 2, 4, 6)))
-custom_hooks = [*_base_.custom_hooks[:2], dict(type='SaveTokenizerHook', out_dir='work_dirs/vqgan_f8_8192/pretrained')]
+default_hooks = dict(save_tokenizer=dict(out_dir='work_dirs/vqgan_f8_8192/pretrained'))

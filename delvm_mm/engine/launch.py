@@ -19,7 +19,9 @@ from torch import nn
 
 from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load_state_dict
 from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
+from delvm_mm.engine.config_hooks import hooks_of, settle_hooks
 from delvm_mm.engine.log_processor import with_exact_metrics
+from delvm_mm.registry import type_name
 
 # What these tools read besides the arguments of MMEngine's Runner.
 OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg", "runner_type", "strategy")
@@ -52,7 +54,8 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a top-level key looks misspelled or is missing, or an option names no key of the config.
+        ValueError: If a top-level key looks misspelled or is missing, an option names no key of the config, or a named
+            hook has no type.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no config at {path}; configs of this project are in configs/")
@@ -70,6 +73,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
     for key in cfg:
         if key not in known and (close := difflib.get_close_matches(key, known, n=1, cutoff=0.85)):
             raise ValueError(f"{path}: '{key}' is not a key that is read; did you mean '{close[0]}'?")
+    settle_hooks(cfg, path)
     if cfg.get("work_dir") is None:
         cfg.work_dir = os.path.join("work_dirs", Path(path).stem)
     cfg.log_processor = with_exact_metrics(cfg.get("log_processor"))
@@ -93,12 +97,13 @@ def set_up_distributed(cfg: Config, launcher: str) -> None:
             dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False),
         )
     wrapper = cfg.get("model_wrapper_cfg") or {}
-    if str(wrapper.get("type")).removeprefix("delvm_mm.") == "FullyShardedDeLVM":
+    if type_name(wrapper) == "FullyShardedDeLVM":
         # MMEngine's runner looks wrappers up without regard to the default scope, and saves what the first process has.
         wrapper["type"] = "delvm_mm.FullyShardedDeLVM"
-        hooks = cfg.get("custom_hooks") or []
-        if all(hook["type"] != "ShardedCheckpointHook" for hook in hooks):
-            cfg.custom_hooks = [*hooks, dict(type="ShardedCheckpointHook")]
+        if all(type_name(hook) != "ShardedCheckpointHook" for hook in hooks_of(cfg)):
+            cfg.merge_from_dict(
+                dict(default_hooks=dict(sharded_checkpoint=dict(type="delvm_mm.ShardedCheckpointHook")))
+            )
 
 
 def check_precision(cfg: Config) -> None:

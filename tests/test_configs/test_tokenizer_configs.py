@@ -55,8 +55,8 @@ def test_adversarial_configs_train_and_validate_on_a_folder_of_images(tmp_path, 
                 step.size = 32
     cfg.train_cfg.update(max_iters=2, val_interval=2)
     cfg.work_dir, cfg.experiment_name = str(tmp_path / "run"), f"small_{name}"
-    cfg.custom_hooks[1].interval = 1
-    cfg.custom_hooks[2].out_dir = str(tmp_path / "pretrained")
+    cfg.default_hooks.reconstruction.interval = 1
+    cfg.default_hooks.save_tokenizer.out_dir = str(tmp_path / "pretrained")
     cfg.visualizer.vis_backends = cfg.visualizer.vis_backends[:1]
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -76,7 +76,7 @@ def test_decoder_configs_train_a_pretrained_decoder(tmp_path, name):
         dataset.update(size=32, length=2)
     cfg.train_cfg.update(max_iters=1, val_interval=100)
     cfg.work_dir, cfg.experiment_name = str(tmp_path / "run"), name.replace("/", "_")
-    cfg.custom_hooks[2].out_dir = str(tmp_path / "tuned")
+    cfg.default_hooks.save_tokenizer.out_dir = str(tmp_path / "tuned")
     cfg.visualizer.vis_backends = cfg.visualizer.vis_backends[:1]
     Runner.from_cfg(cfg).train()
     start, tuned = load_tokenizer(tmp_path / "start"), load_tokenizer(tmp_path / "tuned")

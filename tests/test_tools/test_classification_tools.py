@@ -87,13 +87,11 @@ def test_two_steps_on_an_imagenet_layout_with_a_teacher_then_a_test_and_inferenc
         f"_base_ = {str(base)!r}\n"
         "arch = dict(_delete_=True, embed_dims=32, num_layers=2, num_heads=2)\n"
         "model = dict(backbone=dict(arch=arch), head=dict(in_channels=32))\n"
-        "custom_hooks = [*_base_.custom_hooks]\n"
-        "custom_hooks[0]['end'] = 2\n"
-        "custom_hooks[1]['teacher'] = dict(checkpoint=None, cfg=dict(model=dict(type='ImageClassifier',\n"
+        "teacher = dict(_delete_=True, checkpoint=None, cfg=dict(model=dict(type='ImageClassifier',\n"
         "    backbone=dict(type='ResNet', depth=18), neck=dict(type='GlobalAveragePooling'),\n"
         "    head=dict(type='LinearClsHead', num_classes=1000, in_channels=512))))\n"
         "train_cfg = dict(max_epochs=1)\n"
-        "default_hooks = dict(logger=dict(interval=1))\n"
+        "default_hooks = dict(logger=dict(interval=1), soft_causal=dict(end=2), distillation=dict(teacher=teacher))\n"
     )
     done = tool("train.py", config, "--work-dir", tmp_path / "work", "--amp", "--cfg-options", *data_options(imagenet))
     assert done.returncode == 0, done.stderr[-2000:]

@@ -125,9 +125,7 @@ def student(name: str, seed: int, options: Sequence[str], teacher: Training) -> 
     ]
     online = recipe.config == "student_kd.py"
     if online:
-        hooks = merged(CONFIGS / recipe.config, []).custom_hooks
-        number = next(number for number, hook in enumerate(hooks) if hook["type"] == "DistillationHook")
-        settings.append(f"custom_hooks.{number}.teacher.checkpoint={checkpoint_of(teacher)}")
+        settings.append(f"default_hooks.distillation.teacher.checkpoint={checkpoint_of(teacher)}")
     folder = WORK / "runs" / f"{re.sub('[^a-z]+', '_', name.lower())}_{seed}"
     planned = plan(f"{name}, seed {seed}", recipe.config, folder, [*settings, *options], teacher if online else None)
     if recipe.config == "student.py":

@@ -39,12 +39,11 @@ class ClassifierDistillationHook(Hook):
         FileNotFoundError: Before training, if the config or the weights are missing.
 
     Examples:
-        >>> custom_hooks = [
-        ...     dict(
+        >>> default_hooks = dict(
+        ...     distillation=dict(
         ...         type='delvm_mm.ClassifierDistillationHook',
         ...         teacher=dict(cfg='mmpretrain::convnext/convnext-base_32xb128_in1k.py', checkpoint='convnext.pth'),
-        ...         loss=dict(type='LogitsKLLoss', temperature=1.0, loss_weight=1.0))
-        ... ]
+        ...         loss=dict(type='LogitsKLLoss', temperature=1.0, loss_weight=1.0)))
     """
 
     priority = "NORMAL"

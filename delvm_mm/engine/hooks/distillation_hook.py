@@ -46,12 +46,11 @@ class DistillationHook(Hook):
         ValueError: If an argument lacks a key or has unknown ones.
 
     Examples:
-        >>> custom_hooks = [
-        ...     dict(
+        >>> default_hooks = dict(
+        ...     distillation=dict(
         ...         type='DistillationHook',
         ...         teacher=dict(cfg='configs/delvm/llama1b.py', checkpoint='work_dirs/llama1b/iter_40000.pth'),
-        ...         loss=dict(type='LogitsKLLoss', temperature=1.0, loss_weight=1.0))
-        ... ]
+        ...         loss=dict(type='LogitsKLLoss', temperature=1.0, loss_weight=1.0)))
     """
 
     priority = "NORMAL"

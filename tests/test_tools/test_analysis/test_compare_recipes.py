@@ -59,7 +59,7 @@ def test_recipes_differ_by_scheme_and_teacher_alone():
             assert config[key] == plain[key]
         assert config.train_dataloader.dataset.stores == plain.train_dataloader.dataset.stores
     teachers = {
-        name: [hook["teacher"] for hook in config.custom_hooks if hook not in plain.custom_hooks]
+        name: [hook["teacher"] for key, hook in config.default_hooks.items() if key not in plain.default_hooks]
         for name, config in configs.items()
     }
     assert [name for name, added in teachers.items() if added] == list(distilled)
