@@ -61,7 +61,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="of the log-probabilities")
     parser.add_argument("--batch", type=int, default=8, help="sentences that the teacher reads together (default 8)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the teacher")
-    parser.add_argument("--shard-sentences", type=int, default=64, help="sentences in a file (default 64)")
+    parser.add_argument("--shard-sentences", type=int, help="sentences in a file (16 MiB of them by default)")
     parser.add_argument("--device", help="where the teacher runs, e.g. cuda:0 or cpu; by default a GPU if there is one")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")
     parser.add_argument(

@@ -13,7 +13,6 @@ sa1b = dict(
         dict(type='PackClip', factor=16),
     ])
 stores = [
-    # Larger shards than usual, for there are millions of clips.
-    dict(out='data/tokens/train/seg', shard_clips=8192, dataset=dict(sa1b, fraction=0.1)),
+    dict(out='data/tokens/train/seg', dataset=dict(sa1b, fraction=0.1)),
     dict(out='data/tokens/val/seg', dataset=dict(sa1b, fraction=0.01, offset=0.99, indices=500)),
 ]

@@ -34,7 +34,7 @@ def cache_teacher(
     dtype: str = "float16",
     precision: str = "float32",
     batch: int = 8,
-    shard_sentences: int = 64,
+    shard_sentences: int | None = None,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TeacherCache:
@@ -53,7 +53,8 @@ def cache_teacher(
         dtype: Of the log-probabilities in the files, 'float16' or 'float32'.
         precision: Of the teacher, 'float32' or 'bfloat16' (autocast); its distribution is always made in float32.
         batch: Sentences that the teacher reads together.
-        shard_sentences: Sentences in a shard; a killed run loses at most one shard of each process.
+        shard_sentences: Sentences in a shard, by default 16 MiB of them, or a 64th part where that is less; a
+            killed run loses at most one shard of each process.
         device: Where to run the teacher; by default a GPU if there is one.
         progress: Called with (sentences done, sentences in all), first with what an earlier run has done; those of
             other processes are counted when their shard is finished.
@@ -87,14 +88,19 @@ def cache_teacher(
         "shard_sentences": shard_sentences,
     }
 
+    sentence_bytes = record_dtype(top_k, dtype).itemsize * (dataset.sentence_length - 1)
+
     def make(writer: _TeacherCacheWriter, shards: Sequence[int], report: ShardProgress) -> None:
         for number in shards:
-            first = number * shard_sentences
-            sentences = range(first, min(first + shard_sentences, len(dataset)))
+            first = number * writer.shard_size
+            sentences = range(first, min(first + writer.shard_size, len(dataset)))
             writer.write_shard(number, _records(dataset, sentences, teacher, settings, batch, device, report))
             report.shard_is_finished()
 
-    make_shards(out, lambda: _TeacherCacheWriter(out, settings), len(dataset), make, progress, LOCK_SECONDS)
+    def open_writer() -> _TeacherCacheWriter:
+        return _TeacherCacheWriter(out, settings, item_bytes=sentence_bytes)
+
+    make_shards(out, open_writer, len(dataset), make, progress, LOCK_SECONDS)
     return TeacherCache(out)
 
 
@@ -205,7 +211,7 @@ def _check_settings(
     dtype: str,
     precision: str,
     batch: int,
-    shard_sentences: int,
+    shard_sentences: int | None,
 ) -> None:
     if getattr(dataset, "assembly", None) != "fixed":
         raise ValueError(
@@ -220,7 +226,7 @@ def _check_settings(
         if given not in known:
             raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {given!r}")
     for name, given in (("batch", batch), ("shard_sentences", shard_sentences)):
-        if given < 1:
+        if given is not None and given < 1:
             raise ValueError(f"{name} must be at least 1, got {given}")
     if dataset.num_embeddings != teacher.num_embeddings or dataset.num_embeddings > 65536:
         raise ValueError(

@@ -37,7 +37,7 @@ def tokenize_clips(
     source: Any = None,
     seed: int = 0,
     num_augmented_copies: int = 0,
-    shard_clips: int = 512,
+    shard_clips: int | None = None,
     batch_clips: int = 16,
     num_workers: int = 0,
     device: str | torch.device | None = None,
@@ -61,7 +61,8 @@ def tokenize_clips(
         seed: Seed of augmentations.
         num_augmented_copies: 0 for the samples as they are. With n, the store holds n clips of each sample, each with
             random numbers of its own: clip c is copy ``c // len(dataset)`` of sample ``c % len(dataset)``.
-        shard_clips: Clips in a shard; a killed run loses at most one shard of each process.
+        shard_clips: Clips in a shard, by default 16 MiB of them, or a 64th part where that is less; a killed run loses
+            at most one shard of each process.
         batch_clips: Clips encoded together.
         num_workers: Processes that read or render clips.
         device: Where to encode; by default a GPU if there is one.

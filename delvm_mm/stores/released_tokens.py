@@ -23,7 +23,6 @@ __all__ = ["export_released_tokens", "import_released_tokens", "read_released_to
 
 MAX_LINE_BYTES = 16 * 2**20
 MAX_LENGTHS = 64
-SHARD_BYTES = 16 * 2**20
 
 
 def read_released_tokens(
@@ -178,10 +177,13 @@ def import_released_tokens(
                         f"own: is an image really {grid[0]} x {grid[1]} tokens? If rows are of many lengths and "
                         "whole clips, give the length of a clip"
                     )
-                per_shard = shard_clips or max(1, SHARD_BYTES // (2 * clips[0].size))
                 with _writing(out):
                     writers[name] = TokenStoreWriter(
-                        temporary / name, clip_shape=clips.shape[1:], grid=clip_grid, shard_clips=per_shard, **settings
+                        temporary / name,
+                        clip_shape=clips.shape[1:],
+                        grid=clip_grid,
+                        shard_clips=shard_clips,
+                        **settings,
                     )
             with _writing(out):
                 writers[name].add(clips)

@@ -5,9 +5,9 @@ While such a folder is being made, by one process or several, each finished shar
 ``shard_folder_writer.py`` writes these folders, ``shard_runs.py`` shares the work between processes.
 """
 
-import errno
 import hashlib
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +17,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["INDEX_FILE", "TOO_MANY_FILES", "ShardFolder", "ShardFormat"]
+__all__ = ["INDEX_FILE", "ShardFolder", "ShardFormat"]
 
 INDEX_FILE = "index.json"
-TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+FEW_SHARDS = 32
+"""Folders of more raise the limit of open files, as a mapped file counts as open."""
+
+MIN_SHARD_BYTES, MAX_SHARD_BYTES = 2**19, 2**24
+MIN_SHARDS = 64
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class ShardFolder:
         self.complete: bool = self.index["complete"]
         for shard in self.index["shards"]:
             self._check_size(shard)
+        if len(self.index["shards"]) > FEW_SHARDS:
+            raise_file_limit()
         # Shard s holds the items from bounds[s] up to, not including, bounds[s + 1].
         self._bounds = [0, *accumulate(shard[self.format.items] for shard in self.index["shards"])]
         self._arrays: dict[int, np.ndarray] = {}
@@ -119,7 +125,7 @@ class ShardFolder:
             file = self.path / entry["file"]
             self._check_size(entry)
             try:
-                array = self._mapped(file)
+                array = np.load(file, mmap_mode="r")
             except (ValueError, EOFError) as error:
                 raise ValueError(f"{file} is not a readable .npy file: {error}") from error
             dtype, shape = self._item()
@@ -130,21 +136,6 @@ class ShardFolder:
                 )
             self._arrays[shard] = array
         return self._arrays[shard]
-
-    def _mapped(self, file: Path) -> np.ndarray:
-        """The array in a file, mapped into memory; a mapped file counts as open."""
-        for remedy in (raise_file_limit, self._close_all):
-            try:
-                return np.load(file, mmap_mode="r")
-            except OSError as error:
-                if error.errno not in TOO_MANY_FILES:
-                    raise
-                remedy()
-        return np.load(file, mmap_mode="r")
-
-    def _close_all(self) -> None:
-        """Let go of the mapped shards; they are mapped again when they are needed."""
-        self._arrays.clear()
 
     def _check_size(self, shard: Mapping[str, Any]) -> None:
         file = self.path / shard["file"]
@@ -158,8 +149,24 @@ class ShardFolder:
             )
 
 
+def default_shard_size(item_bytes: int, total: int | None) -> int:
+    """Items in a shard where nothing else is asked for: 16 MiB of them.
+
+    Of data that fill fewer than 64 such shards it is a 64th part, at least 512 KiB, so that many processes share the
+    work and a run that is killed loses little of it.
+
+    Args:
+        item_bytes: Size of an item.
+        total: Items in all, None where it is not known.
+    """
+    largest = max(1, MAX_SHARD_BYTES // item_bytes)
+    if total is None:
+        return largest
+    return min(largest, max(math.ceil(total / MIN_SHARDS), MIN_SHARD_BYTES // item_bytes, 1))
+
+
 def raise_file_limit() -> None:
-    """Allow this process as many open files as the system lets it: large folders have thousands of shards."""
+    """Allow this process as many open files as the system lets it: large folders have hundreds of shards."""
     try:
         import resource  # not on Windows
     except ImportError:

@@ -13,6 +13,7 @@ from delvm_mm.checkpoints import files
 from delvm_mm.stores.shard_folder import (
     INDEX_FILE,
     ShardFormat,
+    default_shard_size,
     journals,
     number_of,
     read_index,
@@ -32,7 +33,9 @@ class ShardFolderWriter:
 
     Args:
         path: The folder; created with its parents.
-        settings: The entries of the index that ``format.settings`` names; values that JSON can hold.
+        settings: The entries of the index that ``format.settings`` names; values that JSON can hold. The size of a
+            shard may be None: as :func:`default_shard_size`, or what a folder that is continued has.
+        item_bytes: Size of an item, for that.
         extra: Further entries of a new index, after the settings.
 
     Raises:
@@ -41,8 +44,15 @@ class ShardFolderWriter:
 
     format: ClassVar[ShardFormat]
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any], extra: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, Any],
+        item_bytes: int,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = Path(path)
+        self.item_bytes = item_bytes
         self._index = self._open(json.loads(json.dumps(dict(settings))), dict(extra or {}))
 
     @property
@@ -118,13 +128,14 @@ class ShardFolderWriter:
         return value
 
     def _open(self, settings: dict, extra: dict) -> dict:
-        form = self.format
+        form, size = self.format, f"shard_{self.format.items}"
         if (self.path / INDEX_FILE).exists():
             index = read_index(self.path, form)
             different = [
                 key
                 for key in form.settings
-                if self._comparable(key, index[key]) != self._comparable(key, settings[key])
+                if (key, settings[key]) != (size, None)
+                and self._comparable(key, index[key]) != self._comparable(key, settings[key])
                 and index[key] != form.unknown.get(key, ())
             ]
             if different:
@@ -146,6 +157,8 @@ class ShardFolderWriter:
                 )
         self.path.mkdir(parents=True, exist_ok=True)
         state = {"complete": False, f"num_{form.items}": 0, "shards": [], **extra}
+        if settings[size] is None:
+            settings[size] = default_shard_size(self.item_bytes, settings[f"source_{form.items}"])
         index = {"format": form.name, "version": form.version, **settings, **state}
         # Before any shard, so that a folder with shards always says what they are.
         write_json(self.path / INDEX_FILE, index)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from delvm_mm.stores.shard_folder import INDEX_FILE, TOO_MANY_FILES, ShardFolder, ShardFormat
+from delvm_mm.stores.shard_folder import INDEX_FILE, ShardFolder, ShardFormat
 
 __all__ = ["INDEX_FILE", "TokenStore"]
 
@@ -124,16 +124,8 @@ class TokenStore(ShardFolder):
         Returns:
             uint16 array of N*k*tokens, read-only.
         """
-        clips = list(clips)
         # numpy takes several times as long to concatenate arrays as small as these.
-        try:
-            content = b"".join([*self._views(clips)])
-        except OSError as error:
-            if error.errno not in TOO_MANY_FILES:
-                raise
-            # Copied one by one, so that none keeps its shard open.
-            content = b"".join(map(bytes, self._views(clips)))
-        return np.frombuffer(content, TOKEN_DTYPE)
+        return np.frombuffer(b"".join(self._views(clips)), TOKEN_DTYPE)
 
     def _views(self, clips: Iterable[int]) -> Iterator[memoryview]:
         """The bytes of clips in their mapped shards."""
@@ -163,7 +155,3 @@ class TokenStore(ShardFolder):
                 f"{file} holds token {largest}, but the codebook has {self.num_embeddings} entries: "
                 "the store was made with another tokenizer; tokenize the data again"
             )
-
-    def _close_all(self) -> None:
-        super()._close_all()
-        self._bytes.clear()

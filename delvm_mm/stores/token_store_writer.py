@@ -30,7 +30,8 @@ class TokenStoreWriter(ShardFolderWriter):
         source: Where the clips come from: a text or any value that JSON can hold.
         seed: Seed of what was random in making the clips.
         num_augmented_copies: Augmented copies of each original clip that the store holds; 0 for the originals.
-        shard_clips: Clips in a shard.
+        shard_clips: Clips in a shard; by default as :func:`~delvm_mm.stores.shard_folder.default_shard_size`, or as a
+            store that is continued has.
         precision: Of the encoder.
         source_clips: Clips that the data has; shows on continuing that the data has changed.
         source_digest: Of the names of the data's samples; for the same.
@@ -54,7 +55,7 @@ class TokenStoreWriter(ShardFolderWriter):
         source: Any = "",
         seed: int = 0,
         num_augmented_copies: int = 0,
-        shard_clips: int = 512,
+        shard_clips: int | None = None,
         precision: str = "float32",
         source_clips: int | None = None,
         source_digest: str = "",
@@ -71,10 +72,11 @@ class TokenStoreWriter(ShardFolderWriter):
             "num_augmented_copies": num_augmented_copies,
             "source_clips": source_clips,
             "source_digest": source_digest,
-            "shard_clips": int(shard_clips),
+            "shard_clips": None if shard_clips is None else int(shard_clips),
         }
         _check_settings(settings)
-        super().__init__(path, settings, extra={"skipped": []})
+        size = settings["clip_shape"][0] * settings["clip_shape"][1] * TOKEN_DTYPE.itemsize
+        super().__init__(path, settings, size, extra={"skipped": []})
         self._pending: list[np.ndarray] = []
         self._next_shard = len(self._index["shards"])
 
@@ -163,5 +165,5 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         )
     if not 1 <= settings["num_embeddings"] <= 65536:
         raise ValueError(f"num_embeddings {settings['num_embeddings']} does not fit uint16 tokens: expected 1 to 65536")
-    if settings["shard_clips"] < 1:
+    if settings["shard_clips"] is not None and settings["shard_clips"] < 1:
         raise ValueError(f"shard_clips must be at least 1, got {settings['shard_clips']}")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from delvm_mm.stores import TokenStore, TokenStoreWriter
+from delvm_mm.stores.shard_folder import default_shard_size
 
 SETTINGS = {
     "clip_shape": (2, 4),
@@ -224,16 +225,55 @@ def test_a_store_of_more_shards_than_files_may_be_open_is_read(tmp_path):
     code = (
         "import sys, resource, numpy as np\n"
         "from delvm_mm.stores import TokenStore\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 4096))\n"
         "store = TokenStore(sys.argv[1])\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, int(sys.argv[2])))\n"
         "for _ in range(2):\n"
         "    assert (store.read(range(80)) == np.arange(640)).all()\n"
         "    assert all(store[clip][1, 3] == 8 * clip + 7 for clip in range(80))\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
     )
-    for hard in (40, 4096):
-        done = subprocess.run([sys.executable, "-c", code, tmp_path / "s", str(hard)], capture_output=True, text=True)
-        assert done.returncode == 0 and done.stdout.split()[-1] == str(hard), done.stderr
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "s"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.split()[-1] == "4096", done.stderr
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    "item_bytes, total, size",
+    [
+        (1024, None, 16 * MIB // 1024),  # pairs of 2 x 256 tokens of uint16
+        (1024, 2_000_000, 16 * MIB // 1024),
+        (1024, 64 * 1000, 1000),
+        (1024, 64 * 1000 + 1, 1001),
+        (1024, 100, 512),
+        (2047 * 130, 1_000_000, 63),  # sentences of a teacher, k = 32
+        (2047 * 130, 200, 4),
+        (32 * MIB, 10, 1),
+    ],
+)
+def test_a_shard_has_16_mib_or_of_fewer_data_a_64th_part(item_bytes, total, size):
+    assert default_shard_size(item_bytes, total) == size
+
+
+def test_a_store_is_continued_with_the_shards_it_was_begun_with(tmp_path, clips):
+    sized = dict(SETTINGS)
+    default = {key: value for key, value in SETTINGS.items() if key != "shard_clips"}
+    for name in ("unbroken", "continued"):
+        TokenStoreWriter(tmp_path / name, **sized).add(clips[:4])
+    writer = TokenStoreWriter(tmp_path / "unbroken", **sized)
+    assert writer.shard_clips == 4
+    continued = TokenStoreWriter(tmp_path / "continued", **default)
+    assert continued.shard_clips == 4
+    for each in (writer, continued):
+        each.add(clips[4:])
+        each.finish()
+    files = [
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("unbroken", "continued")
+    ]
+    assert files[0] == files[1]
+    new = TokenStoreWriter(tmp_path / "new", **default)
+    assert new.shard_clips == 16 * MIB // (2 * 4 * 2)
 
 
 def test_a_store_whose_last_shards_are_missing_is_not_finished(tmp_path, clips):
