@@ -1,5 +1,9 @@
 """The OpenPose skeleton as data: joints, limbs and their colors, and how COCO's and MPII's keypoints map to them."""
 
+import re
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 # Colors and limbs of OpenPose (https://github.com/CMU-Perceptual-Computing-Lab/openpose) as mmpose's "openpose"
@@ -69,3 +73,54 @@ JOINT_OF_COCO = np.array([JOINT_NAMES.index(name) for name in COCO_KEYPOINTS])
 COCO_OF_JOINT = np.array([COCO_KEYPOINTS.index(name) if name != "neck" else -1 for name in JOINT_NAMES])
 SHOULDERS = [COCO_KEYPOINTS.index("left_shoulder"), COCO_KEYPOINTS.index("right_shoulder")]
 NUM_JOINTS, NUM_LIMBS, NUM_KEYPOINTS = len(JOINTS), len(LIMBS), len(COCO_KEYPOINTS)
+
+PERSON_CATEGORIES = ("person", "people", "human", "pedestrian")
+
+
+def is_person(category: dict[str, Any]) -> bool:
+    """Whether a category of a COCO file is of people, by its ``name`` or ``supercategory``."""
+    return any(str(category.get(key, "")).strip().lower() in PERSON_CATEGORIES for key in ("name", "supercategory"))
+
+
+def coco_order(names: Sequence[str]) -> np.ndarray:
+    """Where COCO's keypoints stand among others, by name.
+
+    Args:
+        names: Names of keypoints, such as ``categories[].keypoints`` of a COCO file. Case, blanks and hyphens do not
+            matter.
+
+    Returns:
+        Of each of COCO's 17 its position in ``names``, -1 where it has none.
+
+    Raises:
+        ValueError: A name is there twice.
+    """
+    plain = [re.sub(r"[\s_-]+", "_", str(name).strip().lower()) for name in names]
+    if twice := sorted({name for name in plain if plain.count(name) > 1}):
+        raise ValueError(f"keypoints {', '.join(twice)} are named twice")
+    return np.array([plain.index(name) if name in plain else -1 for name in COCO_KEYPOINTS])
+
+
+def check_body(results: dict[str, Any]) -> None:
+    """Check that the keypoints of a results dict are COCO's, as far as data sets of mmpose say what theirs are.
+
+    Those put themselves into the results as ``dataset``, with the names of their keypoints and the categories of their
+    file in ``metainfo``. Results of other data sets are not looked at.
+
+    Raises:
+        ValueError: They are others, in another order, or not of people.
+    """
+    metainfo = getattr(results.get("dataset"), "metainfo", None) or {}
+    name = f"{results.get('img_path')} ({metainfo.get('dataset_name')})"
+    advice = "CocoPoseDataset reads files of COCO's form and orders keypoints by name"
+    named = metainfo.get("keypoint_id2name") or {}
+    categories = {entry.get("id"): entry for entry in metainfo.get("CLASSES") or () if isinstance(entry, dict)}
+    given = [categories.get(number, {}) for number in np.ravel(results.get("category_id", [])).tolist()]
+    for names in (list(named.values()), *(entry.get("keypoints") for entry in given)):
+        if names and not np.array_equal(coco_order(names), np.arange(NUM_KEYPOINTS)):
+            raise ValueError(
+                f"{name} has the keypoints {', '.join(map(str, names))}, expected COCO's in its order: {advice}"
+            )
+    animals = {str(entry.get("name")) for entry in given if entry and not is_person(entry)}
+    if animals:
+        raise ValueError(f"{name} shows {', '.join(sorted(animals))}, expected a person: skeletons are drawn of people")

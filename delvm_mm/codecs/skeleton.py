@@ -18,6 +18,7 @@ from delvm_mm.codecs.openpose import (
     MPII_KEYPOINTS,
     NUM_KEYPOINTS,
     SHOULDERS,
+    check_body,
 )
 from delvm_mm.codecs.skeleton_reader import READING_RADIUS, SUBPIXEL_BITS, fixed_point, read_person
 from delvm_mm.registry import TASK_UTILS
@@ -148,8 +149,10 @@ class SkeletonCodec(LabelCodec):
             ``head_size`` and ``area`` (of the outline, in pixels of this image) that are there, for the metrics.
 
         Raises:
-            ValueError: if one of the first three is missing.
+            ValueError: if one of the first three is missing, or the data set of mmpose that they are of has other
+                keypoints than COCO's, in another order, or of animals.
         """
+        check_body(results)
         annotation = {key: pick(results, key, "SkeletonCodec") for key in _ANNOTATION_KEYS}
         return annotation | {key: results[key] for key in _METRIC_KEYS if results.get(key) is not None}
 

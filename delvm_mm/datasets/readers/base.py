@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from mmengine.dataset import BaseDataset
 
 from delvm_mm.registry import TRANSFORMS
 
-__all__ = ["IMAGE_SUFFIXES", "ReaderDataset", "list_images", "require_folder", "sorted_entries"]
+__all__ = ["IMAGE_SUFFIXES", "ReaderDataset", "list_images", "refuse_twice", "require_folder", "sorted_entries"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
@@ -96,7 +97,10 @@ class ReaderDataset(BaseDataset):
         if not 0 <= number < len(self):
             raise IndexError(f"sample {idx} of {type(self).__name__}, which has {len(self)}")
         entry = super().get_data_info(number // self.num_views)
-        return self.read_sample(entry) | {"sample_idx": number, "view": number % self.num_views, "task": self.task}
+        sample = self.read_sample(entry)
+        if "img" in sample:  # a loader of its own gives RGB, as all here do
+            sample.setdefault("img_channel_order", "rgb")
+        return sample | {"sample_idx": number, "view": number % self.num_views, "task": self.task}
 
     def read_sample(self, entry: dict) -> dict:
         """Make a results dict of an entry of ``load_data_list``; subclasses read per-sample annotation here.
@@ -129,6 +133,22 @@ def parse_json(content: bytes, name: str) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(f"{name} is no readable JSON ({error}): copy or download the file again") from error
+
+
+def refuse_twice(values: Iterable[Any], what: str) -> None:
+    """Check that no value is there twice.
+
+    Args:
+        values: Such as the ids in a file.
+        what: What has them, to begin the message, such as "a.json: image id".
+
+    Raises:
+        ValueError: One is; the message names the first five.
+    """
+    twice = [repr(value) for value, number in Counter(values).items() if number > 1]
+    if twice:
+        more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
+        raise ValueError(f"{what} {', '.join(twice[:5])}{more} is there more than once: keep one of each")
 
 
 def require_folder(path: str | Path, what: str) -> Path:

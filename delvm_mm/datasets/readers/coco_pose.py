@@ -1,110 +1,24 @@
-"""COCO keypoints: images with people, and what every reader of annotated people checks and hands out."""
+"""COCO keypoints: images with people."""
 
 import contextlib
 import io
-import os
-import warnings
-from collections.abc import Sequence
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from mmengine.logging import print_log
 from pycocotools.coco import COCO
 
-from delvm_mm.codecs.openpose import NUM_KEYPOINTS
-from delvm_mm.datasets.readers.base import ReaderDataset, require_folder
+from delvm_mm.codecs.openpose import COCO_KEYPOINTS, NUM_KEYPOINTS, coco_order, is_person
+from delvm_mm.datasets.readers.base import refuse_twice, require_folder
+from delvm_mm.datasets.readers.people import AREA_OF_BOX, PeopleReader, num_labeled, numbers
 from delvm_mm.registry import DATASETS
 
-__all__ = ["CocoPoseDataset", "PeopleReader", "image_size"]
+__all__ = ["CocoPoseDataset"]
 
-MAX_OUTSIDE = 0.1
-"""A labeled keypoint may lie this part of the image's longer side outside; annotators click beside the border."""
-
-EXIF_ORIENTATION = 0x0112
-
-
-class PeopleReader(ReaderDataset):
-    """Base of readers of people with keypoints; a sample is an image with all its people, or one person of it.
-
-    Entries of ``load_data_list`` come from :meth:`entries_of`; subclasses turn one person as it stands in the
-    annotation file into arrays in :meth:`read_person`.
-
-    Args:
-        data_root: Folder of the data set, as published.
-        ann_file: The annotation file, from ``data_root`` on.
-        img_dir: Folder of the images, from ``data_root`` on.
-        per_person: Whether each person is a sample of its own.
-        min_keypoints: People with fewer labeled keypoints are left out.
-        **kwargs: ``pipeline``, ``indices``, ``num_views``, ``metainfo`` of :class:`ReaderDataset`.
-    """
-
-    METAINFO: dict = dict(task="pose")
-
-    def __init__(
-        self,
-        data_root: str | Path,
-        ann_file: str,
-        img_dir: str,
-        per_person: bool,
-        min_keypoints: int = 1,
-        **kwargs: Any,
-    ) -> None:
-        if min_keypoints < 1:
-            raise ValueError(f"min_keypoints must be at least 1, got {min_keypoints}")
-        self.img_dir = os.path.join(data_root, img_dir)
-        self.per_person = per_person
-        self.min_keypoints = min_keypoints
-        super().__init__(data_root, ann_file=ann_file, **kwargs)
-
-    def entries_of(self, image: dict, people: list[dict]) -> list[dict]:
-        """Samples of one image: one, or one for each of its people.
-
-        Args:
-            image: ``img_path``, ``img_id``, and what :meth:`read_person` wants to know of the image.
-            people: Its people, as they stand in the annotation file, each with its ``id``.
-        """
-        if self.per_person:
-            return [image | {"people": [person]} for person in people]
-        return [image | {"people": people}] if people else []
-
-    def read_person(self, person: dict, entry: dict, where: str) -> dict[str, Any]:
-        """Arrays of one person, all finite.
-
-        Args:
-            person: As it stands in the annotation file.
-            entry: What :meth:`entries_of` was given as ``image``, with ``size`` (W, H) of the image, or None.
-            where: Annotation file and number of the annotation, to begin messages with.
-
-        Returns:
-            ``keypoints`` (17 x 2), ``labeled`` (17, bool), ``bbox`` (4, xyxy), ``area`` and what else there is.
-
-        Raises:
-            ValueError: The annotation is damaged.
-        """
-        raise NotImplementedError
-
-    def read_sample(self, entry: dict) -> dict:
-        """Results dict of an image and its people.
-
-        Raises:
-            ValueError: An annotation is damaged, or a labeled keypoint lies far outside the image.
-        """
-        entry = {**entry, "size": image_size(entry["img_path"])}
-        people = []
-        for person in entry["people"]:
-            where = f"{self.ann_file}: annotation {person['id']!r}"
-            read = self.read_person(person, entry, where)
-            read["keypoints_visible"] = _visible(read["keypoints"], read.pop("labeled"), entry, where)
-            people.append(read)
-        fields = {key: np.array([person[key] for person in people], np.float32) for key in people[0]}
-        ids = [person["id"] for person in entry["people"]]
-        return {
-            "img_path": entry["img_path"],
-            "img_id": entry["img_id"],
-            "id": ids[0] if self.per_person else ids,
-            **fields,
-        }
+IN_COCOS_ORDER = NUM_KEYPOINTS, np.arange(NUM_KEYPOINTS)
 
 
 @DATASETS.register_module()
@@ -126,14 +40,19 @@ class CocoPoseDataset(PeopleReader):
     keypoints are taken as they are. Boxes are x, y, width and height from the edges of the image. Crowds
     (``iscrowd``) are left out, and so are images without people who have enough keypoints.
 
+    ``categories`` say what is annotated. Keypoints are ordered by the names that stand there, those that COCO does not
+    have are left out, those that it alone has are not visible. What is no person (by ``name`` or ``supercategory``) is
+    left out, with a warning where it has keypoints; a file of animals alone, such as AP-10K's, is refused. A file
+    without ``categories`` is taken for people in COCO's order.
+
     Results dicts have ``img_path``, ``img_id``; ``keypoints`` (float32 N x 17 x 2), ``keypoints_visible`` (float32 N x
     17, 0 or 1), ``bbox`` (float32 N x 4, xyxy), ``area`` (float32 N: of the outline, in pixels; 0.53 of the box where
     the file gives none, as in mmpose) and ``id``: the annotation's, or a list of them.
 
     What is wrong with one annotation is a ``ValueError`` when its sample is read, naming file and annotation: an
-    image that is not listed or has another size than the file says, keypoints that are not 17 triples, numbers that
-    are not finite, an empty box, a labeled keypoint that lies outside the image by more than a tenth of its longer
-    side. One that lies outside by less is not visible.
+    image that is not listed or has another size than the file says, a category that is not listed, keypoints that are
+    not as many triples as named, numbers that are not finite, an empty box, a labeled keypoint that lies outside the
+    image by more than a tenth of its longer side. One that lies outside by less is not visible.
 
     Args:
         data_root: Folder of the data set, as published.
@@ -145,7 +64,8 @@ class CocoPoseDataset(PeopleReader):
 
     Raises:
         FileNotFoundError: The annotation file or the folder of images is missing.
-        ValueError: The annotation file is no COCO keypoint file, or nobody in it has enough keypoints.
+        ValueError: The annotation file is no COCO keypoint file, has an id twice, names no keypoints of people, or
+            nobody in it has enough keypoints.
     """
 
     METAINFO: dict = dict(task="pose", dataset_name="coco")
@@ -169,9 +89,9 @@ class CocoPoseDataset(PeopleReader):
         # Annotations of images that are not listed become samples too: errors when they are read.
         for img_id in [*coco.imgs, *(img_id for img_id in coco.imgToAnns if img_id not in coco.imgs)]:
             people = [
-                {key: person.get(key) for key in ("id", "keypoints", "bbox", "area")}
+                {key: person.get(key) for key in ("id", "keypoints", "bbox", "area", "category_id")}
                 for person in coco.imgToAnns.get(img_id, ())
-                if not person.get("iscrowd") and _num_labeled(person.get("keypoints")) >= self.min_keypoints
+                if self._is_wanted(person)
             ]
             listed = coco.imgs.get(img_id, {})
             name = listed.get("file_name")
@@ -200,13 +120,23 @@ class CocoPoseDataset(PeopleReader):
                 f"{where} is of {entry['img_path']}, which has {entry['size'][0]}x{entry['size'][1]} pixels, where "
                 f"'images' says {listed[0]}x{listed[1]}: use the images as they were published"
             )
-        keypoints = numbers(person["keypoints"], 3 * NUM_KEYPOINTS, f"{where}: keypoints").reshape(-1, 3)
+        if self._categories and person["category_id"] not in self._categories:
+            raise ValueError(
+                f"{where} is of category {person['category_id']!r}, expected one of 'categories', {[*self._categories]}"
+            )
+        names, order = self._keypoints_of(person)
+        keypoints = numbers(person["keypoints"], 3 * names, f"{where}: keypoints").reshape(-1, 3)
         if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
             raise ValueError(f"{where}: visibilities of keypoints are {keypoints[:, 2].tolist()}, expected 0, 1 or 2")
+        keypoints = np.where(order[:, None] < 0, 0, keypoints[order])
         x, y, width, height = numbers(person["bbox"], 4, f"{where}: bbox")
         if width <= 0 or height <= 0:
             raise ValueError(f"{where}: bbox is {person['bbox']} (x, y, width, height), expected a size above 0")
-        area = 0.53 * width * height if person["area"] is None else numbers([person["area"]], 1, f"{where}: area")[0]
+        area = (
+            AREA_OF_BOX * width * height
+            if person["area"] is None
+            else numbers([person["area"]], 1, f"{where}: area")[0]
+        )
         return {
             "keypoints": np.where(keypoints[:, 2:] > 0, keypoints[:, :2], 0),
             "labeled": keypoints[:, 2] > 0,
@@ -228,81 +158,54 @@ class CocoPoseDataset(PeopleReader):
                 f"{self.ann_file} is no COCO annotation file ({type(error).__name__}: {error}): expected lists "
                 "'images' and 'annotations' of entries with 'id' and 'image_id'"
             ) from error
+        for key in ("images", "annotations", "categories"):
+            refuse_twice((entry["id"] for entry in coco.dataset.get(key, ())), f"{self.ann_file}: {key} have ids, and")
         if coco.anns and not any("keypoints" in person for person in coco.anns.values()):
             raise ValueError(f"{self.ann_file} has no keypoints: expected a person_keypoints_*.json of COCO")
+        self._categories = self._read_categories(coco)
         return coco
 
+    def _read_categories(self, coco: COCO) -> dict[Any, tuple[int, np.ndarray] | None]:
+        """Number of keypoints of each category, and of COCO's keypoints which they are; None for what is no person."""
+        read: dict[Any, tuple[int, np.ndarray] | None] = {}
+        for number, category in coco.cats.items():
+            names = category.get("keypoints")
+            if not is_person(category):
+                read[number] = None
+            elif not names:
+                read[number] = IN_COCOS_ORDER
+            else:
+                try:
+                    read[number] = len(names), coco_order(names)
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{self.ann_file}: category {number!r}: {error}") from error
+                if (read[number][1] < 0).all():
+                    raise ValueError(
+                        f"{self.ann_file}: category {number!r} names none of COCO's keypoints, "
+                        f"{', '.join(COCO_KEYPOINTS)}: its 'keypoints' are {', '.join(map(str, names))}; rename those "
+                        "that are meant"
+                    )
+        annotated = Counter(person["category_id"] for person in coco.anns.values() if person.get("keypoints") and read)
+        others = {number: count for number, count in annotated.items() if read.get(number, ()) is None}
+        if others:
+            named = [f"{number!r} ({coco.cats[number].get('name')})" for number in others]
+            named = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
+            if others == annotated:
+                raise ValueError(
+                    f"{self.ann_file} has keypoints of {named} alone, which are not people: this reader and "
+                    "the codec of skeletons are for people; if these are, name the category 'person' in 'categories'"
+                )
+            left_out = f"{sum(others.values())} annotations with keypoints are left out, as they are not of people"
+            print_log(f"{self.ann_file}: {left_out}: categories {named}", "current", logging.WARNING)
+        return read
 
-def numbers(values: Any, count: int, what: str) -> np.ndarray:
-    """Finite numbers out of an annotation file.
+    def _keypoints_of(self, person: dict) -> tuple[int, np.ndarray]:
+        return self._categories.get(person.get("category_id")) or IN_COCOS_ORDER
 
-    Args:
-        values: A list of ``count`` numbers, or of lists that hold as many.
-        count: How many are expected.
-        what: Begins the message.
-
-    Returns:
-        float64 array of ``count``.
-
-    Raises:
-        ValueError: They are anything else.
-    """
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of different lengths
-        array = np.empty(0)
-    if not isinstance(values, Sequence) or array.dtype.kind not in "iuf" or array.size != count:
-        raise ValueError(f"{what}: got {_short(values)}, expected {count} numbers")
-    array = array.astype(np.float64).reshape(-1)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{what}: got {_short(values)}, expected finite numbers")
-    return array
-
-
-def image_size(path: str | Path) -> tuple[int, int] | None:
-    """Width and height of an image as ``read_image`` gives it, by its header alone.
-
-    Returns:
-        (W, H) in pixels with the EXIF orientation applied; None where the header cannot be read: reading the image
-        says why.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                width, height = image.size
-                turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except Exception:  # a damaged file may raise anything; this is not the place to name it
-        return None
-    return (height, width) if turned else (width, height)
-
-
-def _visible(keypoints: np.ndarray, labeled: np.ndarray, entry: dict, where: str) -> np.ndarray:
-    """Which keypoints are labeled and in the image."""
-    if entry["size"] is None:
-        return labeled
-    size = np.array(entry["size"])
-    # Pixel 0 reaches from -0.5 to 0.5.
-    outside = np.maximum(-0.5 - keypoints, keypoints - (size - 0.5)).max(-1)
-    far = labeled & (outside > MAX_OUTSIDE * size.max())
-    if far.any():
-        number = int(np.argmax(far))
-        raise ValueError(
-            f"{where}: labeled keypoint {number} lies at {keypoints[number].round(1).tolist()}, outside of "
-            f"{entry['img_path']} ({size[0]}x{size[1]}) by more than {MAX_OUTSIDE:.0%} of its longer side: "
-            "annotation and image do not belong together, or the annotation is damaged"
-        )
-    return labeled & ((keypoints >= -0.5) & (keypoints < size - 0.5)).all(-1)
-
-
-def _num_labeled(keypoints: Any) -> float:
-    """Number of labeled keypoints; infinite where it cannot be told, so that the person is read, and named."""
-    try:
-        return sum(visibility > 0 for visibility in keypoints[2::3]) if len(keypoints) == 51 else np.inf
-    except TypeError:
-        return np.inf
-
-
-def _short(values: Any) -> str:
-    text = repr(values)
-    return text if len(text) <= 80 else f"{text[:80]}... ({len(values)} values)"
+    def _is_wanted(self, person: dict) -> bool:
+        if person.get("iscrowd") or self._categories.get(person.get("category_id"), ()) is None:
+            return False
+        names, order = self._keypoints_of(person)
+        keypoints = person.get("keypoints")
+        whole = hasattr(keypoints, "__len__") and len(keypoints) == 3 * names
+        return num_labeled(keypoints[2::3] if whole else (), names, order[order >= 0]) >= self.min_keypoints

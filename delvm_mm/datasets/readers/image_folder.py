@@ -9,6 +9,7 @@ from delvm_mm.datasets.readers.base import (
     IMAGE_SUFFIXES,
     ReaderDataset,
     list_images,
+    refuse_twice,
     require_folder,
     sorted_entries,
 )
@@ -113,6 +114,7 @@ class ImageNetDataset(ReaderDataset):
             raise ValueError(f"{folder} cannot be read as ImageNet ({cause}): {expected}") from error
         if not listed.data_list:
             raise ValueError(f"{Path(self.data_root, 'meta', self.split)}.txt lists no image")
+        refuse_twice((info["img_path"] for info in listed.data_list), f"{folder}: image")
         self._metainfo.setdefault("classes", listed.metainfo["classes"])
         return [{"img_path": info["img_path"], "gt_label": info["gt_label"]} for info in listed.data_list]
 

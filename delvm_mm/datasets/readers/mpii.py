@@ -8,15 +8,14 @@ import numpy as np
 
 from delvm_mm.codecs import mpii_to_coco
 from delvm_mm.codecs.openpose import MPII_KEYPOINTS
-from delvm_mm.datasets.readers.base import require_folder
-from delvm_mm.datasets.readers.coco_pose import PeopleReader, numbers
+from delvm_mm.datasets.readers.base import refuse_twice, require_folder
+from delvm_mm.datasets.readers.people import AREA_OF_BOX, PeopleReader, num_labeled, numbers
 from delvm_mm.registry import DATASETS
 
 __all__ = ["MpiiDataset"]
 
 PIXELS_PER_SCALE = 200  # MPII's "scale" is the person's height in units of 200 pixels
 HEAD_SIZE_OF_DIAGONAL = 0.6  # SC_BIAS of the official evaluation: makes PCKh correspond to the head segment's length
-AREA_OF_BOX = 0.53  # as mmpose
 BODY = [number for number, name in enumerate(MPII_KEYPOINTS) if name]
 
 
@@ -44,8 +43,9 @@ class MpiiDataset(PeopleReader):
     ``head_size`` (float32 N, pixels: 0.6 of the diagonal of the head box; only with ``head_boxes``) and ``id``: the
     person's number in the file, or a list of them.
 
-    Damage to one person is a ``ValueError`` when its sample is read; keypoints outside the image are treated as by
-    :class:`CocoPoseDataset`. People without a position (``center`` of -1, -1) are left out.
+    Damage to one person is a ``ValueError`` when its sample is read, and so is a person that the file lists
+    again; keypoints outside the image are treated as by :class:`CocoPoseDataset`. People without a position (``center``
+    of -1, -1) are left out.
 
     Args:
         data_root: Folder of the data set, as above.
@@ -58,7 +58,7 @@ class MpiiDataset(PeopleReader):
 
     Raises:
         FileNotFoundError: A file or the folder of images is missing.
-        ValueError: A file is damaged, has no keypoints, or has head boxes of other people.
+        ValueError: A file is damaged, has no keypoints, two images with one number, or head boxes of other people.
     """
 
     METAINFO: dict = dict(task="pose", dataset_name="mpii")
@@ -89,22 +89,23 @@ class MpiiDataset(PeopleReader):
         folder = require_folder(self.img_dir, "the images of MPII")
         head_sizes = [None] * len(people) if self.head_boxes is None else self._head_sizes(len(people))
         samples: dict[tuple, list[dict]] = {}
+        first: dict[str, int] = {}
         for number, (person, head_size) in enumerate(zip(people, head_sizes, strict=True)):
             person = person if isinstance(person, dict) else {}
-            if person.get("center") == [-1, -1] or _num_labeled(person.get("joints_vis")) < self.min_keypoints:
+            labeled = num_labeled(person.get("joints_vis"), len(MPII_KEYPOINTS), BODY)
+            if person.get("center") == [-1, -1] or labeled < self.min_keypoints:
                 continue
             name = person.get("image")
             name = name if isinstance(name, str) else ""
             kept = {key: person.get(key) for key in ("joints", "joints_vis", "center", "scale")}
+            same = first.setdefault(repr((name, kept)), number)
             sample = (name, number if self.per_person else None)
-            samples.setdefault(sample, []).append({"id": number, "head_size": head_size, **kept})
+            samples.setdefault(sample, []).append({"id": number, "same": same, "head_size": head_size, **kept})
+        names = {name: _img_id(name) for name, _ in samples if name}
+        refuse_twice(names.values(), f"{self.ann_file}: image ids are the numbers of their files, and")
         entries = []
         for (name, _), of_image in samples.items():
-            stem = Path(name).stem
-            image = {
-                "img_path": str(folder / name) if name else "",
-                "img_id": int(stem) if stem.isdecimal() else stem,
-            }
+            image = {"img_path": str(folder / name) if name else "", "img_id": names.get(name, "")}
             entries += self.entries_of(image, of_image)
         if not entries:
             raise ValueError(f"{self.ann_file} has no person with {self.min_keypoints} labeled keypoints or more")
@@ -114,6 +115,8 @@ class MpiiDataset(PeopleReader):
         """Arrays of one person; see :class:`PeopleReader`."""
         if not entry["img_path"]:
             raise ValueError(f"{where} has no 'image', expected the name of its image")
+        if person["same"] != person["id"]:
+            raise ValueError(f"{where} is person {person['same']} again: image, joints, center and scale are the same")
         joints = numbers(person["joints"], 32, f"{where}: joints").reshape(16, 2) - 1
         labeled = numbers(person["joints_vis"], 16, f"{where}: joints_vis") > 0
         center = numbers(person["center"], 2, f"{where}: center")
@@ -152,9 +155,6 @@ class MpiiDataset(PeopleReader):
         return (HEAD_SIZE_OF_DIAGONAL * np.linalg.norm(boxes[1] - boxes[0], axis=0)).tolist()
 
 
-def _num_labeled(joints_vis: Any) -> float:
-    """Number of labeled keypoints that COCO has too; infinite where it cannot be told, so that the person is read."""
-    try:
-        return sum(joints_vis[joint] > 0 for joint in BODY) if len(joints_vis) == len(MPII_KEYPOINTS) else np.inf
-    except TypeError:
-        return np.inf
+def _img_id(name: str) -> int | str:
+    stem = Path(name).stem
+    return int(stem) if stem.isdecimal() else stem

@@ -1,8 +1,6 @@
 """Pascal-5i: VOC 2012 and SBD, one foreground class at a time, in the four folds of Shaban et al."""
 
 import os
-import struct
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,9 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from rich import get_console
 from rich.progress import track
 
-from delvm_mm.datasets.readers.base import ReaderDataset, require_folder
-from delvm_mm.datasets.readers.coco_pose import image_size
-from delvm_mm.datasets.readers.io.image import MAX_PIXELS
+from delvm_mm.datasets.readers.base import ReaderDataset, refuse_twice, require_folder
+from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS, image_size
 from delvm_mm.registry import DATASETS
 
 __all__ = ["PASCAL_CLASSES", "Pascal5iDataset", "read_label_map"]
@@ -34,10 +31,6 @@ UNKNOWN_CLASS = -1
 SBD_CLASSES = Path("dataset", "cls")
 SHOW_PROGRESS_FROM = 1000  # label maps; some seconds
 READING_THREADS = 4  # decoding leaves Python's lock, and a network drive is waited for
-_DECODING_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error),
-    Image.DecompressionBombError,
-)
 
 
 @DATASETS.register_module()
@@ -254,7 +247,7 @@ def _read_png(path: Path) -> np.ndarray:
                 return np.array(image)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} is not an image: expected a label map as palette PNG") from error
-    except _DECODING_ERRORS as error:
+    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as a label map ({error}): copy or download it again") from error
     raise ValueError(
         f"{path} has mode {mode}, expected a palette or gray PNG whose values are the classes: VOC's label maps, not "
@@ -311,4 +304,5 @@ def _read_names(path: Path) -> list[str]:
         raise ValueError(f"{path} is no text: expected the name of an image in each line") from error
     if not names:
         raise ValueError(f"{path} is empty: expected the name of an image in each line")
+    refuse_twice(names, f"{path}: image")
     return names

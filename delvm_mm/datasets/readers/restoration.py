@@ -1,5 +1,6 @@
 """Readers of degraded and clean images in pairs: any two folders, the deraining sets, GoPro."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -225,12 +226,18 @@ def _pair_images(input_dir: Path, inputs: list[Path], target_dir: Path, targets:
     for target in targets:
         by_stem.setdefault(target.stem, []).append(target)
     entries, named = [], set()
+    names = Counter(image.stem for image in inputs)
     for image in inputs:
         candidates = by_stem.get(image.stem, [])
-        candidates = [target for target in candidates if target.name == image.name] or candidates
+        same = [target for target in candidates if target.name == image.name]
+        candidates = same or candidates
         named.update(candidates)
         entry = {"img_path": str(image)}
-        if len(candidates) == 1:
+        if len(candidates) == 1 and names[image.stem] > 1 and not same:
+            entry["problem"] = (
+                f"{image} is not the only input named {image.stem}, and {candidates[0]} one target: keep one"
+            )
+        elif len(candidates) == 1:
             entry["gt_img_path"] = str(candidates[0])
         elif candidates:
             entry["problem"] = f"{image} has several targets, {', '.join(map(str, candidates))}: keep one"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from delvm_mm.codecs.instance_map import MAX_PIXELS, instance_map
-from delvm_mm.datasets.readers.base import ReaderDataset, parse_json, require_folder, sorted_entries
+from delvm_mm.datasets.readers.base import ReaderDataset, parse_json, refuse_twice, require_folder, sorted_entries
 from delvm_mm.datasets.readers.io.tar import TarReader, index_tar
 from delvm_mm.registry import DATASETS
 
@@ -57,6 +57,8 @@ class SA1BDataset(ReaderDataset):
     ``img_path`` (of an image in an archive: archive/name, and the encoded file as ``img_bytes``) and
     ``gt_instance_map`` (uint16 H x W; 0 no mask, 1..N by area, the largest is 1 and lies lowest).
 
+    A mask that is there twice, an annotation that names another image, and an image in two places are refused.
+
     An archive that is cut short gives what lies before the cut, with a warning. An image that is cut or has no
     annotation, and an annotation that has no image, are samples that raise ``ValueError`` when they are read.
 
@@ -73,7 +75,7 @@ class SA1BDataset(ReaderDataset):
 
     Raises:
         FileNotFoundError: There is no such folder or archive.
-        ValueError: An argument is out of range, or there is no image.
+        ValueError: An argument is out of range, there is no image, or an image of SA-1B is there twice.
     """
 
     METAINFO: dict = dict(task="seg", classes=("mask",))
@@ -114,6 +116,9 @@ class SA1BDataset(ReaderDataset):
                 f"{root} holds no image of SA-1B: expected archives sa_*.tar with sa_*.jpg and sa_*.json in them, or "
                 "these unpacked, in data_root or in folders below it"
             )
+        # Names are SA-1B's ids; other names may well be repeated from folder to folder.
+        names = (Path(pair["img_path"]).name for pair in pairs)
+        refuse_twice((name for name in names if name.startswith("sa_")), f"{root}: among the archives and folders")
         first = min(round(self.offset * len(pairs)), len(pairs) - 1)
         last = max(round((self.offset + self.fraction) * len(pairs)), first + 1)
         shuffled = np.random.default_rng(self.seed).permutation(len(pairs))
@@ -136,7 +141,11 @@ class SA1BDataset(ReaderDataset):
             except ValueError as error:
                 raise ValueError(f"{name} or its annotation cannot be read: {error}") from error
         annotation_name = f"{Path(name).with_suffix('.json')} (annotation of {Path(name).name})"
-        sample["gt_instance_map"] = self._instances(parse_json(content, annotation_name), annotation_name)
+        annotation = parse_json(content, annotation_name)
+        sample["gt_instance_map"] = self._instances(annotation, annotation_name)
+        of_image = annotation["image"].get("file_name", Path(name).name)
+        if of_image != Path(name).name:
+            raise ValueError(f"{annotation_name} says that it is of {of_image!r}: download both again")
         return sample
 
     def _instances(self, annotation: Any, name: str) -> np.ndarray:
@@ -151,6 +160,7 @@ class SA1BDataset(ReaderDataset):
                 f"{name} gives height {shape[0]!r} and width {shape[1]!r}, expected whole numbers of pixels, at most "
                 f"{MAX_PIXELS} in all"
             )
+        refuse_twice((mask["id"] for mask in masks if isinstance(mask, dict) and "id" in mask), f"{name}: mask")
         is_share = isinstance(self.min_area, float)
         min_area = int(np.ceil(self.min_area * shape[0] * shape[1])) if is_share else self.min_area
         try:

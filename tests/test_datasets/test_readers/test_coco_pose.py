@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from delvm_mm.codecs.openpose import COCO_KEYPOINTS
 from delvm_mm.datasets import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
-from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset, image_size
+from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset
 from helpers.layouts_people import write_coco_pose
 
 
@@ -177,17 +177,76 @@ def test_a_damaged_image_is_left_to_the_one_who_reads_it(coco):
         dataset[0]
 
 
-def test_image_size_is_that_of_the_image_read(tmp_path):
-    image = Image.new("RGB", (30, 20))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    image.save(tmp_path / "upright.png")
-    (tmp_path / "no.jpg").write_bytes(b"\xff\xd8\xff")
-    assert image_size(tmp_path / "turned.jpg") == (20, 30)
-    assert LoadImage()({"img_path": tmp_path / "turned.jpg"})["img_shape"] == (30, 20)
-    assert image_size(tmp_path / "upright.png") == (30, 20)
-    assert image_size(tmp_path / "no.jpg") is image_size(tmp_path / "missing.jpg") is None
+@pytest.mark.parametrize("part", ["images", "annotations", "categories"])
+def test_an_id_that_is_there_twice_is_refused_by_file_and_id(damage, part):
+    def repeat(content):
+        content[part].append(dict(content[part][0], file_name="another.jpg"))
+
+    number = {"images": 1000, "annotations": 200000, "categories": 1}[part]
+    with pytest.raises(ValueError, match=rf"person_keypoints_train2017\.json: {part} have ids, and {number} is there"):
+        damage(repeat)
+
+
+def test_keypoints_are_ordered_by_the_names_that_the_category_gives_them(coco, damage):
+    """With two names that COCO does not have, without the nose, and in another order."""
+    expected = CocoPoseDataset(coco.parents[1], per_person=True)[0]
+    names = ["neck", *reversed(COCO_KEYPOINTS[1:]), "top of the head"]
+
+    def reorder(content):
+        content["categories"][0]["keypoints"] = [name.upper().replace("_", " ") for name in names]
+        for person in content["annotations"]:
+            of_name = dict(zip(COCO_KEYPOINTS, np.reshape(person["keypoints"], (17, 3)).tolist(), strict=True))
+            person["keypoints"] = [value for name in names for value in of_name.get(name, [1, 1, 2])]
+
+    sample = damage(reorder)[0]
+    assert np.array_equal(sample["keypoints"][:, 1:], expected["keypoints"][:, 1:])
+    assert np.array_equal(sample["keypoints_visible"][:, 1:], expected["keypoints_visible"][:, 1:])
+    assert not sample["keypoints_visible"][:, 0].any() and not sample["keypoints"][:, 0].any()
+
+
+def ap10k(content):
+    """As AP-10K has it: 17 keypoints too, of an animal and in another order."""
+    sides = [f"{side}_{part}" for side in ("left", "right") for part in ("shoulder", "elbow", "front_paw")]
+    sides += [f"{side}_{part}" for side in ("left", "right") for part in ("hip", "knee", "back_paw")]
+    names = ["left_eye", "right_eye", "nose", "neck", "root_of_tail", *sides]
+    content["categories"].append({"id": 8, "name": "dog", "supercategory": "Canidae", "keypoints": names})
+
+
+def test_animals_are_no_people(damage):
+    def all_dogs(content):
+        ap10k(content)
+        for person in content["annotations"]:
+            person["category_id"] = 8
+
+    with pytest.raises(ValueError, match=r"train2017\.json has keypoints of 8 \(dog\) alone, which are not people"):
+        damage(all_dogs)
+
+
+def test_animals_among_people_are_left_out(damage):
+    def one_dog(content):
+        ap10k(content)
+        content["annotations"][0]["category_id"] = 8
+
+    ids = [sample["id"] for sample in damage(one_dog)]
+    assert ids and 200000 not in ids
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["left eye", "Left_Eye"], "category 1: keypoints left_eye are named twice"),
+        (["head", "tail"], "category 1 names none of COCO's keypoints"),
+    ],
+)
+def test_names_of_keypoints_that_say_nothing_are_refused(damage, names, message):
+    with pytest.raises(ValueError, match=message):
+        damage(lambda content: content["categories"][0].update(keypoints=names))
+
+
+def test_a_category_that_is_not_listed_is_named(damage):
+    dataset = damage(lambda content: content["annotations"][0].update(category_id=3))
+    with pytest.raises(ValueError, match=r"annotation 200000 is of category 3, expected one of 'categories', \[1\]"):
+        dataset[0]
 
 
 def test_the_samples_go_through_a_pipeline_to_skeletons_on_the_people(shared):

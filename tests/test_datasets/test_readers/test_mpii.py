@@ -169,3 +169,18 @@ def test_the_samples_go_through_a_pipeline(shared):
     dataset = MpiiDataset(shared / "samples/mpii", "test_mpii.json", ".", pipeline=pipeline)
     assert len(dataset) == 5
     assert all(sample["label"].shape == sample["img"].shape and sample["label"].any() for sample in dataset)
+
+
+def test_a_person_that_is_listed_again_is_named_when_it_is_read(damage):
+    dataset = damage(lambda people: people.append(dict(people[0])), head_boxes=None)
+    last = len(dataset) - 1
+    with pytest.raises(ValueError, match=rf"annotation {last} is person 0 again"):
+        dataset[last]
+
+
+def test_two_images_with_one_number_are_refused(damage):
+    def rename(people):
+        people[-1]["image"] = "more/" + people[0]["image"]
+
+    with pytest.raises(ValueError, match=r"mpii_val\.json: image ids .* 15601 is there more than once"):
+        damage(rename)

@@ -204,6 +204,9 @@ def test_what_concerns_all_images_stops_the_constructor(small_voc):
             Pascal5iDataset(small_voc, **arguments)
     with pytest.raises(FileNotFoundError, match="SegmentationClassAug"):
         Pascal5iDataset(small_voc, 0, "train", sbd="SegmentationClassAug")
+    (small_voc / "ImageSets/Segmentation/val.txt").write_text("2008_000000\n2008_000001\n2008_000000\n")
+    with pytest.raises(ValueError, match=r"val\.txt: image '2008_000000' is there more than once"):
+        Pascal5iDataset(small_voc, 0)
     (small_voc / "ImageSets/Segmentation/val.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"val\.txt is empty"):
         Pascal5iDataset(small_voc, 0)

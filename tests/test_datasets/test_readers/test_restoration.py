@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from delvm_mm.datasets import read_image
 from delvm_mm.datasets.readers.io import lmdb as lmdb_images
 from delvm_mm.datasets.readers.restoration import RAIN_TEST_SETS, GoProDataset, PairedFolderDataset, RainDataset
-from helpers.layouts_restoration import scene, write_gopro, write_lmdb, write_pairs, write_rain13k, write_rain_lmdb
+from helpers.layouts_restoration import save, scene, write_gopro, write_lmdb, write_pairs, write_rain13k, write_rain_lmdb
 
 LOAD = [{"type": "LoadImage", "key": "img"}, {"type": "LoadImage", "key": "gt_img"}]
 PACK = [*LOAD, {"type": "PackClip", "keys": ("img", "gt_img")}]
@@ -327,3 +327,21 @@ def test_gopro_refuses_what_is_not_there(tmp_path):
     shutil.rmtree(tmp_path / "train" / "GOPR0372_07_00")
     with pytest.raises(ValueError, match="train holds no sequence"):
         GoProDataset(tmp_path)
+
+
+def test_two_inputs_for_one_target_are_reported_and_of_one_name_paired(tmp_path):
+    image = scene("derain", 0, 8, 8)["img"]
+    for name in ("input/1.jpg", "input/1.png", "input/2.png", "target/1.png", "target/2.jpg"):
+        save(tmp_path / name, image)
+    dataset = PairedFolderDataset(tmp_path)
+    with pytest.raises(ValueError, match=r"input/1\.jpg is not the only input named 1, and .*target/1\.png one target"):
+        dataset[0]
+    assert [dataset[number]["gt_img_path"][-12:] for number in (1, 2)] == ["target/1.png", "target/2.jpg"]
+
+
+def test_a_key_that_an_lmdb_lists_twice_is_refused(rain_lmdb, tmp_path):
+    path = rain_lmdb / "target.lmdb" / "meta_info.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[0]]))
+    with pytest.raises(ValueError, match=r"target\.lmdb/meta_info\.txt: key '1' is there more than once"):
+        RainDataset(tmp_path, form="lmdb")

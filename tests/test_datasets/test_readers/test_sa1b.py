@@ -308,3 +308,31 @@ def test_arguments_out_of_range_are_refused(tmp_path, arguments, message):
     layouts.write_folder(tmp_path, [1])
     with pytest.raises(ValueError, match=message):
         SA1BDataset(tmp_path, **arguments)
+
+
+def test_an_image_that_two_archives_hold_is_refused(tmp_path):
+    layouts.write_archive(tmp_path / "sa_000000.tar", [1, 2])
+    layouts.write_archive(tmp_path / "sa_000001.tar", [2, 3])
+    with pytest.raises(ValueError, match=r"'sa_2\.jpg' is there more than once"):
+        SA1BDataset(tmp_path)
+
+
+def test_an_archive_with_two_files_of_one_name_is_refused(tmp_path):
+    layouts.write_archive(tmp_path / "sa_000000.tar", [1, 2, 2])
+    with pytest.raises(ValueError, match=r"sa_000000\.tar holds sa_2\.jpg, sa_2\.json more than once"):
+        SA1BDataset(tmp_path)
+
+
+@pytest.mark.parametrize("of_another_image", [False, True])
+def test_masks_that_are_there_twice_or_are_of_another_image_are_refused(tmp_path, of_another_image):
+    layouts.write_folder(tmp_path, [1])
+    path = tmp_path / "sa_1.json"
+    annotation = json.loads(path.read_text())
+    if of_another_image:
+        annotation["image"]["file_name"] = "sa_2.jpg"
+    else:
+        annotation["annotations"].append(annotation["annotations"][0])
+    path.write_text(json.dumps(annotation))
+    message = r"sa_1\.json .*says that it is of 'sa_2\.jpg'" if of_another_image else r"sa_1\.json .*mask 1000 is there"
+    with pytest.raises(ValueError, match=message):
+        SA1BDataset(tmp_path)[0]

@@ -12,11 +12,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 80_000_000
 """Images with more pixels are refused before they are decoded: just below the limit of Pillow's own warning."""
 
-# Whatever Pillow's parsers stumble over in a damaged file.
-_DECODING_ERRORS = (
+_EXIF_ORIENTATION = 0x0112
+
+DECODING_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error),
     *(TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError),
 )
+"""Whatever Pillow's parsers stumble over in a damaged file."""
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> np.ndarray:
@@ -55,7 +57,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | 
         raise ValueError(f"{path} is not an image in a format that Pillow {Image.__version__} reads") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is refused as too large to decode: {error}") from error
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     with opened:
         width, height = opened.size
@@ -69,10 +71,28 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | 
         try:
             opened.load()
             return np.array(_to_rgb(_upright(opened), path))
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             if str(path) in str(error):
                 raise
             raise ValueError(f"{path} is damaged or truncated ({error}): copy or download the file again") from error
+
+
+def image_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of an image as ``read_image`` gives it, by its header alone.
+
+    Returns:
+        (W, H) in pixels with the EXIF orientation applied; None where the header cannot be read: reading the image
+        says why.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception:  # a damaged file may raise anything; this is not the place to name it
+        return None
+    return (height, width) if turned else (width, height)
 
 
 def _upright(image: Image.Image) -> Image.Image:

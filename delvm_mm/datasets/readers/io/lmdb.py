@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from delvm_mm.datasets.readers.base import refuse_twice
+
 __all__ = ["LmdbEntry", "LmdbImages"]
 
 _LINE = re.compile(r"(?P<key>.+)\.\w+ \(\d+, ?\d+, ?\d+\) \d+")
@@ -64,13 +66,14 @@ class LmdbImages:
         """What ``meta_info.txt`` lists, in its order; a damaged line is an entry with a problem.
 
         Raises:
-            ValueError: The file lists nothing.
+            ValueError: The file lists nothing, or a key twice.
         """
         path = self.path / "meta_info.txt"
         lines = path.read_bytes().decode("utf-8", errors="replace").splitlines()
         entries = [_parse_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
             raise ValueError(f"{path} lists no image: expected a line 'name.png (height,width,channels) level' each")
+        refuse_twice((entry.key for entry in entries), f"{path}: key")
         return entries
 
     def read(self, key: str) -> bytes:

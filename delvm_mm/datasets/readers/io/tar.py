@@ -15,14 +15,16 @@ def index_tar(path: str | Path) -> tuple[dict[str, tuple[int, int]], str | None]
         path: The archive.
 
     Returns:
-        Where the files lie (offset of the first byte, number of bytes) by name, without a leading './'; of two with the
-        same name the later one, as ``tar`` unpacks them. And None if the archive is whole, else what is wrong with it:
-        then the files before the damage are listed, and the last of them may be cut.
+        Where the files lie (offset of the first byte, number of bytes) by name, without a leading './'. And None if the
+        archive is whole, else what is wrong with it: then the files before the damage are listed, and the last of them
+        may be cut.
 
     Raises:
         OSError: The archive cannot be opened or read.
+        ValueError: Two files in it have one name.
     """
     members: dict[str, tuple[int, int]] = {}
+    twice: list[str] = []
     path = Path(path)
     try:
         with tarfile.open(path, "r:") as archive:
@@ -30,10 +32,14 @@ def index_tar(path: str | Path) -> tuple[dict[str, tuple[int, int]], str | None]
                 if entry.size < 0:  # tarfile would go back, and find the same entries again and again
                     return members, f"is damaged at byte {entry.offset}"
                 if entry.isfile():
-                    members[entry.name.removeprefix("./")] = (entry.offset_data, entry.size)
+                    name = entry.name.removeprefix("./")
+                    twice += [name] if name in members else []
+                    members[name] = (entry.offset_data, entry.size)
             end = archive.offset
     except (tarfile.TarError, EOFError, ValueError) as error:
         return members, f"is no whole tar archive ({error})"
+    if twice:
+        raise ValueError(f"{path} holds {', '.join(twice[:5])} more than once: keep one of each")
     # Without an error, a header that is damaged or missing ends the list like the block of zeros that ends an archive.
     with open(path, "rb") as file:
         file.seek(end)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delvm_mm.datasets import read_image
+from delvm_mm.datasets import LoadImage, read_image
+from delvm_mm.datasets.readers.io.image import image_size
 
 
 @pytest.fixture
@@ -118,3 +119,16 @@ def test_damaged_exif_leaves_the_pixels(tmp_path):
             damaged = content[:place] + bytes([value]) + content[place + 1 :]
             shapes.add(read_image("damaged.jpg", content=damaged).shape)
     assert shapes <= {(12, 8, 3), (8, 12, 3)}
+
+
+def test_image_size_is_that_of_the_image_read(tmp_path):
+    image = Image.new("RGB", (30, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "upright.png")
+    (tmp_path / "no.jpg").write_bytes(b"\xff\xd8\xff")
+    assert image_size(tmp_path / "turned.jpg") == (20, 30)
+    assert LoadImage()({"img_path": tmp_path / "turned.jpg"})["img_shape"] == (30, 20)
+    assert image_size(tmp_path / "upright.png") == (30, 20)
+    assert image_size(tmp_path / "no.jpg") is image_size(tmp_path / "missing.jpg") is None
