@@ -23,6 +23,11 @@ MAX_PROPORTION = 100
 """Of the long side to the short one. Resized by the short side, a longer strip would take gigabytes."""
 
 IMAGE_SUFFIX, LABEL_SUFFIX = "_img", "_label"
+KINDS = {IMAGE_SUFFIX: "image", LABEL_SUFFIX: "label"}
+
+MAX_CLASS = 31
+"""A gray label whose values go no further is a map of classes: as an image it is black."""
+IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -127,8 +132,10 @@ class ImageReader:
         """Read an image and its annotation, which have to be of one shape.
 
         Raises:
-            ValueError: Their proportions differ, so that the same cut would show different parts.
+            ValueError: Their proportions differ, so that the same cut would show different parts, or the label is no
+                drawing: the values of a mask or trimap, which are black as an image.
         """
+        _check_drawn(label, name)
         pair = self(image, f"image of {name}"), self(label, f"label of {name}")
         (width, height), (label_width, label_height) = (part.original_size for part in pair)
         # A pixel at the model's size is borne: labels are sometimes stored smaller than their images.
@@ -183,15 +190,18 @@ def read_prompt_folder(folder: str | os.PathLike) -> list[tuple[Path, Path]]:
     halves: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         for suffix in (IMAGE_SUFFIX, LABEL_SUFFIX):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(suffix):
-                halves.setdefault(path.stem.removesuffix(suffix), {})[suffix] = path
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(suffix) and not path.name.startswith("."):
+                pair = halves.setdefault(path.stem.removesuffix(suffix), {})
+                if suffix in pair:
+                    raise ValueError(f"{pair[suffix]} and {path} are both the {KINDS[suffix]} of one pair: keep one")
+                pair[suffix] = path
     expected = "000_img.png with 000_label.png, 001_img.png with 001_label.png, ..."
     if not halves:
         raise ValueError(f"{folder} holds no prompt pair; expected images in pairs, named like {expected}")
     for found in halves.values():
         if len(found) == 1:
-            (suffix, path), missing = next(iter(found.items())), {IMAGE_SUFFIX: "label", LABEL_SUFFIX: "image"}
-            raise ValueError(f"{path} has no {missing[suffix]} beside it; expected pairs named like {expected}")
+            (suffix, path), missing = next(iter(found.items())), KINDS[({*KINDS} - {*found}).pop()]
+            raise ValueError(f"{path} has no {missing} beside it; expected pairs named like {expected}")
     return [(found[IMAGE_SUFFIX], found[LABEL_SUFFIX]) for found in halves.values()]
 
 
@@ -214,6 +224,36 @@ def check_pairs(prompt: Any) -> Sequence[tuple[ImageSource, ImageSource]]:
     if not prompt:
         raise ValueError(f"prompt is empty; {expected}")
     return prompt
+
+
+def _check_drawn(label: ImageSource, name: str) -> None:
+    """Check that a label is an image to look at, and not numbers of classes.
+
+    Raises:
+        ValueError: It is gray with values up to ``MAX_CLASS``, and 255 perhaps, as masks of 0 and 1 and trimaps are.
+    """
+    if isinstance(label, str | os.PathLike):
+        try:
+            values = read_image(label)
+        except (OSError, ValueError):
+            return  # reading it says why
+        name = f"{name} ({os.fspath(label)})"
+    elif isinstance(label, Image.Image):
+        values = _pixels_of(label, name)
+    else:
+        values = label
+    is_array = isinstance(values, np.ndarray) and values.dtype.kind in "bui" and values.ndim in (2, 3)
+    if not is_array or (values.ndim == 3 and (values != values[..., :1]).any()):
+        return
+    found = np.unique(values)
+    below = found[found != IGNORED]
+    if found.dtype == bool or (len(below) and 0 < below.max() <= MAX_CLASS):
+        shown = ", ".join(str(value) for value in found[:6]) + (", ..." if len(found) > 6 else "")
+        raise ValueError(
+            f"the label of {name} holds the values {shown}: numbers of classes, as in a mask or trimap, which as an "
+            "image are black; give it as it should be drawn, such as 255 for the foreground and 0 for all else "
+            "(a codec's encode does it)"
+        )
 
 
 def _pixels_of(image: Image.Image, name: str) -> np.ndarray:

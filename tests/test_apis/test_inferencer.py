@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.apis.images import ImageReader, read_prompt_folder
 from delvm_mm.apis.model_loading import find_config
 from delvm_mm.codecs import ForegroundMaskCodec
 from delvm_mm.datasets import ProceduralScenes
@@ -227,6 +228,34 @@ def test_bad_input_is_named(inferencer, scenes, prompt, change, error, message):
 def test_too_many_pairs_are_refused_with_the_number_that_fits(inferencer, scenes, prompt):
     with pytest.raises(ValueError, match="give at most 3 pairs"):
         inferencer(scenes[4], prompt * 2)
+
+
+@pytest.mark.parametrize("values", [[0, 1], [1, 2, 3], [0, 1, 255], [0, 19]])
+@pytest.mark.parametrize("kind", ["file", "array", "colors", "PIL"])
+def test_a_mask_or_trimap_as_a_label_is_refused(tmp_path, values, kind):
+    label = np.resize(np.array(values, np.uint8), (8, 8))
+    path = tmp_path / "trimap.png"
+    Image.fromarray(label).save(path)
+    given = dict(file=path, array=label, colors=np.repeat(label[..., None], 3, 2), PIL=Image.fromarray(label))[kind]
+    where = r" \(.*trimap\.png\)" if kind == "file" else ""
+    with pytest.raises(ValueError, match=rf"the label of pair 1{where} holds the values {values[0]}, {values[1]}"):
+        ImageReader(8).pair(np.zeros((8, 8, 3), np.uint8), given, "pair 1")
+
+
+def test_drawn_labels_are_taken():
+    image, white = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+    white[2:5] = 255
+    palette = Image.fromarray((white > 0).astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    for label in (image, white, Image.fromarray(white > 0), palette, np.full_like(image, (0, 3, 9))):
+        ImageReader(8).pair(image, label, "pair 1")
+
+
+def test_a_second_image_of_one_pair_in_a_prompt_folder_is_refused(tmp_path):
+    for name in ("0_img.png", "0_label.png", "0_img.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"0_img\.jpg and .*0_img\.png are both the image of one pair"):
+        read_prompt_folder(tmp_path)
 
 
 def test_a_label_of_other_proportions_is_refused(inferencer, scenes):

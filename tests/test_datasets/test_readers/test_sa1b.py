@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tarfile
 import warnings
 
 import numpy as np
@@ -318,9 +319,13 @@ def test_an_image_that_two_archives_hold_is_refused(tmp_path):
 
 
 def test_an_archive_with_two_files_of_one_name_is_refused(tmp_path):
-    layouts.write_archive(tmp_path / "sa_000000.tar", [1, 2, 2])
+    path = layouts.write_archive(tmp_path / "sa_000000.tar", [1, 2])
+    layouts.write_folder(tmp_path / "more", [2])
+    with tarfile.open(path, "a") as archive:
+        for name in ("sa_2.jpg", "sa_2.json"):
+            archive.add(tmp_path / "more" / name, arcname=name)
     with pytest.raises(ValueError, match=r"sa_000000\.tar holds sa_2\.jpg, sa_2\.json more than once"):
-        SA1BDataset(tmp_path)
+        SA1BDataset(path)
 
 
 @pytest.mark.parametrize("of_another_image", [False, True])

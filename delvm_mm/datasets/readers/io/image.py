@@ -113,5 +113,15 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
             raise ValueError(
                 f"{path} holds integers from {values.min()} to {values.max()}: expected 8 or 16 bits per channel"
             )
+        if 0 < values.max() < 256:
+            raise ValueError(
+                f"{path} holds 16-bit values of {values.max()} at most, which is black: save it with 8 bits, or "
+                "scale it; if these are classes, they have to be drawn"
+            )
         image = Image.fromarray((values >> 8).astype(np.uint8))
-    return image.convert("RGB")
+    colors = image.convert("RGB")
+    if "A" in image.getbands():
+        (lowest, highest), alpha = zip(*colors.getextrema(), strict=True), image.getchannel("A").getextrema()
+        if lowest == highest and alpha[0] != alpha[1]:
+            raise ValueError(f"{path} shows nothing but in its transparency, which is not looked at: save it without")
+    return colors

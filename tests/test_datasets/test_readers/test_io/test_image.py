@@ -121,6 +121,17 @@ def test_damaged_exif_leaves_the_pixels(tmp_path):
     assert shapes <= {(12, 8, 3), (8, 12, 3)}
 
 
+@pytest.mark.parametrize("color", [0, 255])
+def test_an_image_that_would_show_nothing_is_refused(tmp_path, color):
+    mask = np.array([[0, 1], [1, 1]], np.uint8)
+    Image.fromarray(mask.astype(np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png holds 16-bit values of 1 at most, which is black"):
+        read_image(tmp_path / "deep.png")
+    Image.fromarray(np.dstack([np.full((2, 2, 3), color, np.uint8), 255 * mask])).save(tmp_path / "alpha.png")
+    with pytest.raises(ValueError, match=r"alpha\.png shows nothing but in its transparency"):
+        read_image(tmp_path / "alpha.png")
+
+
 def test_image_size_is_that_of_the_image_read(tmp_path):
     image = Image.new("RGB", (30, 20))
     exif = Image.Exif()
