@@ -1,13 +1,14 @@
 """Scores images that a model drew with the toolboxes' own metrics: :class:`VisionPromptEvaluator`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from mmengine.structures import BaseDataElement
 
 from delvm_mm.registry import EVALUATOR, METRICS, TASK_UTILS
@@ -85,7 +86,9 @@ class VisionPromptEvaluator(Evaluator):
         if "sigmas" in self._dataset_meta:  # keypoints: the categories that CocoMetric writes beside its annotations
             self._dataset_meta.setdefault("CLASSES", [{"id": COCO_PERSON, "name": "person"}])
         for metric in [*self.metrics, *self.ceiling_metrics]:
-            metric.dataset_meta = deepcopy(self._dataset_meta)  # CocoMetric may change it in place
+            # A copy: CocoMetric may change it in place.
+            with _no_annotation_files():
+                metric.dataset_meta = deepcopy(self._dataset_meta)
 
     def process(self, data_samples: Sequence[BaseDataElement | dict], data_batch: Any | None = None) -> None:
         """Decode the images of a batch and score them.
@@ -129,6 +132,9 @@ class VisionPromptEvaluator(Evaluator):
             print_log(f"{name}scores of the tokenizer ceiling", logger="current")
             of_ceiling = Evaluator(self.ceiling_metrics).evaluate(size)
             results.update({f"ceiling/{key}": value for key, value in of_ceiling.items()})
+        for metric in [*self.metrics, *self.ceiling_metrics]:
+            if hasattr(metric, "coco"):  # CocoMetric would compare the next samples with the truth of these
+                metric.coco = None
         before = f"{self.prefix}/" if self.prefix else ""
         # Plain numbers, which JSON can write: some metrics give numpy's.
         return {
@@ -157,10 +163,30 @@ def _build_metric(metric: dict | BaseMetric, own: bool = False) -> BaseMetric:
     if not isinstance(metric, dict):
         return deepcopy(metric) if own else metric
     scope = metric["type"].partition(".")[0] if isinstance(metric.get("type"), str) else ""
+    if metric.get("ann_file"):
+        raise ValueError(
+            f"metric {metric['type']} has ann_file={metric['ann_file']!r}, which is of the images before they were "
+            "cropped and resized: leave it out, the truth is that of the images that were drawn"
+        )
     if scope in DISTRIBUTIONS:
         # A registry only says that the name is unknown where the toolbox is missing or does not import.
         require_toolbox(METRIC_MODULES.get(scope, scope))
     return METRICS.build(metric)
+
+
+@contextmanager
+def _no_annotation_files() -> Iterator[None]:
+    """Hide what mmpose's data sets leave in the MessageHub for its CocoMetric: their annotation file.
+
+    It is of the images as they lie on disk, with their ids; what is scored here was cropped and resized, and each
+    sample brings its own truth.
+    """
+    infos = MessageHub.get_current_instance().runtime_info
+    hidden = {key: infos.pop(key) for key in [*infos] if key.endswith("_ann_file")}
+    try:
+        yield
+    finally:
+        infos.update(hidden)
 
 
 def _to_tensors(field: Any) -> Any:

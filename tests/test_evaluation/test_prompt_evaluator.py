@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -125,6 +126,31 @@ def test_coco_metric_scores_every_sample_as_an_image_of_its_own():
     # exp(-d^2 / (2 area (2 sigma)^2)), area 100 x 60: similarity 0.928, over the thresholds 0.5 to 0.9 of ten.
     assert np.exp(-9 / (2 * 6000 * 0.1**2)) == pytest.approx(0.928, abs=1e-3)
     assert result["pose/coco/AP"] == pytest.approx(0.9)
+
+
+def test_coco_metric_scores_what_was_drawn_whatever_data_sets_were_built_before(tmp_path):
+    """mmpose's data sets leave their annotation file in the MessageHub; here with an id that a sample has too."""
+    pytest.importorskip("mmpose")
+    far = dict(id=1, image_id=0, category_id=1, iscrowd=0, bbox=[0, 0, 9, 9], area=81, num_keypoints=17)
+    far["keypoints"] = [900, 900, 2] * 17
+    content = dict(
+        images=[dict(id=0, width=999, height=999)], annotations=[far], categories=[dict(id=1, name="person")]
+    )
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(content))
+    hub = MessageHub.get_current_instance()
+    hub.update_info("dots_ann_file", str(path))
+    try:
+        evaluator = VisionPromptEvaluator(DotsCodec(), dict(type="mmpose.CocoMetric"), ceiling=False)
+        assert score(evaluator, person_sample(person(), person()))["coco/AP"] == pytest.approx(1)
+        assert hub.get_info("dots_ann_file") == str(path), "it is mmpose's own, and stays"
+        # Scored again, by the truth of these samples and not of the first.
+        moved = person(range(17), 12)
+        assert score(evaluator, person_sample(moved, moved, truth=moved))["coco/AP"] == pytest.approx(1)
+    finally:
+        hub.runtime_info.pop("dots_ann_file")
+    with pytest.raises(ValueError, match=r"mmpose\.CocoMetric has ann_file='people\.json'"):
+        VisionPromptEvaluator(DotsCodec(), dict(type="mmpose.CocoMetric", ann_file="people.json"))
 
 
 def test_coco_metric_uses_the_area_of_the_outline_where_the_truth_has_it():
