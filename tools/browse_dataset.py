@@ -196,6 +196,7 @@ def show_stores(browser: Browser, stores: Sequence[dict], only: Sequence[str] | 
                 DATASETS.build(entry["dataset"]),
                 entry.get("seed", entry["dataset"].get("seed") or 0),
                 max(entry.get("num_augmented_copies", 0), 1),
+                entry.get("task"),
             )
             raw = show_clips(browser, clips, f"{names[out]}_raw")
         except ERRORS as error:

@@ -6,8 +6,9 @@ The config defines::
     stores = [dict(dataset=dict(type=..., pipeline=[..., dict(type="PackClip")]), out="data/tokens/seg"), ...]
     tokenization = dict(batch_clips=16, num_workers=4, precision="bfloat16")  # optional: for all stores
 
-A store may also have ``source``, ``seed``, ``num_augmented_copies`` and ``shard_clips``, which its index notes. Several
-processes share the work: ``torchrun --nproc_per_node 8 tools/tokenize_dataset.py CONFIG``.
+A store may also have ``task`` (for data sets that do not know theirs), ``source``, ``seed``, ``num_augmented_copies``
+and ``shard_clips``, which its index notes. Several processes share the work:
+``torchrun --nproc_per_node 8 tools/tokenize_dataset.py CONFIG``.
 """
 
 import sys
@@ -35,7 +36,7 @@ from delvm_mm.precompute.long_runs import processes_of_torchrun, progress_of
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores.store_summary import first_errors
 
-STORE_KEYS = ("dataset", "out", "source", "seed", "num_augmented_copies", "shard_clips")
+STORE_KEYS = ("dataset", "out", "task", "source", "seed", "num_augmented_copies", "shard_clips")
 TOKENIZATION_KEYS = ("batch_clips", "num_workers", "shard_clips", "precision")
 
 

@@ -34,6 +34,7 @@ def tokenize_clips(
     tokenizer: str | Path | dict | nn.Module,
     out: str | Path,
     *,
+    task: str | None = None,
     source: Any = None,
     seed: int = 0,
     num_augmented_copies: int = 0,
@@ -55,6 +56,7 @@ def tokenize_clips(
         dataset: Clips of one task; samples end with ``PackClip``.
         tokenizer: As for :func:`delvm_mm.models.load_tokenizer`.
         out: Folder of the store.
+        task: Name of the clips' task, in place of the data set's; those of other toolboxes have none.
         source: Where the clips come from, for the index; any JSON value. By default, the name of the dataset's class.
             The number of clips is noted too, and the ``digest`` of a dataset that has one: a store is not continued
             with data that were added to or renamed. Files whose content changed are not noticed.
@@ -99,7 +101,7 @@ def tokenize_clips(
     fingerprint = tokenizer.fingerprint
     # Convolutions are faster with the channels last, on CPUs and GPUs.
     tokenizer = tokenizer.to(device, memory_format=torch.channels_last)
-    clips = SeededClips(dataset, seed, max(num_augmented_copies, 1))
+    clips = SeededClips(dataset, seed, max(num_augmented_copies, 1), task)
     total = len(clips)
     clips.expect_like(_first_readable(clips, out, on_error))
     shape = clips.shape
@@ -194,22 +196,25 @@ class SeededClips(Dataset):
     """Clips of a dataset, with Python's, numpy's and torch's random numbers seeded by the number of the clip.
 
     So a clip is the same in whichever process and after however many others it is made. A clip that cannot be read
-    comes as :class:`Unreadable`; one that is not like the first is an error.
+    comes as :class:`Unreadable`; one that is not like the first is an error. With ``task``, all are of that task.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, copies: int) -> None:
+    def __init__(self, dataset: Dataset, seed: int, copies: int, task: str | None = None) -> None:
+        if task is not None and (not isinstance(task, str) or not task):
+            raise ValueError(f"task is {task!r}, expected a name, such as 'seg'")
         self.dataset = dataset
         self.seed = seed
         self.copies = copies
+        self.given_task = task
         self.shape: tuple[int, ...] | None = None
-        self.task: str | None = None
+        self.task: str | None = task
 
     def __len__(self) -> int:
         return len(self.dataset) * self.copies
 
     def expect_like(self, sample: dict) -> None:
         """From now on, clips have to have the shape and the task of this one."""
-        self.shape, self.task = tuple(sample["inputs"].shape), sample["data_samples"].task
+        self.shape, self.task = tuple(sample["inputs"].shape), self._task_of(sample)
 
     def __getitem__(self, clip: int) -> "dict | Unreadable":
         try:
@@ -222,16 +227,20 @@ class SeededClips(Dataset):
         self._check(sample, clip)
         return sample
 
+    def _task_of(self, sample: dict) -> Any:
+        return self.given_task or getattr(sample.get("data_samples"), "task", None)
+
     def _check(self, sample: Any, clip: int) -> None:
         inputs = sample.get("inputs") if isinstance(sample, dict) else None
         if not isinstance(inputs, Tensor) or inputs.dtype != torch.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
             raise ValueError(
                 f"clip {clip} has no uint8 'inputs' of k x 3 x H x W: the dataset's pipeline must end with PackClip"
             )
-        task = getattr(sample.get("data_samples"), "task", None)
+        task = self._task_of(sample)
         if not isinstance(task, str):
             raise ValueError(
-                f"clip {clip} has no 'task' in its data sample: the dataset must set 'task' in its results"
+                f"clip {clip} has no 'task' in its data sample: say task='seg' (or another name) beside the store's "
+                "'out', or put dict(type='SetTask', task='seg') into the data set's pipeline"
             )
         if self.shape not in (None, tuple(inputs.shape)):
             name = sample["data_samples"].get("img_path", None) or f"clip {clip}"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 
 from delvm_mm.datasets import CenterCrop, ProceduralScenes, ResizeShortSide, VisualSentenceDataset
 from delvm_mm.models import VQGAN, load_tokenizer
@@ -192,3 +193,12 @@ def test_the_tool_shows_the_last_line_of_an_error_in_a_worker(tool, tmp_path, mo
     Path("config.py").write_text(broken)
     error = error_of(tool, capsys, "config.py")
     assert "31x31" in error and "Traceback" not in error and not Path("tokens/derain").exists()
+
+
+def test_a_store_names_the_task_of_clips_that_have_none(tmp_path, numbered_clips, tokenizer):
+    clips = numbered_clips(3)
+    clips_without = [dict(clips[i], data_samples=BaseDataElement()) for i in range(3)]
+    with pytest.raises(ValueError, match=r"clip 0 has no 'task' .*SetTask"):
+        tokenize_clips(clips_without, tokenizer, tmp_path / "s")
+    assert tokenize_clips(clips_without, tokenizer, tmp_path / "s", task="cats").task == "cats"
+    assert tokenize_clips(clips, tokenizer, tmp_path / "t", task="cats").task == "cats", "in place of the clips' own"

@@ -106,6 +106,7 @@ class ProceduralClasses(Dataset):
                 "gt_label": sample_idx % len(CLASSES),
                 "img_shape": (self.size, self.size),
                 "ori_shape": (self.size, self.size),
+                "img_channel_order": "rgb",
                 "sample_idx": sample_idx,
                 "img_path": f"procedural/classes/seed{self.seed}/{sample_idx}",
             }

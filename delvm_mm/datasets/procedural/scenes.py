@@ -116,6 +116,7 @@ class ProceduralScenes(Dataset):
             "img_path": f"procedural/{self.task}/seed{self.seed}/{sample_idx}",
             "img_shape": (self.size, self.size),
             "ori_shape": (self.size, self.size),
+            "img_channel_order": "rgb",
             "sample_idx": sample_idx,
             "task": self.task,
         }

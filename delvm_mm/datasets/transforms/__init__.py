@@ -11,12 +11,15 @@ from delvm_mm.datasets.transforms.formatting import PackClip, PackTokens
 from delvm_mm.datasets.transforms.frames import LoadFrames
 from delvm_mm.datasets.transforms.images import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
 from delvm_mm.datasets.transforms.tokenize import VQGANTokenize
+from delvm_mm.datasets.transforms.toolboxes import BGRToRGB, LoadAnnotations, SetTask
 
 __all__ = [
+    "BGRToRGB",
     "CenterCrop",
     "ColorJitter",
     "CropPerson",
     "DrawLabel",
+    "LoadAnnotations",
     "LoadFrames",
     "LoadImage",
     "PackClip",
@@ -26,6 +29,7 @@ __all__ = [
     "RandomResizedCrop",
     "RandomRotation",
     "ResizeShortSide",
+    "SetTask",
     "SixCrop",
     "VQGANTokenize",
 ]

@@ -9,7 +9,10 @@ from mmengine.structures import BaseDataElement
 
 from delvm_mm.registry import TRANSFORMS
 
-__all__ = ["PackClip", "PackTokens", "clip_images", "sample_name"]
+__all__ = ["PackClip", "PackTokens", "clip_images", "require_rgb", "sample_name"]
+
+CHANNEL_ORDER = "img_channel_order"
+"""Field of results that says how the channels of ``img`` stand: 'rgb' from everything in this package."""
 
 CLIP_META_KEYS = ("task", "sample_idx", "img_path", "name", "img_shape", "ori_shape")
 
@@ -85,6 +88,8 @@ def clip_images(results: dict, keys: Sequence[str], owner: str) -> np.ndarray:
     Raises:
         ValueError: A field is missing or is no image, or sizes differ.
     """
+    if "img" in keys:
+        require_rgb(results, owner)
     parts = []
     for key in keys:
         if key not in results:
@@ -102,6 +107,28 @@ def clip_images(results: dict, keys: Sequence[str], owner: str) -> np.ndarray:
     if len(set(shapes.values())) > 1:
         raise ValueError(f"{owner}: the images of {sample_name(results)} differ in height x width: {shapes}")
     return np.concatenate(parts)
+
+
+def require_rgb(results: dict, owner: str) -> None:
+    """Check that ``img`` was not loaded by a toolbox, whose loaders give BGR.
+
+    Those note ``ori_shape`` and nothing about channels. An array that a data set brings itself is taken for RGB.
+
+    Args:
+        results: The dict that passes through a pipeline.
+        owner: Name of the transform, for messages.
+
+    Raises:
+        ValueError: It was, and was not turned.
+    """
+    order = results.get(CHANNEL_ORDER, "unknown" if "ori_shape" in results else "rgb")
+    if "img" in results and order != "rgb":
+        raise ValueError(
+            f"{owner}: 'img' of {sample_name(results)} comes from a loader that does not say that it is RGB (its "
+            f"{CHANNEL_ORDER} is {order!r}); LoadImageFromFile of mmcv and mmseg and LoadImage of mmpose give BGR: "
+            "load with dict(type='LoadImage'), put dict(type='BGRToRGB') behind the other, or set "
+            f"results['{CHANNEL_ORDER}'] = 'rgb' where it is"
+        )
 
 
 def _data_sample(results: dict, meta_keys: Sequence[str]) -> BaseDataElement:

@@ -8,7 +8,7 @@ fraction of a pixel.
 from mmcv.transforms import BaseTransform
 
 from delvm_mm.datasets.readers.io.image import MAX_PIXELS, read_image
-from delvm_mm.datasets.transforms.formatting import sample_name
+from delvm_mm.datasets.transforms.formatting import CHANNEL_ORDER, require_rgb, sample_name
 from delvm_mm.datasets.transforms.geometry import crop, height_and_width, image_shape, resize, shape_to_crop
 from delvm_mm.registry import TASK_UTILS, TRANSFORMS
 
@@ -22,7 +22,7 @@ class LoadImage(BaseTransform):
 
     Where the results have ``<key>_bytes``, that is the file, and the path is its name.
 
-    For ``img``, ``img_shape`` and ``ori_shape`` (H, W) are added.
+    For ``img``, ``img_shape`` and ``ori_shape`` (H, W) are added, and ``img_channel_order``, 'rgb'.
 
     Args:
         key: 'img', or 'gt_img' for the clean image of restoration tasks.
@@ -49,6 +49,7 @@ class LoadImage(BaseTransform):
         results[self.key] = image
         if self.key == "img":
             results["img_shape"] = results["ori_shape"] = image.shape[:2]
+            results[CHANNEL_ORDER] = "rgb"
         return results
 
 
@@ -122,6 +123,7 @@ class DrawLabel(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Draw the label."""
+        require_rgb(results, "DrawLabel")
         annotation = self.codec.annotation_of(results)
         label = self.codec.encode(annotation)
         if "img" in results and label.shape != results["img"].shape:

@@ -12,7 +12,15 @@ from torch.utils.data import DataLoader
 from delvm_mm.datasets import read_image
 from delvm_mm.datasets.readers.io import lmdb as lmdb_images
 from delvm_mm.datasets.readers.restoration import RAIN_TEST_SETS, GoProDataset, PairedFolderDataset, RainDataset
-from helpers.layouts_restoration import save, scene, write_gopro, write_lmdb, write_pairs, write_rain13k, write_rain_lmdb
+from helpers.layouts_restoration import (
+    save,
+    scene,
+    write_gopro,
+    write_lmdb,
+    write_pairs,
+    write_rain13k,
+    write_rain_lmdb,
+)
 
 LOAD = [{"type": "LoadImage", "key": "img"}, {"type": "LoadImage", "key": "gt_img"}]
 PACK = [*LOAD, {"type": "PackClip", "keys": ("img", "gt_img")}]

@@ -1,0 +1,48 @@
+"""Values of label maps and masks in image files, where a number is a class and no brightness."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS
+
+__all__ = ["read_label_values"]
+
+
+def read_label_values(path: str | Path) -> np.ndarray:
+    """Values of a label map.
+
+    Args:
+        path: PNG (or what else Pillow reads) of 1, 8 or 16 bits: gray, palette (its indices), or color with three equal
+            channels. One bit is 0 and 1.
+
+    Returns:
+        uint8 or uint16, H x W.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no image, is damaged, too large, or colored.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no label map at {path}: check the folder of label maps and their suffix")
+    try:
+        with Image.open(path) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise ValueError(f"{file.width}x{file.height} pixels, more than {MAX_PIXELS}")
+            mode, values = file.mode, np.array(file)
+    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a label map ({error}): copy it or save it again as PNG") from error
+    if values.ndim == 3:
+        colors = values[..., : 1 if mode == "LA" else 3]
+        if (colors != colors[..., :1]).any():
+            raise ValueError(
+                f"{path} is a color image ({mode}): expected a gray or palette image whose values are the classes"
+            )
+        values = colors[..., 0]
+    if values.dtype.kind not in "bui" or values.min() < 0 or values.max() >= 2**16:
+        raise ValueError(
+            f"{path} holds {values.dtype} from {values.min()} to {values.max()}: expected values of 1, 8 or 16 bits"
+        )
+    return np.ascontiguousarray(values.astype(np.uint8 if values.dtype.itemsize == 1 else np.uint16))
