@@ -61,6 +61,12 @@ def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the config's")
     parser.add_argument("--size", type=int, help="side of the model's images in pixels")
     parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU if there is one")
+    parser.add_argument(
+        "--fit", choices=["crop", "pad"], default="crop", help="cut out the center (default), or pad: all is seen"
+    )
+    parser.add_argument(
+        "--bbox", type=float, nargs=4, metavar=("X1", "Y1", "X2", "Y2"), help="part of the query to look at, in pixels"
+    )
     parser.add_argument("--temperature", type=float, help="0: always the most probable token; by default the model's")
     parser.add_argument("--top-k", type=int, help="draw among the k most probable tokens")
     parser.add_argument("--top-p", type=float, help="draw among the tokens that reach this probability together")
@@ -74,7 +80,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None
 
 def answer(args: argparse.Namespace, inferencer: DeLVMInferencer) -> tuple[int, list[dict[str, str]]]:
     """Run the command; returns how many images were written and which were skipped."""
-    names = ("temperature", "top_k", "top_p", "seed", "show", "batch_size", "on_error")
+    names = ("temperature", "top_k", "top_p", "seed", "show", "batch_size", "on_error", "fit", "bbox")
     options: dict[str, Any] = {name: getattr(args, name) for name in names if hasattr(args, name)}
     options |= dict(out_dir=args.out, return_vis=False)
     if args.command == "complete":

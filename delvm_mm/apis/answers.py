@@ -29,6 +29,7 @@ class Answer:
         task: Name of the task, None without one.
         decoded: What the task's codec read from the image.
         notes: More to keep with it, plain values.
+        original: Whether predictions also have it at the size of the query's file.
         name: Of its files; the name of the source unless given.
     """
 
@@ -40,23 +41,36 @@ class Answer:
     decoded: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    original: bool = True
 
     def __post_init__(self) -> None:
         self.name = self.name or self.source.name
 
     def fields(self) -> dict[str, Any]:
-        """The structured prediction: ``mask``, ``keypoints`` and so on, in pixels of the model's image."""
+        """The structured prediction: ``mask``, ``keypoints`` and so on, in pixels of the model's image.
+
+        ``mask_original``, ``keypoints_original`` and so on are the same in pixels of the query's file.
+        """
         decoded = self.decoded
         if isinstance(decoded, dict):
             fields = {key: value for key, value in decoded.items() if key != "img_shape"}
             if "keypoints" in fields:
                 fields["keypoints_original"] = self.source.to_original(fields["keypoints"]).astype(np.float32)
+            if "instance_map" in fields and self.original:
+                fields["instance_map_original"] = self.source.image_to_original(fields["instance_map"])
             return fields
         if not isinstance(decoded, np.ndarray):
             return {} if decoded is None else dict(decoded=decoded)
         if decoded.ndim == 3:  # restoration: the image is the prediction
             return {}
-        return dict(mask=decoded) if decoded.dtype.kind in "bui" else dict(decoded=decoded)
+        if decoded.dtype.kind not in "bui":
+            return dict(decoded=decoded)
+        return dict(mask=decoded) | (
+            dict(mask_original=self.source.image_to_original(decoded)) if self.original else {}
+        )
+
+    def _image_original(self) -> dict[str, np.ndarray]:
+        return dict(image_original=self.source.image_to_original(self.image)) if self.original else {}
 
     def prediction(self) -> dict[str, Any]:
         """Everything about the answer, arrays as arrays."""
@@ -65,6 +79,7 @@ class Answer:
             path=self.source.path,
             task=self.task,
             image=self.image,
+            **self._image_original(),
             tokens=self.tokens,
             **self.fields(),
             crop=self.source.crop(),
@@ -80,6 +95,7 @@ class Answer:
             pred_image=self.image,
             pred_tokens=self.tokens,
             query_image=self.source.pixels,
+            **{f"pred_{key}": value for key, value in self._image_original().items()},
             **self.fields(),
         )
 
@@ -88,6 +104,7 @@ class AnswerWriter:
     """Writes answers into a folder, file by file as they come.
 
     * ``images/<name>.png``: what the model wrote, at its size;
+    * ``original/<name>.png``: the same at the size of the query's file, black where that was not seen;
     * ``predictions/<name>.json``: the structured prediction, where the image was cut out, time; masks are COCO's RLE;
     * ``masks/<name>.png``: a mask in black and white, for tasks that have one;
     * ``vis/<name>.png``: prompt | query | answer.
@@ -114,13 +131,18 @@ class AnswerWriter:
         self._image("images", name, answer.image)
         content = {key: value for key, value in answer.prediction().items() if key != "tokens"}
         content["image"] = f"images/{name}.png"
+        if "image_original" in content:
+            self._image("original", name, content["image_original"])
+            content["image_original"] = f"original/{name}.png"
         if "mask" in content:
-            mask = np.ascontiguousarray(content["mask"] != 0)
-            self._image("masks", name, mask.astype(np.uint8) * 255)
-            content["mask"] = mask_to_rle(mask)
-        if "instance_map" in content:
-            instances = np.asarray(content.pop("instance_map"))
-            content["masks"] = [mask_to_rle(instances == number) for number in np.unique(instances[instances > 0])]
+            self._image("masks", name, (content["mask"] != 0).astype(np.uint8) * 255)
+        for end in ("", "_original"):
+            if f"mask{end}" in content:
+                content[f"mask{end}"] = mask_to_rle(content[f"mask{end}"] != 0)
+            if f"instance_map{end}" in content:
+                instances = np.asarray(content.pop(f"instance_map{end}"))
+                numbers = np.unique(instances[instances > 0])
+                content[f"masks{end}"] = [mask_to_rle(instances == number) for number in numbers]
         if panel is not None:
             self._image("vis", name, panel)
         text = json.dumps(content, default=_plain, indent=1)

@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from delvm_mm.codecs.base import check_image
+from delvm_mm.codecs.mapping import map_image_back
 from delvm_mm.datasets import read_image
 from delvm_mm.datasets.readers.base import IMAGE_SUFFIXES, list_images
 from delvm_mm.datasets.readers.frame_folders import natural_key
 from delvm_mm.datasets.readers.io.image import MAX_PIXELS
-from delvm_mm.datasets.transforms import CenterCrop, ResizeShortSide
+from delvm_mm.datasets.transforms import CenterCrop, Letterbox, ResizeShortSide
+from delvm_mm.datasets.transforms.geometry import crop
 
 __all__ = ["ImageReader", "ImageSource", "ModelImage", "list_sources", "read_prompt_folder"]
 
@@ -35,12 +37,13 @@ class ModelImage:
     """An image as the model reads it, and where in the user's image it was.
 
     Attributes:
-        pixels: uint8, S x S x 3, RGB: short side resized to S, center cut out.
+        pixels: uint8, S x S x 3, RGB: short side resized to S and center cut out, or all of it and black around.
         name: For messages and output files, without suffix.
         path: The file it was read from, None for arrays.
         original_size: Width and height of the user's image in pixels.
         scale: Pixels here for one pixel there, (x, y).
-        offset: Where the cut begins in the resized image, (x, y) in its pixels.
+        offset: Where the cut begins in the resized image, (x, y) in its pixels; negative where it was padded.
+        region: The part of the user's image that was to be looked at; all of it unless given.
     """
 
     pixels: np.ndarray
@@ -48,14 +51,32 @@ class ModelImage:
     path: str | None
     original_size: tuple[int, int]
     scale: tuple[float, float]
-    offset: tuple[int, int]
+    offset: tuple[float, float]
+    region: tuple[float, float, float, float] | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float]:
         """The part of the user's image that is seen: x1, y1, x2, y2 in its pixels, where 0 and W, H are edges."""
         size = self.pixels.shape[1::-1]
         corners = [(self.offset[axis] + end * size[axis]) / self.scale[axis] for end in (0, 1) for axis in (0, 1)]
-        return tuple(corners)
+        x1, y1, x2, y2 = self.region or (0, 0, *self.original_size)
+        return tuple(np.clip(corners, (x1, y1, x1, y1), (x2, y2, x2, y2)).tolist())
+
+    @property
+    def affine(self) -> np.ndarray:
+        """2 x 3, takes (x, y, 1) of the user's image to this one."""
+        scale, offset = np.array(self.scale), np.array(self.offset)
+        return np.column_stack([np.diag(scale), (scale - 1) / 2 - offset])
+
+    def image_to_original(self, image: np.ndarray) -> np.ndarray:
+        """An image (uint8, S x S x 3) or map (S x S) at the size of the user's image; 0 where that was not seen."""
+        width, height = self.original_size
+        mapped = map_image_back(image, self.affine, (height, width))
+        x1, y1, x2, y2 = self.box
+        columns, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
+        mapped[:, (columns < x1) | (columns >= x2)] = 0
+        mapped[(rows < y1) | (rows >= y2)] = 0
+        return mapped
 
     def to_original(self, points: np.ndarray) -> np.ndarray:
         """Points (... x 2, x and y, pixel centers are whole numbers) of this image in the user's image."""
@@ -82,19 +103,23 @@ class ImageReader:
     def __init__(self, size: int, max_pixels: int = MAX_PIXELS) -> None:
         self.size = size
         self.max_pixels = max_pixels
-        self._steps = (ResizeShortSide(size), CenterCrop(size))
+        self._steps = dict(crop=(ResizeShortSide(size), CenterCrop(size)), pad=(Letterbox(size),))
 
-    def __call__(self, source: ImageSource, name: str = "image") -> ModelImage:
+    def __call__(
+        self, source: ImageSource, name: str = "image", fit: str = "crop", bbox: Sequence[float] | None = None
+    ) -> ModelImage:
         """Read one image.
 
         Args:
             source: A path, an RGB array (uint8, H x W x 3; H x W is gray) or a PIL image.
             name: What to call an array.
+            fit: 'crop' or 'pad', see :class:`AnswerOptions`.
+            bbox: The part to look at, x1, y1, x2, y2 in its pixels; rounded outwards to whole ones.
 
         Raises:
             FileNotFoundError: There is no such file.
             TypeError: It is none of these.
-            ValueError: The file is damaged or no image, or the array has another shape.
+            ValueError: The file is damaged or no image, the array has another shape, or the box is not in the image.
         """
         path = None
         if isinstance(source, str | os.PathLike):
@@ -110,25 +135,35 @@ class ImageReader:
             raise TypeError(
                 f"{name} is a {type(source).__name__}; expected a path, an RGB array (uint8, H x W x 3) or a PIL image"
             )
-        height, width = pixels.shape[:2]
-        if max(height, width) > MAX_PROPORTION * min(height, width):
+        original_size = pixels.shape[1::-1]
+        results = dict(img=pixels, img_path=path or name)
+        region = None
+        if bbox is not None:
+            x1, y1, x2, y2 = region = _whole_box(bbox, original_size, path or name)
+            crop(results, y1, x1, y2 - y1, x2 - x1)
+        height, width = results["img"].shape[:2]
+        if fit == "crop" and max(height, width) > MAX_PROPORTION * min(height, width):
             raise ValueError(
                 f"{path or name} is {width}x{height}: an image whose long side is more than {MAX_PROPORTION} times "
-                "its short side would lose nearly everything to the center cut; cut it yourself"
+                "its short side would lose nearly everything to the center cut; cut it yourself, or use fit='pad'"
             )
-        results = dict(img=pixels, img_path=path or name)
-        for step in self._steps:
+        for step in self._steps[fit]:
             results = step(results)
+        scale = results["affine"].diagonal()
+        offset = ((scale - 1) / 2 - results["affine"][:, 2]).round(6).tolist()
         return ModelImage(
             pixels=np.ascontiguousarray(results["img"]),
             name=name,
             path=path,
-            original_size=pixels.shape[1::-1],
-            scale=results["scale_factor"],
-            offset=results["crop_offset"],
+            original_size=original_size,
+            scale=tuple(scale.tolist()),
+            offset=tuple(int(side) if side.is_integer() else side for side in offset),
+            region=region,
         )
 
-    def pair(self, image: ImageSource, label: ImageSource, name: str) -> tuple[ModelImage, ModelImage]:
+    def pair(
+        self, image: ImageSource, label: ImageSource, name: str, fit: str = "crop"
+    ) -> tuple[ModelImage, ModelImage]:
         """Read an image and its annotation, which have to be of one shape.
 
         Raises:
@@ -136,11 +171,12 @@ class ImageReader:
                 drawing: the values of a mask or trimap, which are black as an image.
         """
         _check_drawn(label, name)
-        pair = self(image, f"image of {name}"), self(label, f"label of {name}")
+        pair = self(image, f"image of {name}", fit), self(label, f"label of {name}", fit)
         (width, height), (label_width, label_height) = (part.original_size for part in pair)
         # A pixel at the model's size is borne: labels are sometimes stored smaller than their images.
-        resized = (np.array([width, height]) * self.size / min(width, height)).round()
-        resized_label = (np.array([label_width, label_height]) * self.size / min(label_width, label_height)).round()
+        side = min if fit == "crop" else max
+        resized = (np.array([width, height]) * self.size / side(width, height)).round()
+        resized_label = (np.array([label_width, label_height]) * self.size / side(label_width, label_height)).round()
         if np.abs(resized - resized_label).max() > 1:
             raise ValueError(
                 f"{name}: the image ({pair[0].path or pair[0].name}) is {width}x{height}, its label "
@@ -224,6 +260,24 @@ def check_pairs(prompt: Any) -> Sequence[tuple[ImageSource, ImageSource]]:
     if not prompt:
         raise ValueError(f"prompt is empty; {expected}")
     return prompt
+
+
+def _whole_box(bbox: Sequence[float], size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
+    """A box in an image of ``size`` (W, H), rounded outwards.
+
+    Raises:
+        ValueError: It is none, or nothing of it is in the image.
+    """
+    given = np.asarray(bbox)
+    if given.shape == (4,) and given.dtype.kind in "iuf" and np.isfinite(given).all():
+        low = np.clip(np.floor(given[:2]), 0, size).astype(int)
+        high = np.clip(np.ceil(given[2:]), 0, size).astype(int)
+        if (low < high).all():
+            return (*low.tolist(), *high.tolist())
+    raise ValueError(
+        f"bbox of {name} is {bbox!r}, expected x1, y1, x2, y2 in its pixels, of which there are {size[0]}x{size[1]}, "
+        "with x1 < x2 and y1 < y2"
+    )
 
 
 def _check_drawn(label: ImageSource, name: str) -> None:

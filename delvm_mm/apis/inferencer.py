@@ -35,16 +35,16 @@ Result = dict[str, list]
 class DeLVMInferencer(BaseInferencer):
     """Prompt a :class:`DeLVM`: show it (image, annotation) pairs and a query, and it draws the query's annotation.
 
-    Every image is resized by its short side and cut out at the center to the model's size (256 px, 40 px for 'mini').
-    What is outside is not seen; ``crop`` of each prediction says how to map back. Arrays are uint8 RGB.
+    Every image is resized by its short side and cut out at the center to the model's size (256 px, 40 px for 'mini');
+    with ``fit='pad'`` all of it is seen. ``crop`` of each prediction says how to map back. Arrays are uint8 RGB.
 
     All ways of asking take the options of :class:`AnswerOptions` by name (``temperature``, ``seed``, ``batch_size``,
     ``out_dir``, ``show``, ``on_error``, ...) and return a dict of lists:
 
     * ``predictions``: dicts of ``name``, ``path``, ``task``, ``image`` (uint8, S x S x 3), ``tokens``, what the
       task's codec read (``mask``, uint8 S x S; or ``keypoints`` 1 x 17 x 2 in COCO's order, ``keypoint_scores`` 1 x 17
-      and ``keypoints_original``, in pixels of the query's file; ...), ``crop`` (``original_size`` and ``box``, the part
-      of the image that was seen; ``scale`` and ``offset``) and ``seconds``;
+      ...), the same in pixels of the query's file (``image_original``, ``mask_original``, ``keypoints_original``),
+      ``crop`` (``original_size`` and ``box``, the part that was seen; ``scale`` and ``offset``) and ``seconds``;
     * ``visualization``: panels, uint8 H x W x 3;
     * ``skipped``: dicts of ``name`` and ``reason``, with ``on_error='skip'``.
 
@@ -69,7 +69,7 @@ class DeLVMInferencer(BaseInferencer):
         (40, 40)
     """
 
-    preprocess_kwargs = {"on_error", "skipped"}  # as the base class has them
+    preprocess_kwargs = {"on_error", "skipped", "fit", "boxes"}  # as the base class has them
     forward_kwargs = {"write"}
     visualize_kwargs = {"draw", "show"}
     postprocess_kwargs = {"writer"}
@@ -161,7 +161,9 @@ class DeLVMInferencer(BaseInferencer):
             dict[str, list]: What :meth:`__call__` returns, of one batch.
         """
         chosen = AnswerOptions.of(options)
-        pairs = [self.pipeline.pair(*pair, f"pair {n}") for n, pair in enumerate(check_pairs(prompt), start=1)]
+        pairs = [
+            self.pipeline.pair(*pair, f"pair {n}", chosen.fit) for n, pair in enumerate(check_pairs(prompt), start=1)
+        ]
         shown = [image.pixels for pair in pairs for image in pair]
         codec = self.codec(task)
         name = task if isinstance(task, str) or task is None else type(codec).__name__
@@ -172,7 +174,7 @@ class DeLVMInferencer(BaseInferencer):
             begin = time.perf_counter()
             queries = self.generator.encode([image.pixels for image in batch])
             tokens = self.generator.answer(prompt_tokens, queries, sampler, chosen.on_token)
-            return self._answers(batch, tokens, begin, task=name, codec=codec)
+            return self._answers(batch, tokens, begin, task=name, codec=codec, original=chosen.original)
 
         def draw(answer: Answer) -> np.ndarray:
             query = answer.source.pixels
@@ -207,7 +209,7 @@ class DeLVMInferencer(BaseInferencer):
             begin = time.perf_counter()
             tokens = self.generator.encode([image.pixels for image in batch])
             tokens = self.generator.complete(tokens, rows, sampler, chosen.on_token)
-            return self._answers(batch, tokens, begin, notes=dict(kept_rows=pixels))
+            return self._answers(batch, tokens, begin, notes=dict(kept_rows=pixels), original=chosen.original)
 
         def draw(answer: Answer) -> np.ndarray:
             given = answer.source.pixels.copy()
@@ -240,7 +242,12 @@ class DeLVMInferencer(BaseInferencer):
         chosen = AnswerOptions.of(options)
         if n < 1:
             raise ValueError(f"n is {n}; expected at least one frame to predict")
-        given = [self.pipeline(frame, f"frame {k}") for k, frame in enumerate(list_sources(frames, "frames"), start=1)]
+        sources = list_sources(frames, "frames")
+        boxes = [None] * len(sources) if chosen.bbox is None else [*chosen.boxes(1)] * len(sources)  # one for all
+        given = [
+            self.pipeline(frame, f"frame {k}", chosen.fit, box)
+            for k, (frame, box) in enumerate(zip(sources, boxes, strict=True), start=1)
+        ]
         _check_one_size(given)
         limit = self.generator.max_images - 1
         if len(given) > limit:
@@ -250,7 +257,7 @@ class DeLVMInferencer(BaseInferencer):
         tokens = self.generator.encode([frame.pixels for frame in given[-limit:]])
         sampler = chosen.sampler(self.model.sampler)
         tokens, seen = self.generator.continue_frames(tokens, n, sampler, chosen.on_token)
-        answers = self._answers(given[-1:] * n, tokens, begin)
+        answers = self._answers(given[-1:] * n, tokens, begin, original=chosen.original)
         for before, answer in enumerate(answers, start=len(given)):
             shown = seen[before - len(given)]
             answer.name = f"frame_{before + 1:04d}"
@@ -263,14 +270,20 @@ class DeLVMInferencer(BaseInferencer):
         return self._finish(given, answers, draw, chosen, _writer(chosen))
 
     def preprocess(
-        self, inputs: list[ImageSource], batch_size: int = 8, on_error: str = "stop", skipped: list | None = None
+        self,
+        inputs: list[ImageSource],
+        batch_size: int = 8,
+        on_error: str = "stop",
+        skipped: list | None = None,
+        fit: str = "crop",
+        boxes: Sequence[Sequence[float] | None] | None = None,
     ) -> Iterator[list[ModelImage]]:
         """Read images, a batch at a time; damaged ones stop the run, or are left out and noted in ``skipped``."""
         batch: list[ModelImage] = []
-        for number, source in enumerate(inputs, start=1):
+        for number, (source, box) in enumerate(zip(inputs, boxes or [None] * len(inputs), strict=True), start=1):
             name = f"query_{number:04d}"
             try:
-                batch.append(self.pipeline(source, name))
+                batch.append(self.pipeline(source, name, fit, box))
             except (ValueError, TypeError, OSError) as error:
                 if on_error == "stop":
                     raise
@@ -327,6 +340,7 @@ class DeLVMInferencer(BaseInferencer):
         options: AnswerOptions,
     ) -> Iterator[Result]:
         writer, skipped = _writer(options), []
+        boxes = options.boxes(len(sources))
         columns = (
             TextColumn("images"),
             BarColumn(),
@@ -336,7 +350,7 @@ class DeLVMInferencer(BaseInferencer):
         )
         with Progress(*columns, disable=not self.show_progress or len(sources) == 1) as bar:
             row, done = bar.add_task("", total=len(sources)), 0
-            for batch in self.preprocess(sources, options.batch_size, options.on_error, skipped):
+            for batch in self.preprocess(sources, options.batch_size, options.on_error, skipped, options.fit, boxes):
                 result = self._finish(batch, self.forward(batch, write), draw, options, writer)
                 done += len(batch)
                 bar.update(row, completed=done + len(skipped))
@@ -364,11 +378,21 @@ class DeLVMInferencer(BaseInferencer):
         task: str | None = None,
         codec: LabelCodec | None = None,
         notes: dict[str, Any] | None = None,
+        original: bool = True,
     ) -> list[Answer]:
         images, rows = self.generator.decode(tokens), tokens.cpu().numpy()
         seconds = (time.perf_counter() - begin) / len(rows)
         return [
-            Answer(source, image, row, seconds, task, codec.decode(image) if codec else None, dict(notes or {}))
+            Answer(
+                source,
+                image,
+                row,
+                seconds,
+                task,
+                codec.decode(image) if codec else None,
+                dict(notes or {}),
+                original=original,
+            )
             for source, image, row in zip(sources, images, rows, strict=True)
         ]
 

@@ -3,10 +3,11 @@
 import dataclasses
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 __all__ = ["AnswerOptions"]
@@ -24,6 +25,11 @@ class AnswerOptions:
         batch_size: Images that are written together. Drawn answers depend on it, greedy ones do not.
         on_token: Called with (index, tokens B) after each token; ``ImageGenerator.unfinished_image`` shows them.
         on_error: 'stop' at a damaged image, or 'skip' it and list it under ``skipped``.
+        fit: How images are brought to the model's square, the prompt's too: 'crop' resizes the short side and cuts
+            out the center, 'pad' resizes the long side and pads with black, so that all is seen.
+        bbox: Of a query, the part to look at: x1, y1, x2, y2 in pixels of its file, where 0 and W, H are edges; of
+            several queries, a list of as many.
+        original: Whether predictions also have what was answered at the size of the query's file.
         out_dir: Write images, predictions and panels there; see :class:`AnswerWriter`.
         show: Show each panel in a window.
         return_vis: Whether panels are returned; without, they are drawn only to be shown or written.
@@ -40,6 +46,9 @@ class AnswerOptions:
     batch_size: int = 8
     on_token: Callable[[int, Tensor], None] | None = None
     on_error: str = "stop"
+    fit: str = "crop"
+    bbox: Sequence[float] | Sequence[Sequence[float]] | None = None
+    original: bool = True
     out_dir: str | os.PathLike | None = None
     show: bool = False
     return_vis: bool = True
@@ -48,6 +57,8 @@ class AnswerOptions:
     def __post_init__(self) -> None:
         if self.on_error not in ("stop", "skip"):
             raise ValueError(f"on_error is {self.on_error!r}, expected 'stop' or 'skip'")
+        if self.fit not in ("crop", "pad"):
+            raise ValueError(f"fit is {self.fit!r}, expected 'crop' or 'pad'")
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}, expected at least 1")
 
@@ -70,6 +81,21 @@ class AnswerOptions:
         """Arguments of a :class:`TokenSampler`: the model's own, and over them what is given."""
         given = dict(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed)
         return dict(of_model) | {key: value for key, value in given.items() if value is not None}
+
+    def boxes(self, num_queries: int) -> list[Sequence[float] | None]:
+        """The box of each query, None where all of it is to be looked at.
+
+        Raises:
+            ValueError: There are not as many as queries.
+        """
+        if self.bbox is None:
+            return [None] * num_queries
+        boxes = [self.bbox] if np.ndim(self.bbox) == 1 and not isinstance(self.bbox[0], Sequence) else list(self.bbox)
+        if len(boxes) != num_queries:
+            raise ValueError(
+                f"bbox has {len(boxes)} boxes for {num_queries} queries, expected one (x1, y1, x2, y2) each"
+            )
+        return boxes
 
     @property
     def draws(self) -> bool:

@@ -17,6 +17,7 @@ from delvm_mm.registry import DATASETS
 
 __all__ = ["VisionPromptDataset"]
 
+ORIGINAL_KEYS = ("affine", "ori_shape", "ori_annotation")
 SELECTIONS = ("fixed", "random", "class", "nearest")
 
 
@@ -122,7 +123,8 @@ class VisionPromptDataset(Dataset):
             ``data_samples``: BaseDataElement. Metainfo: ``task``, ``sample_idx``, ``img_path`` or ``name`` of the
             query, its ``img_id``, ``id``, ``class_id`` and ``class_name`` where it has them, ``prompt`` (positions of
             the pairs in ``support``). Data: ``annotation`` of the query, ``label_image`` and ``query_image``
-            (uint8 H x W x 3), ``prompt_images`` (uint8 2K x H x W x 3).
+            (uint8 H x W x 3), ``prompt_images`` (uint8 2K x H x W x 3); ``affine``, ``ori_shape`` and
+            ``ori_annotation`` of the query where its pipeline has them, for scores at the original's size.
 
         Raises:
             ValueError: Too few pairs show other images than the query's, or the images do not fit together.
@@ -150,6 +152,7 @@ class VisionPromptDataset(Dataset):
             label_image=query["label"],
             query_image=query["img"],
             prompt_images=prompt_images,
+            **{key: query[key] for key in ORIGINAL_KEYS if key in query},
         )
         return {"inputs": torch.from_numpy(np.ascontiguousarray(inputs)), "data_samples": sample}
 

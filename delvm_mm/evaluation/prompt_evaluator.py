@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MessageHub, print_log
 from mmengine.structures import BaseDataElement
 
+from delvm_mm.codecs.mapping import map_prediction_back
 from delvm_mm.registry import EVALUATOR, METRICS, TASK_UTILS
 from delvm_mm.toolboxes import DISTRIBUTIONS, require_toolbox
 
@@ -44,6 +45,8 @@ class VisionPromptEvaluator(Evaluator):
         metrics: The metrics, as of :class:`mmengine.evaluator.Evaluator`.
         ceiling: Whether to score the tokenizer ceiling too.
         prefix: Name of the task, put before the names of all results.
+        original: Whether to score in pixels of the original image: what was read is mapped back and compared with
+            the annotation that ``KeepAnnotation`` kept. What the model did not see counts as background there.
 
     Raises:
         ImportError: A metric's toolbox is missing or cannot be imported.
@@ -65,6 +68,7 @@ class VisionPromptEvaluator(Evaluator):
         metrics: dict | BaseMetric | Sequence[dict | BaseMetric],
         ceiling: bool = True,
         prefix: str | None = None,
+        original: bool = False,
     ) -> None:
         metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
         super().__init__([_build_metric(metric) for metric in metrics])
@@ -72,6 +76,7 @@ class VisionPromptEvaluator(Evaluator):
         self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
         self.ceiling = ceiling
         self.prefix = prefix
+        self.original = original
         self.dataset_meta = {}
 
     @property
@@ -151,10 +156,20 @@ class VisionPromptEvaluator(Evaluator):
             if needed in (key, "annotation") and sample.get(needed) is None:
                 name = sample.get("img_path") or sample.get("sample_idx")
                 raise ValueError(f"data sample {name!r} has no {needed}, it has {sorted(sample)}: {advice}")
-        fields = self.codec.to_fields(truth=sample["annotation"], prediction=self.codec.decode(sample[key]))
+        truth, prediction, shape = sample["annotation"], self.codec.decode(sample[key]), sample[key].shape[:2]
+        if self.original:
+            if missing := [name for name in ("ori_annotation", "affine", "ori_shape") if sample.get(name) is None]:
+                raise ValueError(
+                    f"data sample {sample.get('img_path') or sample.get('sample_idx')!r} has no {', '.join(missing)}, "
+                    "which scores at the original's size need: put dict(type='KeepAnnotation', codec=...) behind what "
+                    "loads the query, before what resizes it"
+                )
+            truth, shape = sample["ori_annotation"], tuple(sample["ori_shape"])
+            prediction = map_prediction_back(prediction, sample["affine"], shape)
+        fields = self.codec.to_fields(truth=truth, prediction=prediction)
         fields = {**sample, **{name: _to_tensors(field) for name, field in fields.items()}}
         if "keypoints" in fields.get("gt_instances", ()) and "sample_idx" in sample:
-            fields.update(_coco_fields(fields["gt_instances"], sample["sample_idx"], sample[key].shape[:2]))
+            fields.update(_coco_fields(fields["gt_instances"], sample["sample_idx"], shape))
         return fields
 
 

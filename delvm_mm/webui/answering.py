@@ -102,7 +102,7 @@ def stream_answer(
             codec = inferencer.codec(task)
             overlay = None
             if codec is not None:
-                seen = inferencer.pipeline(query).pixels
+                seen = inferencer.pipeline(query, fit=options.get("fit", "crop"), bbox=options.get("bbox")).pixels
                 overlay = draw_overlay(seen, codec.decode(prediction["image"]), codec)
             rows = generator.grid[0]
             steps.put(AnswerStep(prediction["image"], rows, len(written), seconds, overlay, result))

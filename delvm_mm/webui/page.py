@@ -121,6 +121,7 @@ class Page:
         )
         self.top_p = gr.Slider(0.05, 1, top_p, step=0.05, label="top-p (1: all tokens)", elem_id="top-p")
         self.seed = gr.Number(seed, precision=0, minimum=0, maximum=2**32 - 1, label="seed", elem_id="seed")
+        self.whole = gr.Checkbox(False, label="see all of each image, padded to a square", elem_id="whole")
 
     def _connect(self) -> None:
         private: dict[str, Any] = dict(api_visibility="private", show_progress="hidden")
@@ -144,7 +145,7 @@ class Page:
         self.model.change(
             self._choose_model, self.model, [self.task, self.temperature, self.top_p, self.seed], **private
         )
-        settings = [self.model, self.task, self.temperature, self.top_p, self.seed]
+        settings = [self.model, self.task, self.temperature, self.top_p, self.seed, self.whole]
         self.run.click(
             self._answer,
             [*settings, *self.used, *self.images, self.query],
@@ -197,7 +198,7 @@ class Page:
             yield [gr.skip(), None, _error(error), gr.skip()]
 
     def _answer_or_raise(self, values: tuple, session: str) -> Iterator[list[Any]]:
-        settings, values = values[:5], values[5:]
+        settings, values = values[:6], values[6:]
         used, images, query = values[: self.slots], values[self.slots : -1], values[-1]
         inferencer, task, options = self._read_settings(*settings)
         pairs = []
@@ -208,7 +209,7 @@ class Page:
                     read_upload(payload, f"The {part} of pair {number}", self.limits)
                     for part, payload in zip(("image", "label"), pair, strict=True)
                 ]
-                pairs.append(inferencer.pipeline.pair(*parts, f"pair {number}") and tuple(parts))
+                pairs.append(inferencer.pipeline.pair(*parts, f"pair {number}", options["fit"]) and tuple(parts))
         if not pairs:
             raise UploadError("There is no pair to learn from: add an image and its label, or start from an example")
         query = read_upload(query, "The query", self.limits)
@@ -235,7 +236,7 @@ class Page:
         return [_enlarge(step.image), overlay, _status(f"Done: {text}"), download]
 
     def _read_settings(
-        self, model: Any, task: Any, temperature: Any, top_p: Any, seed: Any
+        self, model: Any, task: Any, temperature: Any, top_p: Any, seed: Any, whole: Any
     ) -> tuple[DeLVMInferencer, str | None, dict[str, Any]]:
         """Check the settings: a request need not come from the page's own controls."""
         if model not in self.inferencers:
@@ -250,7 +251,9 @@ class Page:
         ):
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise UploadError(f"{name} has to be a number from {low} to {high}")
-        options = dict(temperature=float(temperature), top_p=float(top_p), seed=int(seed))
+        options = dict(
+            temperature=float(temperature), top_p=float(top_p), seed=int(seed), fit="pad" if whole is True else "crop"
+        )
         return inferencer, None if task == NO_TASK else task, options
 
     def _stop(self, request: gr.Request) -> None:

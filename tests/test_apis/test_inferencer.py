@@ -113,7 +113,7 @@ def test_files_are_written_and_read_back(inferencer, scenes, prompt, tmp_path):
     result = inferencer([scenes[4], scenes[5]], prompt, task="seg", out_dir=tmp_path / "out")
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
     names = ("query_0001", "query_0002")
-    kinds = (("images", "png"), ("masks", "png"), ("predictions", "json"), ("vis", "png"))
+    kinds = (("images", "png"), ("masks", "png"), ("original", "png"), ("predictions", "json"), ("vis", "png"))
     assert files == [f"{folder}/{name}.{suffix}" for folder, suffix in kinds for name in names]
     for name, prediction, panel in zip(names, result["predictions"], result["visualization"], strict=True):
         content = json.loads((tmp_path / f"out/predictions/{name}.json").read_text())
@@ -256,6 +256,50 @@ def test_a_second_image_of_one_pair_in_a_prompt_folder_is_refused(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     with pytest.raises(ValueError, match=r"0_img\.jpg and .*0_img\.png are both the image of one pair"):
         read_prompt_folder(tmp_path)
+
+
+def test_a_padded_image_is_seen_whole_and_maps_back():
+    image = np.zeros((8, 16, 3), np.uint8)
+    image[:, 8:] = 200
+    seen = ImageReader(8)(image, fit="pad")
+    assert seen.pixels[2:6, 5:].min() == 200 and not seen.pixels[[0, 1, 6, 7]].any()
+    assert seen.crop() == dict(original_size=[16, 8], scale=[0.5, 0.5], offset=[0, -2], box=[0, 0, 16, 8])
+    # Pixel 2 there is pixels 4 and 5 of the file, and row 2 its rows 0 and 1.
+    assert seen.to_original([2, 2]).tolist() == [4.5, 0.5]
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4, 4:] = 1
+    back = np.zeros((8, 16), np.uint8)
+    back[:4, 8:] = 1
+    assert np.array_equal(seen.image_to_original(mask), back)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_a_box_of_the_query_is_looked_at_and_all_else_is_zero(fit):
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[4:12, 10:18] = 100
+    seen = ImageReader(8)(image, fit=fit, bbox=[10.4, 4, 17.3, 12])
+    assert (seen.pixels == 100).all() and seen.crop()["box"] == [10, 4, 18, 12]
+    assert np.array_equal(seen.image_to_original(seen.pixels), image)
+    assert np.array_equal(seen.image_to_original(np.ones((8, 8), np.int32)), image[..., 0] / 100)
+
+
+@pytest.mark.parametrize("bbox", [[1, 2, 1, 4], [40, 0, 50, 9], [0, 0, 5], [0, 0, float("nan"), 4]])
+def test_a_box_outside_the_image_is_refused(bbox):
+    with pytest.raises(ValueError, match=r"bbox of image is .*expected x1, y1, x2, y2 .* 30x20"):
+        ImageReader(8)(np.zeros((20, 30, 3), np.uint8), bbox=bbox)
+
+
+def test_answers_are_given_at_the_size_of_the_query_too(inferencer, scenes, prompt):
+    options = dict(task="seg", fit="pad", bbox=[[0, 0, 48, 40], [4, 4, 24, 24]])
+    answers = inferencer([scenes[4], scenes[5]], prompt, **options)["predictions"]
+    for answer in answers:
+        assert answer["image_original"].shape == (40, 48, 3) and answer["mask_original"].shape == (40, 48)
+    assert answers[0]["crop"]["box"] == [0, 0, 48, 40] and answers[1]["crop"]["box"] == [4, 4, 24, 24]
+    assert not answers[1]["mask_original"][24:].any() and not answers[1]["image_original"][:, :4].any()
+    small = inferencer(scenes[4], prompt, task="seg", original=False)["predictions"][0]
+    assert not [key for key in small if key.endswith("_original")]
+    with pytest.raises(ValueError, match="bbox has 2 boxes for 1 queries"):
+        inferencer(scenes[4], prompt, **options)
 
 
 def test_a_label_of_other_proportions_is_refused(inferencer, scenes):

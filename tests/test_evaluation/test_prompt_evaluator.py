@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.dataset import Compose
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
@@ -14,6 +15,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from delvm_mm.codecs import ForegroundMaskCodec, LabelCodec, SkeletonCodec
+from delvm_mm.datasets import KeepAnnotation, Letterbox
 from delvm_mm.evaluation import VisionPromptEvaluator
 from delvm_mm.registry import EVALUATOR
 
@@ -96,6 +98,28 @@ def test_ignored_pixels_do_not_count():
     # Rows 1 to 3 count: foreground 1 of 3, background 0 of 2.
     assert result["mIoU"] == pytest.approx(100 * (1 / 3 + 0) / 2, abs=0.01)
     assert not any("ceiling" in name for name in result)
+
+
+def test_masks_are_scored_at_the_size_of_the_original():
+    pytest.importorskip("mmseg")
+    kept = np.zeros((4, 8), np.uint8)
+    kept[:, 6:] = 1
+    letterbox = Compose([KeepAnnotation(ForegroundMaskCodec()), Letterbox(4)])
+    query = letterbox(dict(img=np.zeros((4, 8, 3), np.uint8), gt_seg_map=kept))
+    predicted = np.zeros((4, 4), np.uint8)
+    predicted[:, 2:] = 1
+    sample = BaseDataElement(
+        annotation=query["gt_seg_map"],
+        pred_image=ForegroundMaskCodec().encode(predicted),
+        affine=query["affine"],
+        ori_shape=(4, 8),
+        ori_annotation=query["ori_annotation"],
+    )
+    evaluator = VisionPromptEvaluator(ForegroundMaskCodec(), dict(type="mmseg.IoUMetric"), ceiling=False, original=True)
+    # Columns: predicted 4 of 8, true 2 of 8; foreground 2 of 4, background 4 of 6.
+    assert score(evaluator, sample)["mIoU"] == pytest.approx(100 * (2 / 4 + 4 / 6) / 2, abs=0.01)
+    with pytest.raises(ValueError, match=r"has no ori_annotation, affine, ori_shape.*KeepAnnotation"):
+        score(evaluator, mask_sample(mask(2), mask(2), mask(2)))
 
 
 def test_pck_is_that_by_hand():

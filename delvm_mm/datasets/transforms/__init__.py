@@ -9,7 +9,14 @@ from delvm_mm.datasets.transforms.augment import (
 )
 from delvm_mm.datasets.transforms.formatting import PackClip, PackTokens
 from delvm_mm.datasets.transforms.frames import LoadFrames
-from delvm_mm.datasets.transforms.images import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
+from delvm_mm.datasets.transforms.images import (
+    CenterCrop,
+    DrawLabel,
+    KeepAnnotation,
+    Letterbox,
+    LoadImage,
+    ResizeShortSide,
+)
 from delvm_mm.datasets.transforms.tokenize import VQGANTokenize
 from delvm_mm.datasets.transforms.toolboxes import BGRToRGB, LoadAnnotations, SetTask
 
@@ -19,6 +26,8 @@ __all__ = [
     "ColorJitter",
     "CropPerson",
     "DrawLabel",
+    "KeepAnnotation",
+    "Letterbox",
     "LoadAnnotations",
     "LoadFrames",
     "LoadImage",

@@ -7,7 +7,8 @@
   17), ``bbox`` (N x 4 xyxy, where 0 and W, H are the edges), ``area`` (N, pixels) and ``head_size`` (N, pixels). N may
   be 0. Keypoints outside the image get ``keypoints_visible`` 0. Boxes are moved and not clipped, areas and head sizes
   change with the scale only: metrics take the size of a person from them, also when part of the person was cut off.
-* ``img_shape`` (H, W).
+* ``img_shape`` (H, W), and ``affine`` (2 x 3): takes (x, y, 1) in pixels of the image as it was loaded to those of this
+  one, for mapping answers back (``delvm_mm.codecs.mapping``).
 
 The functions change the dict that they are given; arrays in it are replaced, never written to.
 """
@@ -220,6 +221,8 @@ def _move_people(results: dict, matrix: np.ndarray, shape: tuple[int, int], new_
         if results.get(key) is not None:
             results[key] = (np.asarray(results[key]) * scale).astype(np.float32)
     results["img_shape"] = new_shape
+    before = results.get("affine", np.eye(2, 3))
+    results["affine"] = linear @ before + np.pad(shift[:, None], ((0, 0), (2, 0)))
 
 
 def _move_keypoints(

@@ -5,6 +5,7 @@ names know other field names and place keypoints by whole pixels of the old imag
 fraction of a pixel.
 """
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 
 from delvm_mm.datasets.readers.io.image import MAX_PIXELS, read_image
@@ -12,7 +13,7 @@ from delvm_mm.datasets.transforms.formatting import CHANNEL_ORDER, require_rgb, 
 from delvm_mm.datasets.transforms.geometry import crop, height_and_width, image_shape, resize, shape_to_crop
 from delvm_mm.registry import TASK_UTILS, TRANSFORMS
 
-__all__ = ["CenterCrop", "DrawLabel", "LoadImage", "ResizeShortSide"]
+__all__ = ["CenterCrop", "DrawLabel", "KeepAnnotation", "Letterbox", "LoadImage", "ResizeShortSide"]
 
 
 # The second name is that of configs written for 0.1.
@@ -105,6 +106,71 @@ class CenterCrop(BaseTransform):
         top, left = round((height - self.height) / 2), round((width - self.width) / 2)
         crop(results, top, left, self.height, self.width)
         results["crop_offset"] = (left, top)
+        return results
+
+
+@TRANSFORMS.register_module()
+class Letterbox(BaseTransform):
+    """Resize the long side to ``size`` and pad the rest, so that all of the image is seen.
+
+    The image is in the middle, black is around it; maps have ``ignore_index`` there, which scores leave out. Adds
+    ``scale_factor`` (w, h) and ``crop_offset`` (x, y), which is negative where there is padding.
+
+    Args:
+        size: Side of the square in pixels.
+        ignore_index: Value of ``gt_seg_map`` around the image.
+    """
+
+    def __init__(self, size: int = 256, ignore_index: int = 255) -> None:
+        if size < 1:
+            raise ValueError(f"Letterbox: size must be at least 1, got {size}")
+        self.size = size
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict:
+        """Resize and pad every field that is there."""
+        height, width = image_shape(results, "Letterbox")
+        scale = self.size / max(height, width)
+        new_height, new_width = (max(1, round(side * scale)) for side in (height, width))
+        resize(results, new_height, new_width)
+        top, left = (self.size - new_height) // 2, (self.size - new_width) // 2
+        crop(results, -top, -left, self.size, self.size)
+        if results.get("gt_seg_map") is not None:
+            around = np.ones((self.size, self.size), bool)
+            around[top : top + new_height, left : left + new_width] = False
+            labels = results["gt_seg_map"]
+            labels = labels.astype(np.uint8) if labels.dtype == bool else labels
+            results["gt_seg_map"] = np.where(around, labels.dtype.type(self.ignore_index), labels)
+        results["scale_factor"] = (new_width / width, new_height / height)
+        results["crop_offset"] = (-left, -top)
+        return results
+
+
+@TRANSFORMS.register_module()
+class KeepAnnotation(BaseTransform):
+    """Keep the annotation as it is now as ``ori_annotation``, for scores in pixels of the original image.
+
+    To be put behind what loads image and annotation, before the first geometric transform;
+    ``VisionPromptEvaluator(original=True)`` compares with it.
+
+    Args:
+        codec: The label codec of ``DrawLabel``, or its config.
+    """
+
+    def __init__(self, codec: dict | object) -> None:
+        self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
+
+    def transform(self, results: dict) -> dict:
+        """Keep the annotation.
+
+        Raises:
+            ValueError: The image was moved already.
+        """
+        if "affine" in results:
+            raise ValueError(
+                f"KeepAnnotation comes after a transform that moved the image of {sample_name(results)}: put it before"
+            )
+        results["ori_annotation"] = self.codec.annotation_of(results)
         return results
 
 

@@ -6,7 +6,17 @@ import torch
 import torchvision.transforms.v2.functional as torchvision
 from PIL import Image
 
-from delvm_mm.datasets import CenterCrop, DrawLabel, LoadImage, PackClip, PackTokens, ResizeShortSide, VQGANTokenize
+from delvm_mm.datasets import (
+    CenterCrop,
+    DrawLabel,
+    KeepAnnotation,
+    Letterbox,
+    LoadImage,
+    PackClip,
+    PackTokens,
+    ResizeShortSide,
+    VQGANTokenize,
+)
 
 
 class MaskDrawer:
@@ -165,3 +175,27 @@ def test_vqgan_tokenize_and_pack_tokens(tokenizer):
     assert packed["inputs"].tolist() == [0, 3, 15, 7, 15, 7, 0, 3] and packed["data_samples"].task == "seg"
     with pytest.raises(ValueError, match="use VQGANTokenize"):
         PackTokens()({})
+
+
+def test_letterbox_shows_all_and_leaves_what_is_around_out_of_scores():
+    keypoints = np.tile([[0.0, 0.0], [59.0, 29.0]], (1, 9, 1))[:, :17]
+    results = dict(img=np.full((30, 60, 3), 7, np.uint8), gt_seg_map=np.ones((30, 60), bool))
+    results |= dict(keypoints=keypoints, keypoints_visible=np.ones((1, 17)), bbox=np.array([[0.0, 0, 60, 30]]))
+    results = Letterbox(20)(results)
+    assert (results["img"][5:15] == 7).all() and not results["img"][:5].any() and not results["img"][15:].any()
+    assert (results["gt_seg_map"][5:15] == 1).all() and (results["gt_seg_map"][[4, 15]] == 255).all()
+    assert results["keypoints_visible"].all() and results["bbox"].tolist() == [[0, 5, 20, 15]]
+    # A third: the center of pixel 0 comes to (0 + 0.5) / 3 - 0.5, and 5 lower.
+    assert np.allclose(results["keypoints"][0, 0], [-1 / 3, 5 - 1 / 3])
+    assert results["crop_offset"] == (0, -5) and results["img_shape"] == (20, 20)
+    tall = Letterbox(20)(dict(img=np.full((626, 417, 3), 7, np.uint8)))
+    assert (tall["img"][[0, -1], 10] == 7).all(), "head and feet"
+
+
+def test_the_annotation_is_kept_before_the_image_moves():
+    keep, results = KeepAnnotation(dict(type="ForegroundMaskCodec")), dict(img=np.zeros((8, 8, 3), np.uint8))
+    results["gt_seg_map"] = np.eye(8, dtype=np.uint8)
+    moved = ResizeShortSide(4)(keep(results))
+    assert np.array_equal(moved["ori_annotation"], np.eye(8)) and moved["gt_seg_map"].shape == (4, 4)
+    with pytest.raises(ValueError, match="KeepAnnotation comes after a transform that moved"):
+        keep(moved)
