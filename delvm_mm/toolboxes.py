@@ -87,7 +87,7 @@ def _unusable(name: str, toolbox: str, err: Exception) -> str:
         advice = f"install the package that provides {missing.partition('.')[0]}"
     else:
         advice = _advice(toolbox)
-    return f"{found} is installed, but {name} cannot be imported ({type(err).__name__}: {cause}): {advice}."
+    return f"{found} is installed, but {name} cannot be imported ({type(err).__name__}: {cause}): {advice}"
 
 
 def _advice(toolbox: str) -> str:

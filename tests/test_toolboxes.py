@@ -15,7 +15,7 @@ def fail_to_import(monkeypatch, error):
 
 
 def one_sentence(message):
-    return "\n" not in message and message.endswith(".") and ". " not in message
+    return "\n" not in message and not message.endswith(".") and ". " not in message
 
 
 def test_a_toolbox_and_its_modules_are_imported(monkeypatch):
