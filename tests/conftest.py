@@ -10,10 +10,16 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from delvm_mm.models import VQGAN
+from delvm_mm.quiet import WARNINGS
 from delvm_mm.registry import MODELS
 from helpers import ROOT
 from helpers.gray_levels import GrayLevelTokenizer, NumberedClips, write_numbered_store
 from helpers.tiny_run import make_run_folder
+
+
+def pytest_configure(config):
+    for action, message, category, module in WARNINGS:
+        config.addinivalue_line("filterwarnings", f"{action}:{message}:{category.__name__}:{module}")
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from rich.table import Table
 from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.config_hooks import MMENGINE_HOOKS
 from delvm_mm.engine.launch import (
+    build_runner,
     load_config,
     load_weights,
     parse_arguments,
@@ -108,7 +109,7 @@ def _build_runner(cfg: Config, checkpoint: str | None) -> Runner:
     cfg.default_hooks = dict(kept, throughput=dict(type="delvm_mm.ThroughputHook"))
     cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or [] if type_name(hook) == "PanelHook"]
     cfg.test_cfg = dict()
-    runner = Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     if checkpoint is not None:
         load_weights(unwrap_model(runner.model), checkpoint)
     return runner

@@ -11,12 +11,11 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 import argparse
 
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 from torch import nn
 
 from delvm_mm.checkpoints.resume import decide_start
 from delvm_mm.engine.launch import (
+    build_runner,
     check_precision,
     check_weights_fit,
     load_config,
@@ -76,7 +75,7 @@ def main() -> None:
         cfg.load_from = None if args.resume == "auto" else args.resume
 
     use_safe_checkpoints()
-    runner = RUNNERS.build(cfg) if cfg.get("runner_type") else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     checkpoint = decide_start(runner, load_from)
     if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
         model = unwrap_model(runner.model)

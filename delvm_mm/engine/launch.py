@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
 from mmengine.device import get_device
+from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
@@ -21,6 +22,7 @@ from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load
 from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
 from delvm_mm.engine.config_hooks import hooks_of, settle_hooks
 from delvm_mm.engine.log_processor import with_exact_metrics
+from delvm_mm.quiet import quiet_terminal
 from delvm_mm.registry import type_name
 
 # What these tools read besides the arguments of MMEngine's Runner.
@@ -132,6 +134,13 @@ def _init_restarted_group(backend: str) -> None:
         backend = "gloo"
     store = torch.distributed.PrefixStore(f"restart_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that a config asks for; its logger keeps from the terminal what a user cannot act on."""
+    runner = RUNNERS.build(cfg) if cfg.get("runner_type") else Runner.from_cfg(cfg)
+    quiet_terminal(runner.logger)
+    return runner
 
 
 def use_safe_checkpoints() -> None:

@@ -58,6 +58,7 @@ def test_ignored_pixels_count_neither_in_intersection_nor_in_union():
     assert score(sample(predicted, np.where(truth == 255, 9, truth)), ignore_index=9)["IoU"] == pytest.approx(60)
 
 
+@pytest.mark.filterwarnings("ignore:The shape of value will convert")
 def test_maps_may_be_tensors_or_arrays_with_or_without_channel():
     expected = score(sample(rows(2), rows(4)))
     as_tensor = torch.from_numpy(rows(2)).long()[None]

@@ -212,6 +212,7 @@ def ordinary_user(folder):
         os.seteuid(0)
 
 
+@pytest.mark.filterwarnings("ignore:.* is no whole tar archive")
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_named_counted_and_left_out(tmp_path, tokenizer, kind):
     dataset, damaged = kind(tmp_path / "data")
