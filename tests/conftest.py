@@ -1,5 +1,7 @@
 """Fixtures of all tests."""
 
+import lzma
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,10 +32,20 @@ def default_scope():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden vectors and sample images that may lie beside the checkout; skips where it is missing."""
+    """The folder of sample images that may lie beside the checkout; skips where it is missing."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip(f"no folder of golden vectors and samples at {folder}")
+        pytest.skip(f"no folder of sample images at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory) -> Path:
+    """The golden vectors of ``data/golden`` with their weights unpacked."""
+    folder = tmp_path_factory.mktemp("golden")
+    shutil.copytree(ROOT / "tests" / "data" / "golden", folder, dirs_exist_ok=True)
+    for packed in folder.rglob("*.xz"):
+        packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
     return folder
 
 

@@ -38,13 +38,13 @@ def test_greedy_generation_equals_that_of_hugging_face_over_256_tokens(exported)
     assert torch.equal(ours, theirs)
 
 
-def test_released_layout_gives_the_released_logits_and_tokens(shared):
-    folder = shared / "golden" / "llama_hf"
-    golden = {key: torch.from_numpy(value) for key, value in np.load(folder / "io.npz").items()}
+def test_released_layout_gives_the_released_logits_and_tokens(golden):
+    folder = golden / "llama_hf"
+    vectors = {key: torch.from_numpy(value) for key, value in np.load(folder / "io.npz").items()}
     model = delvm_from_huggingface(folder)
     with torch.no_grad():
-        torch.testing.assert_close(model(golden["input_ids"]), golden["logits"], atol=1e-4, rtol=0)
-    assert torch.equal(model.generate(golden["input_ids"], 16), golden["greedy"])
+        torch.testing.assert_close(model(vectors["input_ids"]), vectors["logits"], atol=1e-4, rtol=0)
+    assert torch.equal(model.generate(vectors["input_ids"], 16), vectors["greedy"])
 
 
 def test_a_folder_that_is_not_such_an_export_is_refused(exported, tmp_path):

@@ -46,20 +46,20 @@ def same(rows, others):
     return len(rows) == len(others) and all(np.array_equal(row, other) for row, other in zip(rows, others, strict=True))
 
 
-def test_the_golden_file_is_read_exactly_and_written_byte_for_byte(shared, tmp_path):
-    golden = shared / "golden" / "tokens"
-    expected = np.load(golden / "expected.npz")
-    rows = list(read_released_tokens(golden / "train.bin", num_embeddings=64))
+def test_the_golden_file_is_read_exactly_and_written_byte_for_byte(golden, tmp_path):
+    tokens = golden / "tokens"
+    expected = np.load(tokens / "expected.npz")
+    rows = list(read_released_tokens(tokens / "train.bin", num_embeddings=64))
     assert same(rows, [expected[f"row{number}"] for number in range(6)])
     assert write_released_tokens(tmp_path / "train.bin", rows) == 6
     for name in ("train.bin", "train.bin.meta"):
-        assert (tmp_path / name).read_bytes() == (golden / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (tokens / name).read_bytes()
 
 
-def test_the_golden_file_is_imported_by_length(shared, tmp_path):
-    golden = shared / "golden" / "tokens"
-    expected = np.load(golden / "expected.npz")
-    folders = import_released_tokens(golden / "train.bin", tmp_path / "out", **(SETTINGS | {"grid": (16, 16)}))
+def test_the_golden_file_is_imported_by_length(golden, tmp_path):
+    tokens = golden / "tokens"
+    expected = np.load(tokens / "expected.npz")
+    folders = import_released_tokens(tokens / "train.bin", tmp_path / "out", **(SETTINGS | {"grid": (16, 16)}))
     assert [folder.name for folder in folders] == ["clips_of_2", "clips_of_6", "rows_of_40"]
     for name, rows, grid in (
         ("clips_of_2", (0, 1, 2, 4), (16, 16)),

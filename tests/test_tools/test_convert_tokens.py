@@ -26,9 +26,8 @@ def write(path, *rows):
     Path(path).write_text("".join(json.dumps({"tokens": row}) + "\n" for row in rows))
 
 
-def test_the_golden_file_goes_to_stores_and_back(convert, shared, tmp_path, capsys):
-    golden = shared / "golden" / "tokens"
-    convert("import", str(golden / "train.bin"), "tokens", *OPTIONS, *FINGERPRINT)
+def test_the_golden_file_goes_to_stores_and_back(convert, golden, tmp_path, capsys):
+    convert("import", str(golden / "tokens" / "train.bin"), "tokens", *OPTIONS, *FINGERPRINT)
     said = capsys.readouterr().out
     assert "tokens/clips_of_2: 4 clips of 2 x 256 tokens" in said
     assert "tokens/clips_of_6: 1 clips of 6 x 256 tokens" in said
@@ -37,7 +36,7 @@ def test_the_golden_file_goes_to_stores_and_back(convert, shared, tmp_path, caps
     convert("export", *stores, "back/train.bin")
     assert "back/train.bin: 6 rows" in capsys.readouterr().out
     lines = Path("back/train.bin").read_bytes().splitlines()
-    assert sorted(lines) == sorted((golden / "train.bin").read_bytes().splitlines())
+    assert sorted(lines) == sorted((golden / "tokens" / "train.bin").read_bytes().splitlines())
     offsets = np.load("back/train.bin.meta")[:, 0]
     assert offsets.tolist() == np.cumsum([0, *(len(line) + 1 for line in lines)])[:-1].tolist()
 

@@ -7,22 +7,22 @@ from delvm_mm.models import LogitsKLLoss, NextTokenHead
 
 
 @pytest.fixture
-def golden(shared):
-    return {key: torch.from_numpy(np.asarray(value)) for key, value in np.load(shared / "golden/losses.npz").items()}
+def vectors(golden):
+    return {key: torch.from_numpy(np.asarray(value)) for key, value in np.load(golden / "losses.npz").items()}
 
 
 @pytest.mark.parametrize(
     ("key", "arguments"),
     [("kl_t1", {}), ("kl_t2", dict(temperature=2.0)), ("kl_t1_inverse", dict(inverse=True))],
 )
-def test_kl_equals_the_released_one(golden, key, arguments):
-    loss = LogitsKLLoss(**arguments)(golden["student"], golden["teacher"])
-    assert loss.item() == pytest.approx(golden[key].item(), abs=1e-5)
+def test_kl_equals_the_released_one(vectors, key, arguments):
+    loss = LogitsKLLoss(**arguments)(vectors["student"], vectors["teacher"])
+    assert loss.item() == pytest.approx(vectors[key].item(), abs=1e-5)
 
 
-def test_cross_entropy_equals_the_released_one(golden):
-    loss = NextTokenHead(8, 64).loss_from_logits(golden["student"], golden["labels"])["loss_ce"]
-    assert loss.item() == pytest.approx(golden["cross_entropy"].item(), abs=1e-5)
+def test_cross_entropy_equals_the_released_one(vectors):
+    loss = NextTokenHead(8, 64).loss_from_logits(vectors["student"], vectors["labels"])["loss_ce"]
+    assert loss.item() == pytest.approx(vectors["cross_entropy"].item(), abs=1e-5)
 
 
 def test_kl_is_zero_for_equal_logits_and_scales_with_its_weight():

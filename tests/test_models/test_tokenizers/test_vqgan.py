@@ -29,23 +29,23 @@ def vqgan() -> VQGAN:
     return model
 
 
-def test_golden_checkpoint_gives_the_released_tokens_and_images(shared):
-    vqgan = VQGAN.from_pretrained(shared / "golden" / "vqgan")
-    golden = {name: torch.from_numpy(value) for name, value in np.load(shared / "golden" / "vqgan" / "io.npz").items()}
-    tokens = vqgan.encode(golden["pixel_values"])
+def test_golden_checkpoint_gives_the_released_tokens_and_images(golden):
+    vqgan = VQGAN.from_pretrained(golden / "vqgan")
+    vectors = {name: torch.from_numpy(value) for name, value in np.load(golden / "vqgan" / "io.npz").items()}
+    tokens = vqgan.encode(vectors["pixel_values"])
     assert tokens.dtype == torch.int64
-    assert torch.equal(tokens, golden["indices"])
-    quantized = vqgan.codebook[golden["indices"]].view(4, 8, 8, -1).permute(0, 3, 1, 2)
-    torch.testing.assert_close(quantized, golden["quantized"], atol=1e-6, rtol=0)
+    assert torch.equal(tokens, vectors["indices"])
+    quantized = vqgan.codebook[vectors["indices"]].view(4, 8, 8, -1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(quantized, vectors["quantized"], atol=1e-6, rtol=0)
     with torch.no_grad():
-        torch.testing.assert_close(vqgan.to_images(quantized), golden["reconstruction"], atol=1e-4, rtol=0)
-    torch.testing.assert_close(vqgan.decode(tokens), golden["reconstruction"].clamp(0, 1), atol=1e-4, rtol=0)
+        torch.testing.assert_close(vqgan.to_images(quantized), vectors["reconstruction"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(vqgan.decode(tokens), vectors["reconstruction"].clamp(0, 1), atol=1e-4, rtol=0)
     assert not vqgan.training
 
 
-def test_keys_are_the_published_ones(shared):
-    published = torch.load(shared / "golden" / "vqgan" / "pytorch_model.bin", weights_only=True)
-    own = VQGAN.from_config(shared / "golden" / "vqgan").state_dict()
+def test_keys_are_the_published_ones(golden):
+    published = torch.load(golden / "vqgan" / "pytorch_model.bin", weights_only=True)
+    own = VQGAN.from_config(golden / "vqgan").state_dict()
     assert {name: value.shape for name, value in own.items()} == {k: v.shape for k, v in published.items()}
 
 
@@ -257,9 +257,9 @@ def test_saved_folder_is_read_back_the_same(vqgan, tmp_path):
     assert again.fingerprint == vqgan.fingerprint
 
 
-def test_saved_config_has_only_published_names(shared, tmp_path):
-    VQGAN.from_pretrained(shared / "golden" / "vqgan").save_pretrained(tmp_path)
-    published = json.loads((shared / "golden" / "vqgan" / "config.json").read_text())
+def test_saved_config_has_only_published_names(golden, tmp_path):
+    VQGAN.from_pretrained(golden / "vqgan").save_pretrained(tmp_path)
+    published = json.loads((golden / "vqgan" / "config.json").read_text())
     written = json.loads((tmp_path / "config.json").read_text())
     assert written == {name: value for name, value in published.items() if name != "_version"}
 
