@@ -33,11 +33,11 @@ from rich.table import Table
 from rich.text import Text
 
 from delvm_mm.datasets import VisualSentenceDataset
+from delvm_mm.datasets.seeded_clips import DATA_ERRORS, SeededClips, Unreadable
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import load_tokenizer
 from delvm_mm.models.tokenizers.images import decode_images
-from delvm_mm.precompute.tokenization import DATA_ERRORS, SeededClips, Unreadable
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores import TokenStore
 from delvm_mm.stores.store_summary import first_errors, store_summary

@@ -1,10 +1,12 @@
 from delvm_mm.datasets.dataset_wrappers import CachedDataset, JoinedDataset
 from delvm_mm.datasets.procedural import ProceduralClasses, ProceduralScenes
+from delvm_mm.datasets.random_crops import RandomCrops
 from delvm_mm.datasets.readers.base import ReaderDataset
 from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset
 from delvm_mm.datasets.readers.frame_folders import FrameFolderDataset
 from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset
 from delvm_mm.datasets.readers.io.image import read_image
+from delvm_mm.datasets.readers.mask_folder import MaskFolderDataset
 from delvm_mm.datasets.readers.mpii import MpiiDataset
 from delvm_mm.datasets.readers.pascal5i import Pascal5iDataset
 from delvm_mm.datasets.readers.restoration import GoProDataset, PairedFolderDataset, RainDataset
@@ -23,12 +25,14 @@ __all__ = [
     "ImageFolderDataset",
     "ImageNetDataset",
     "JoinedDataset",
+    "MaskFolderDataset",
     "MpiiDataset",
     "PairedFolderDataset",
     "Pascal5iDataset",
     "ProceduralClasses",
     "ProceduralScenes",
     "RainDataset",
+    "RandomCrops",
     "ReaderDataset",
     "SA1BDataset",
     "SentenceSampler",

@@ -15,12 +15,14 @@ def add_rain(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
     Args:
         rng: Source of randomness; what is taken from it does not depend on the image or its size.
-        image: RGB uint8 size x size x 3; not changed.
+        image: RGB uint8 H x W x 3; not changed. Where it is no square it is in the middle of one of its longer side,
+            which sets the size of the drops.
 
     Returns:
-        RGB uint8 size x size x 3.
+        RGB uint8 H x W x 3.
     """
-    size = image.shape[0]
+    height, width_in_pixels = image.shape[:2]
+    size = max(height, width_in_pixels)
     angle = uniform(rng, -0.62, 0.62)
     density, strength = uniform(rng, 0.35, 1.0), uniform(rng, 0.5, 0.9)
     length, width = uniform(rng, 0.07, 0.2), uniform(rng, 0.7, 1.2)
@@ -44,10 +46,12 @@ def add_rain(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     # Sheets of rain: the streaks are denser here and thinner there.
     sheets = noise_field(noise_grids(rng, 2, 3), size)
     rain = cv2.multiply(rain, np.clip(sheets.astype(np.int16) // 2 + 64, 70, 190).astype(np.uint8), scale=1.0 / 128)
+    top, left = (size - height) // 2, (size - width_in_pixels) // 2
+    rain = np.ascontiguousarray(rain[top : top + height, left : left + width_in_pixels])
     haze = uniform(rng, 0.0, 0.16)
     gray = uniform(rng, 150, 205)
     dimmed = cv2.addWeighted(image, 1.0 - haze, np.full_like(image, int(gray)), haze, 0)
-    dimmed = multiply(dimmed, np.full((size, size), int(uniform(rng, 112, 128)), dtype=np.uint8))
+    dimmed = multiply(dimmed, np.full(image.shape[:2], int(uniform(rng, 112, 128)), dtype=np.uint8))
     tint = np.stack([cv2.multiply(rain, np.full_like(rain, level), scale=1.0 / 255) for level in (232, 238, 246)], -1)
     return cv2.bitwise_not(cv2.multiply(cv2.bitwise_not(dimmed), cv2.bitwise_not(tint), scale=1.0 / 255))
 

@@ -7,6 +7,7 @@ from delvm_mm.datasets.transforms.augment import (
     RandomRotation,
     SixCrop,
 )
+from delvm_mm.datasets.transforms.degrade import AddBlur, AddNoise, AddRain, CannyEdges, MaskOut, ToGray
 from delvm_mm.datasets.transforms.formatting import PackClip, PackTokens
 from delvm_mm.datasets.transforms.frames import LoadFrames
 from delvm_mm.datasets.transforms.images import (
@@ -21,7 +22,11 @@ from delvm_mm.datasets.transforms.tokenize import VQGANTokenize
 from delvm_mm.datasets.transforms.toolboxes import BGRToRGB, LoadAnnotations, SetTask
 
 __all__ = [
+    "AddBlur",
+    "AddNoise",
+    "AddRain",
     "BGRToRGB",
+    "CannyEdges",
     "CenterCrop",
     "ColorJitter",
     "CropPerson",
@@ -31,6 +36,7 @@ __all__ = [
     "LoadAnnotations",
     "LoadFrames",
     "LoadImage",
+    "MaskOut",
     "PackClip",
     "PackTokens",
     "RandomCrop",
@@ -40,5 +46,6 @@ __all__ = [
     "ResizeShortSide",
     "SetTask",
     "SixCrop",
+    "ToGray",
     "VQGANTokenize",
 ]

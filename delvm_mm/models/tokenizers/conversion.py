@@ -92,6 +92,7 @@ def save_as_diffusers(vqgan: VQGAN, folder: str | Path) -> None:
         ValueError: The tokenizer has something that VQModel has not.
     """
     config, levels = vqgan.config, len(vqgan.config["channel_mult"])
+    _refuse_own_layers(config, "diffusers")
     if not config["resample_with_conv"]:
         raise ValueError("diffusers' VQModel always resamples with convolutions, this tokenizer does not")
     attends = [config["resolution"] // 2**level in config["attn_resolutions"] for level in range(levels)]
@@ -187,6 +188,7 @@ def save_as_taming(vqgan: VQGAN, path: str | Path) -> None:
         ValueError: The tokenizer has something that taming-transformers has not.
     """
     config = vqgan.config
+    _refuse_own_layers(config, "taming-transformers")
     if config["norm_num_groups"] != 32:
         raise ValueError(f"taming-transformers normalizes in 32 groups, this tokenizer in {config['norm_num_groups']}")
     attends = bool(set(config["attn_resolutions"]) & {config["resolution"] // 2**i for i in range(9)})
@@ -314,6 +316,14 @@ def _config_of_shapes(shapes: Mapping[str, tuple[int, ...]], path: str | Path, r
         "quantized_embed_dim": shapes["quantize.embedding.weight"][1],
         "resample_with_conv": levels == 1 or "encoder.down.0.downsample.conv.weight" in shapes,
     }
+
+
+def _refuse_own_layers(config: dict, library: str) -> None:
+    own = [f"{name}={config[name]!r}" for name in ("norm", "padding_mode") if name in config]
+    if own:
+        raise ValueError(
+            f"{library} has no layers with {' and '.join(own)}, as this tokenizer has: it cannot be written"
+        )
 
 
 def _refuse_single_attention(attends: bool, num_res_blocks: int, source: str, other: str) -> None:

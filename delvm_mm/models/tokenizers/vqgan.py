@@ -59,6 +59,10 @@ class VQGAN(BaseModule):
         symmetric_pixels: The layers work on images in [-1, 1], as those of taming-transformers do; ``encode`` and
             ``decode`` take and give [0, 1] all the same. (Padding with zeros means another gray there, so this cannot
             be folded into the first convolution.)
+        norm: 'group', or 'channel': normalize each place by itself over its channels. With ``padding_mode='replicate'``
+            an image of one color, or of one code, is of one color again; group statistics of the whole image, and
+            zeros around it, draw patterns there. openMUSE knows neither.
+        padding_mode: How 3 x 3 convolutions go on beyond the border, 'zeros' or 'replicate'.
         init_cfg: MMEngine's initialization config. ``dict(type='Pretrained', checkpoint=..., prefix=...)`` takes a
             folder or a file, read safely by ``delvm_mm.checkpoints.io``.
 
@@ -83,6 +87,8 @@ class VQGAN(BaseModule):
         commitment_cost: float = 0.25,
         norm_num_groups: int = 32,
         symmetric_pixels: bool = False,
+        norm: str = "group",
+        padding_mode: str = "zeros",
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -101,6 +107,13 @@ class VQGAN(BaseModule):
         }
         codes = {"num_embeddings": num_embeddings, "quantized_embed_dim": quantized_embed_dim}
         self.config = {**layers, **codes, "commitment_cost": commitment_cost}
+        own = {"norm": (norm, ("group", "channel")), "padding_mode": (padding_mode, ("zeros", "replicate"))}
+        for name, (value, valid) in own.items():
+            if value not in valid:
+                raise ValueError(f"{name} must be {valid[0]!r} or {valid[1]!r}, got {value!r}")
+            layers[name] = value
+            if value != valid[0]:  # openMUSE does not know the names, and fingerprints stay what they were
+                self.config[name] = value
         _check_sizes(self.config)
         self.symmetric_pixels = bool(symmetric_pixels)
         if symmetric_pixels:  # openMUSE does not know the name
@@ -351,7 +364,8 @@ def _check_sizes(config: dict) -> None:
             raise ValueError(f"{name} must be a positive integer, got {config[name]!r}")
     if not config["channel_mult"]:
         raise ValueError("channel_mult must name at least one level, for example (1, 2, 4)")
-    groups, widths = config["norm_num_groups"], [config["hidden_channels"] * m for m in config["channel_mult"]]
+    groups = 1 if config.get("norm") == "channel" else config["norm_num_groups"]
+    widths = [config["hidden_channels"] * m for m in config["channel_mult"]]
     odd = [width for width in (config["hidden_channels"], *widths) if width < 1 or width % groups]
     if odd:
         raise ValueError(

@@ -30,6 +30,8 @@ class Encoder(nn.Module):
         resample_with_conv: Downsample with a strided convolution rather than by averaging.
         dropout: Dropout rate in residual blocks.
         norm_num_groups: Groups of all normalization layers.
+        norm: 'group', or 'channel' for statistics of each place by itself (``ChannelNorm``).
+        padding_mode: Of all 3 x 3 convolutions, 'zeros' or 'replicate'.
     """
 
     def __init__(
@@ -46,22 +48,25 @@ class Encoder(nn.Module):
         resample_with_conv: bool,
         dropout: float,
         norm_num_groups: int,
+        norm: str = "group",
+        padding_mode: str = "zeros",
     ):
         super().__init__()
+        block = {"dropout": dropout, "norm": (norm, norm_num_groups), "padding_mode": padding_mode}
         widths = [hidden_channels * multiple for multiple in channel_mult]
-        self.conv_in = nn.Conv2d(num_channels, hidden_channels, 3, padding=1)
+        self.conv_in = _conv3x3(num_channels, hidden_channels, padding_mode)
         self.down = nn.ModuleList()
         width_in = hidden_channels
         for level, width in enumerate(widths):
             attends = resolution // 2**level in attn_resolutions
-            stage = _Level(width_in, width, num_res_blocks, attends, dropout, norm_num_groups)
+            stage = _Level(width_in, width, num_res_blocks, attends, **block)
             if level < len(widths) - 1:
-                stage.downsample = Downsample(width, resample_with_conv)
+                stage.downsample = Downsample(width, resample_with_conv, padding_mode)
             self.down.append(stage)
             width_in = width
-        self.mid = _Middle(width_in, not no_attn_mid_block, dropout, norm_num_groups)
-        self.norm_out = _norm(width_in, norm_num_groups)
-        self.conv_out = nn.Conv2d(width_in, z_channels, 3, padding=1)
+        self.mid = _Middle(width_in, not no_attn_mid_block, **block)
+        self.norm_out = _norm(width_in, *block["norm"])
+        self.conv_out = _conv3x3(width_in, z_channels, padding_mode)
 
     def forward(self, images: Tensor) -> Tensor:
         """Latents of images."""
@@ -94,21 +99,24 @@ class Decoder(nn.Module):
         resample_with_conv: bool,
         dropout: float,
         norm_num_groups: int,
+        norm: str = "group",
+        padding_mode: str = "zeros",
     ):
         super().__init__()
+        block = {"dropout": dropout, "norm": (norm, norm_num_groups), "padding_mode": padding_mode}
         widths = [hidden_channels * multiple for multiple in channel_mult]
-        self.conv_in = nn.Conv2d(z_channels, widths[-1], 3, padding=1)
-        self.mid = _Middle(widths[-1], not no_attn_mid_block, dropout, norm_num_groups)
+        self.conv_in = _conv3x3(z_channels, widths[-1], padding_mode)
+        self.mid = _Middle(widths[-1], not no_attn_mid_block, **block)
         self.up = nn.ModuleList()
         for level, width in enumerate(widths):
             attends = resolution // 2**level in attn_resolutions
             width_in = widths[min(level + 1, len(widths) - 1)]
-            stage = _Level(width_in, width, num_res_blocks + 1, attends, dropout, norm_num_groups)
+            stage = _Level(width_in, width, num_res_blocks + 1, attends, **block)
             if level > 0:
-                stage.upsample = Upsample(width, resample_with_conv)
+                stage.upsample = Upsample(width, resample_with_conv, padding_mode)
             self.up.append(stage)
-        self.norm_out = _norm(widths[0], norm_num_groups)
-        self.conv_out = nn.Conv2d(widths[0], num_channels, 3, padding=1)
+        self.norm_out = _norm(widths[0], *block["norm"])
+        self.conv_out = _conv3x3(widths[0], num_channels, padding_mode)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Images of latents."""
@@ -160,16 +168,33 @@ class VectorQuantizer(nn.Module):
         return self.embedding(indices)
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalization over the channels of each place of a map N x C x H x W.
+
+    Unlike group normalization it knows nothing of the rest of the image: where all places are equal they stay so, and
+    what is drawn in one corner does not change another.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=1e-6)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """N x C x H x W to the same."""
+        return super().forward(hidden.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class ResnetBlock(nn.Module):
     """Two times norm, SiLU, 3 x 3 convolution, added to the input (through a 1 x 1 where the channels change)."""
 
-    def __init__(self, in_channels: int, out_channels: int, dropout: float, norm_num_groups: int):
+    def __init__(
+        self, in_channels: int, out_channels: int, dropout: float, norm: tuple[str, int], padding_mode: str = "zeros"
+    ):
         super().__init__()
-        self.norm1 = _norm(in_channels, norm_num_groups)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = _norm(out_channels, norm_num_groups)
+        self.norm1 = _norm(in_channels, *norm)
+        self.conv1 = _conv3x3(in_channels, out_channels, padding_mode)
+        self.norm2 = _norm(out_channels, *norm)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = _conv3x3(out_channels, out_channels, padding_mode)
         if in_channels != out_channels:
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
@@ -184,9 +209,9 @@ class ResnetBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Self-attention with one head over all places of a feature map, added to the input."""
 
-    def __init__(self, channels: int, norm_num_groups: int):
+    def __init__(self, channels: int, norm: tuple[str, int]):
         super().__init__()
-        self.norm = _norm(channels, norm_num_groups)
+        self.norm = _norm(channels, *norm)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)
@@ -205,24 +230,25 @@ class AttentionBlock(nn.Module):
 class Downsample(nn.Module):
     """Half the sides: pad by 1 right and bottom, then a 3 x 3 convolution of stride 2; or a 2 x 2 average."""
 
-    def __init__(self, channels: int, with_conv: bool):
+    def __init__(self, channels: int, with_conv: bool, padding_mode: str = "zeros"):
         super().__init__()
+        self.pad_mode = "constant" if padding_mode == "zeros" else padding_mode
         if with_conv:
             self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """N x C x H x W to N x C x H/2 x W/2."""
         if hasattr(self, "conv"):
-            return self.conv(F.pad(hidden, (0, 1, 0, 1)))
+            return self.conv(F.pad(hidden, (0, 1, 0, 1), mode=self.pad_mode))
         return F.avg_pool2d(hidden, 2)
 
 
 class Upsample(nn.Module):
     """Twice the sides: repeat each place, then optionally a 3 x 3 convolution."""
 
-    def __init__(self, channels: int, with_conv: bool):
+    def __init__(self, channels: int, with_conv: bool, padding_mode: str = "zeros"):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if with_conv else nn.Identity()
+        self.conv = _conv3x3(channels, channels, padding_mode) if with_conv else nn.Identity()
 
     def forward(self, hidden: Tensor) -> Tensor:
         """N x C x H x W to N x C x 2H x 2W."""
@@ -238,15 +264,21 @@ class _Level(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: int, num_blocks: int, attends: bool, dropout: float, norm_num_groups: int
+        self,
+        in_channels: int,
+        channels: int,
+        num_blocks: int,
+        attends: bool,
+        dropout: float,
+        norm: tuple[str, int],
+        padding_mode: str,
     ):
         super().__init__()
         self.block = nn.ModuleList(
-            ResnetBlock(channels if i else in_channels, channels, dropout, norm_num_groups) for i in range(num_blocks)
+            ResnetBlock(channels if i else in_channels, channels, dropout, norm, padding_mode)
+            for i in range(num_blocks)
         )
-        self.attn = nn.ModuleList(
-            AttentionBlock(channels, norm_num_groups) for _ in range(num_blocks if attends else 0)
-        )
+        self.attn = nn.ModuleList(AttentionBlock(channels, norm) for _ in range(num_blocks if attends else 0))
 
     def forward(self, hidden: Tensor) -> Tensor:
         for i, block in enumerate(self.block):
@@ -259,12 +291,12 @@ class _Level(nn.Module):
 class _Middle(nn.Module):
     """Two residual blocks at the lowest resolution, with or without attention between them."""
 
-    def __init__(self, channels: int, attends: bool, dropout: float, norm_num_groups: int):
+    def __init__(self, channels: int, attends: bool, dropout: float, norm: tuple[str, int], padding_mode: str):
         super().__init__()
-        self.block_1 = ResnetBlock(channels, channels, dropout, norm_num_groups)
+        self.block_1 = ResnetBlock(channels, channels, dropout, norm, padding_mode)
         if attends:
-            self.attn_1 = AttentionBlock(channels, norm_num_groups)
-        self.block_2 = ResnetBlock(channels, channels, dropout, norm_num_groups)
+            self.attn_1 = AttentionBlock(channels, norm)
+        self.block_2 = ResnetBlock(channels, channels, dropout, norm, padding_mode)
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = self.block_1(hidden)
@@ -287,7 +319,11 @@ def _convolve_repeated(hidden: Tensor, conv: nn.Conv2d) -> Tensor:
         first, second, third = kernel.unbind(3)
         kernels += [torch.stack((first, second + third), 3), torch.stack((first + second, third), 3)]
     weight = torch.cat(kernels).to(conv.weight)
-    parts = F.conv2d(hidden, weight, conv.bias.repeat(4), padding=1).chunk(4, 1)
+    if conv.padding_mode == "zeros":
+        parts = F.conv2d(hidden, weight, conv.bias.repeat(4), padding=1).chunk(4, 1)
+    else:
+        padded = F.pad(hidden, (1, 1, 1, 1), mode=conv.padding_mode)
+        parts = F.conv2d(padded, weight, conv.bias.repeat(4)).chunk(4, 1)
     height, width = hidden.shape[2:]
     layout = torch.channels_last if parts[0].stride(1) == 1 else torch.contiguous_format
     size = (len(hidden), conv.out_channels, 2 * height, 2 * width)
@@ -303,5 +339,9 @@ def _silu(normed: Tensor) -> Tensor:
     return F.silu(normed, inplace=not torch.is_grad_enabled())
 
 
-def _norm(channels: int, groups: int) -> nn.GroupNorm:
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+def _norm(channels: int, kind: str, groups: int) -> nn.Module:
+    return ChannelNorm(channels) if kind == "channel" else nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def _conv3x3(in_channels: int, out_channels: int, padding_mode: str) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode)
