@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.structures import BaseDataElement
 from pycocotools import mask as coco_mask
 
 from delvm_mm.apis.images import ModelImage
 from delvm_mm.checkpoints.files import write_atomically
+from delvm_mm.structures import DataSample
 from delvm_mm.visualization import write_image
 
 __all__ = ["Answer", "AnswerWriter"]
@@ -87,10 +87,10 @@ class Answer:
             **self.notes,
         )
 
-    def data_sample(self) -> BaseDataElement:
+    def data_sample(self) -> DataSample:
         """The same as OpenMMLab passes it around: ``pred_image``, ``pred_tokens`` and the structured fields."""
         metainfo = dict(name=self.name, img_path=self.source.path, task=self.task, **self.source.crop(), **self.notes)
-        return BaseDataElement(
+        return DataSample(
             metainfo=metainfo,
             pred_image=self.image,
             pred_tokens=self.tokens,

@@ -33,7 +33,7 @@ class AnswerOptions:
         out_dir: Write images, predictions and panels there; see :class:`AnswerWriter`.
         show: Show each panel in a window.
         return_vis: Whether panels are returned; without, they are drawn only to be shown or written.
-        return_datasamples: Predictions as ``BaseDataElement`` instead of dicts.
+        return_datasamples: Predictions as ``DataSample`` instead of dicts.
 
     Raises:
         ValueError: If an option is out of range.

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.utils.data import Dataset
 
 from delvm_mm.codecs.base import META_KEYS
 from delvm_mm.datasets.codebook_histograms import CodebookHistograms
 from delvm_mm.registry import DATASETS
+from delvm_mm.structures import DataSample
 
 __all__ = ["VisionPromptDataset"]
 
@@ -120,7 +120,7 @@ class VisionPromptDataset(Dataset):
 
         Returns:
             ``inputs``: uint8 tensor (2K+1) x 3 x H x W: image and label of each pair, then the query.
-            ``data_samples``: BaseDataElement. Metainfo: ``task``, ``sample_idx``, ``img_path`` or ``name`` of the
+            ``data_samples``: DataSample. Metainfo: ``task``, ``sample_idx``, ``img_path`` or ``name`` of the
             query, its ``img_id``, ``id``, ``class_id`` and ``class_name`` where it has them, ``prompt`` (positions of
             the pairs in ``support``). Data: ``annotation`` of the query, ``label_image`` and ``query_image``
             (uint8 H x W x 3), ``prompt_images`` (uint8 2K x H x W x 3); ``affine``, ``ori_shape`` and
@@ -146,7 +146,7 @@ class VisionPromptDataset(Dataset):
         prompt_images = np.stack(images)
         inputs = np.concatenate([prompt_images, query["img"][None]]).transpose(0, 3, 1, 2)
         metainfo = {key: query[key] for key in META_KEYS if key in query}
-        sample = BaseDataElement(
+        sample = DataSample(
             metainfo=dict(metainfo, sample_idx=query.get("sample_idx", position), prompt=tuple(prompt)),
             annotation=query["annotation"],
             label_image=query["label"],

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores.token_store import TokenStore
+from delvm_mm.structures import DataSample
 
 __all__ = ["VisualSentenceDataset"]
 
@@ -110,7 +110,7 @@ class VisualSentenceDataset(Dataset):
             index: ``epoch * len(self) + sentence``.
 
         Returns:
-            ``inputs``: LongTensor L. ``data_samples``: BaseDataElement with metainfo ``task``, ``sentence``,
+            ``inputs``: LongTensor L. ``data_samples``: DataSample with metainfo ``task``, ``sentence``,
             ``epoch`` and ``clip_shape`` (images in a clip, tokens of an image).
         """
         number, sentence, epoch, clips = self._place(index)
@@ -196,14 +196,8 @@ class VisualSentenceDataset(Dataset):
         return lengths[0]
 
 
-def _data_sample(task: str, sentence: int, epoch: int, clip_shape: tuple[int, int]) -> BaseDataElement:
-    """A data sample that has metainfo, made without its constructor's deep copy, which costs more than the tokens."""
-    sample = BaseDataElement.__new__(BaseDataElement)
-    metainfo = {"task": task, "sentence": sentence, "epoch": epoch, "clip_shape": clip_shape}
-    fields = sample.__dict__
-    fields["_metainfo_fields"], fields["_data_fields"] = set(metainfo), set()
-    fields.update(metainfo)
-    return sample
+def _data_sample(task: str, sentence: int, epoch: int, clip_shape: tuple[int, int]) -> DataSample:
+    return DataSample(metainfo=dict(task=task, sentence=sentence, epoch=epoch, clip_shape=clip_shape))
 
 
 def _path_of(store: str | Path | dict) -> str | Path:

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from delvm_mm.generation import GenerationEngine, TokenSampler
@@ -16,6 +15,7 @@ from delvm_mm.models.tokenizers.images import decode_images, to_float
 from delvm_mm.models.tokenizers.loading import load_tokenizer
 from delvm_mm.models.tokenizers.memo import TokenMemo
 from delvm_mm.registry import MODELS, TASK_UTILS
+from delvm_mm.structures import DataSample
 
 DIGEST_BYTES = 8  # of the tokenizer's fingerprint
 
@@ -97,8 +97,8 @@ class DeLVM(BaseModel):
         return self
 
     def forward(
-        self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None, mode: str = "tensor"
-    ) -> Tensor | dict[str, Tensor] | list[BaseDataElement]:
+        self, inputs: Tensor, data_samples: list[DataSample] | None = None, mode: str = "tensor"
+    ) -> Tensor | dict[str, Tensor] | list[DataSample]:
         """Run the model as MMEngine's runner asks.
 
         Args:
@@ -118,7 +118,7 @@ class DeLVM(BaseModel):
             return self.predict(inputs, data_samples)
         raise ValueError(f"mode is '{mode}', expected 'tensor', 'loss' or 'predict'")
 
-    def loss(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> dict[str, Tensor]:
         """Next-token cross-entropy over every token but the first, and the losses that hooks have added.
 
         The logits of the batch never exist as a whole; see :func:`next_token_losses`. Each loss has a gradient of its
@@ -151,7 +151,7 @@ class DeLVM(BaseModel):
         return loss, log_vars
 
     @torch.no_grad()
-    def predict(self, inputs: Tensor, data_samples: list[BaseDataElement] | None = None) -> list[BaseDataElement]:
+    def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
         """Answer prompts with an image each, or score sentences token by token.
 
         An image that comes again, such as those of a fixed prompt, is encoded once; prompts that rows have in common,
@@ -166,7 +166,7 @@ class DeLVM(BaseModel):
             and, where the sample has a ``label_image``, ``ceiling_image``: the truth after tokenizer and back.
             For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
         """
-        samples = data_samples or [BaseDataElement() for _ in range(len(inputs))]
+        samples = data_samples or [DataSample() for _ in range(len(inputs))]
         if inputs.ndim == 2:
             return self._score(inputs, samples)
         if inputs.ndim != 5 or inputs.shape[1] % 2 == 0:
@@ -255,7 +255,7 @@ class DeLVM(BaseModel):
         self._check_tokens(tokens)
         return self.head(self.backbone(self.embedding(tokens)))
 
-    def _score(self, tokens: Tensor, samples: list[BaseDataElement]) -> list[BaseDataElement]:
+    def _score(self, tokens: Tensor, samples: list[DataSample]) -> list[DataSample]:
         logits, labels = self._logits(tokens)[:, :-1], tokens[:, 1:]
         nll = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
         correct = logits.argmax(-1) == labels

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.structures import BaseDataElement
 
 from delvm_mm.registry import TRANSFORMS
+from delvm_mm.structures import DataSample
 
 __all__ = ["PackClip", "PackTokens", "clip_images", "require_rgb", "sample_name"]
 
@@ -19,7 +19,7 @@ CLIP_META_KEYS = ("task", "sample_idx", "img_path", "name", "img_shape", "ori_sh
 
 @TRANSFORMS.register_module()
 class PackClip(BaseTransform):
-    """Pack the images of a clip: ``dict(inputs=uint8 tensor k x 3 x H x W, data_samples=BaseDataElement)``.
+    """Pack the images of a clip: ``dict(inputs=uint8 tensor k x 3 x H x W, data_samples=DataSample)``.
 
     Args:
         keys: Fields in the order of the clip; a field holds an image H x W x 3 or several, n x H x W x 3.
@@ -131,8 +131,8 @@ def require_rgb(results: dict, owner: str) -> None:
         )
 
 
-def _data_sample(results: dict, meta_keys: Sequence[str]) -> BaseDataElement:
-    return BaseDataElement(metainfo={key: results[key] for key in meta_keys if key in results})
+def _data_sample(results: dict, meta_keys: Sequence[str]) -> DataSample:
+    return DataSample(metainfo={key: results[key] for key in meta_keys if key in results})
 
 
 def sample_name(results: dict) -> str:

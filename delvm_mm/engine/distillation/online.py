@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from delvm_mm.checkpoints.io import load_into, load_state_dict
@@ -15,6 +14,7 @@ from delvm_mm.models import DeLVM
 from delvm_mm.models.losses.distillation import TeacherTerm
 from delvm_mm.models.losses.extra_loss import ExtraLoss
 from delvm_mm.registry import MODELS
+from delvm_mm.structures import DataSample
 
 
 class OnlineTeacher(ExtraLoss):
@@ -60,7 +60,7 @@ class OnlineTeacher(ExtraLoss):
             ):
                 self._handles.append(layer.register_forward_hook(_keep(outputs, number)))
 
-    def prepare(self, tokens: Tensor, data_samples: list[BaseDataElement] | None) -> None:
+    def prepare(self, tokens: Tensor, data_samples: list[DataSample] | None) -> None:
         """Let the teacher read the batch."""
         if not (self.overlap and tokens.is_cuda):
             self._features = self._read(tokens)

@@ -8,12 +8,12 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from delvm_mm.engine.fully_sharded import is_fully_sharded
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import DATASETS, HOOKS
+from delvm_mm.structures import DataSample
 from delvm_mm.visualization import draw_panel, write_image
 
 
@@ -40,7 +40,7 @@ class PanelHook(Hook):
 
     @master_only
     def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: list[BaseDataElement] | None = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: list[DataSample] | None = None
     ) -> None:
         """Write the panels of a batch."""
         for sample in outputs[: self.max_panels - self._written]:
@@ -91,7 +91,7 @@ class ValidationPanelHook(Hook):
         model.train(was_training)
 
 
-def panel_of(sample: BaseDataElement) -> Any:
+def panel_of(sample: DataSample) -> Any:
     """The panel of an answered prompt, uint8 H x W x 3."""
     return draw_panel(
         sample.prompt_images,

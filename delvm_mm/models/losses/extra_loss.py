@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from delvm_mm.models.losses.chunked_loss import LossTerm
+from delvm_mm.structures import DataSample
 
 
 class ExtraLoss:
@@ -14,7 +14,7 @@ class ExtraLoss:
     For each batch ``prepare`` is called before the model reads it, then ``logit_terms`` and ``scalar_losses``.
     """
 
-    def prepare(self, tokens: Tensor, data_samples: list[BaseDataElement] | None) -> None:
+    def prepare(self, tokens: Tensor, data_samples: list[DataSample] | None) -> None:
         """Begin what takes long, such as a teacher that reads the same batch.
 
         Args:

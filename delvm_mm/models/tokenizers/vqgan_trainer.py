@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from mmengine import dist
 from mmengine.model import BaseModel
-from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from delvm_mm.models.tokenizers.images import to_float, to_uint8
 from delvm_mm.models.tokenizers.loading import load_tokenizer
 from delvm_mm.models.tokenizers.vqgan import VQGAN
 from delvm_mm.registry import MODELS
+from delvm_mm.structures import DataSample
 
 # Of the mean squared errors in ``loss_log``: images that are better than 37 dB have little to gain.
 _SMALL_ERROR = 2e-4
@@ -119,7 +119,7 @@ class VQGANTrainer(BaseModel):
 
     def forward(
         self, inputs: Tensor | list[Tensor], data_samples: list | None = None, mode: str = "tensor"
-    ) -> dict[str, Tensor] | list[BaseDataElement] | Tensor:
+    ) -> dict[str, Tensor] | list[DataSample] | Tensor:
         """Reconstruct images.
 
         Args:
@@ -254,8 +254,8 @@ class VQGANTrainer(BaseModel):
             losses["loss_log"] = self.weights["log"] * (squared + _SMALL_ERROR).log().mean()
         return losses
 
-    def _predict(self, images: Tensor, data_samples: list | None) -> list[BaseDataElement]:
-        samples = [BaseDataElement() for _ in images] if data_samples is None else data_samples
+    def _predict(self, images: Tensor, data_samples: list | None) -> list[DataSample]:
+        samples = [DataSample() for _ in images] if data_samples is None else data_samples
         pairs = (to_uint8(images), to_uint8(self.vqgan(images)))
         for sample, image, reconstruction in zip(samples, *pairs, strict=True):
             sample.image = image
