@@ -200,6 +200,7 @@ def user_errors(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def run(*args: Any) -> None:
+        print_any_name()
         try:
             main(*args)
         except (
@@ -226,6 +227,13 @@ def user_errors(main: Callable[..., None]) -> Callable[..., None]:
             sys.exit(130)
 
     return run
+
+
+def print_any_name() -> None:
+    """Print names of files that are no UTF-8 with their bytes escaped, instead of ending the run, from now on."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not of what a notebook or a test puts in its place
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _suggest(key: str, known: set[str]) -> str:

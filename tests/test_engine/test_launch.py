@@ -1,8 +1,13 @@
 """Reading configs and checkpoints for the tools."""
 
+import io
+import os
+import sys
+
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
+from rich.console import Console
 
 from delvm_mm.engine.launch import load_config, use_safe_checkpoints, user_errors
 
@@ -80,3 +85,23 @@ def test_a_programming_error_keeps_its_traceback():
 
     with pytest.raises(AssertionError):
         main()
+
+
+def test_a_file_name_that_is_no_utf8_is_printed_and_ends_nothing(monkeypatch):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8", "strict") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    name = os.fsdecode(b"caf\xe9.png")
+
+    @user_errors
+    def main():
+        print(name)
+        Console().print(name)
+        raise ValueError(f"{name} is damaged")
+
+    with pytest.raises(SystemExit):
+        main()
+    for stream in streams.values():
+        stream.flush()
+    assert streams["stdout"].buffer.getvalue() == b"caf\\udce9.png\n" * 2
+    assert streams["stderr"].buffer.getvalue().startswith(b"error: caf\\udce9.png is damaged")

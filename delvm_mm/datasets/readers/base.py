@@ -1,9 +1,10 @@
 """What all readers share: a published data set on disk becomes results dicts for a pipeline."""
 
+import copy
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ class ReaderDataset(BaseDataset):
             test_mode=True,  # a sample that cannot be had is an error, never another sample in its place
             **kwargs,
         )
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict:
+        """As given; MMEngine opens a text that is the name of a file, such as a task's, and warns of all others."""
+        return {**copy.deepcopy(cls.METAINFO), **(metainfo or {})}
 
     @property
     def task(self) -> str:

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset
@@ -131,3 +132,14 @@ def test_a_missing_mmpretrain_is_one_sentence(imagenet, monkeypatch):
     monkeypatch.setattr("delvm_mm.toolboxes.importlib.import_module", missing)
     with pytest.raises(ImportError, match="mmpretrain is needed here and is not installed"):
         ImageNetDataset(imagenet)
+
+
+def test_a_task_may_be_named_like_a_file_or_folder_of_the_working_directory(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mmengine.dataset.base_dataset.print_log", None)  # it would warn
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "list").write_text("a line\n")
+    for task in ("cats", "list", "neither"):
+        assert ImageFolderDataset(tmp_path, metainfo=dict(task=task)).task == task
+    assert ImageFolderDataset(tmp_path).task == "image"
