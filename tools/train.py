@@ -25,6 +25,7 @@ from delvm_mm.engine.launch import (
     user_errors,
 )
 from delvm_mm.engine.unwrap import unwrap_model
+from delvm_mm.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,8 +49,8 @@ def use_autocast(cfg: Config, path: str) -> None:
     if "optimizer" not in cfg.optim_wrapper:  # one for each part of the model
         wrappers = [part for part in cfg.optim_wrapper.values() if isinstance(part, dict)]
     for wrapper in wrappers:
-        if wrapper.get("type", "OptimWrapper") != "OptimWrapper":
-            raise ValueError(f"--amp replaces an OptimWrapper, {path} has {wrapper.type}; leave --amp out")
+        if (name := type_name(wrapper)) not in ("", "OptimWrapper"):
+            raise ValueError(f"--amp replaces an OptimWrapper, {path} has {name}; leave --amp out")
         wrapper.type = "delvm_mm.AutocastOptimWrapper"  # in whatever scope the config is
 
 

@@ -114,7 +114,7 @@ def build_model(cfg: Config, weights: str | None, tokenizer: Any, device: str) -
         else:
             load_weights(model, weights)
     if not isinstance(model, DeLVM):
-        raise TypeError(f"model.type of the config is a {type(model).__name__}, expected DeLVM")
+        raise ValueError(f"model.type of the config is a {type(model).__name__}, expected DeLVM")
     if model.tokenizer is None:
         raise ValueError("the config's model has no tokenizer and cannot read images; set model.tokenizer")
     return model.to(device).eval()

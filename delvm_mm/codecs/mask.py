@@ -25,8 +25,7 @@ class ForegroundMaskCodec(LabelCodec):
         ignore_index: value of the annotation that says "do not score here", not 0.
 
     Raises:
-        TypeError: if ``threshold`` or ``ignore_index`` is not a number.
-        ValueError: if a value is outside its range, or the two colors are the same.
+        ValueError: if a value is not a number or outside its range, or the two colors are the same.
 
     Example:
         >>> import numpy as np
@@ -48,11 +47,11 @@ class ForegroundMaskCodec(LabelCodec):
         if self.foreground == self.background:
             raise ValueError(f"foreground and background are both {self.foreground}, expected two different colors")
         if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-            raise TypeError(f"threshold is {threshold!r}, expected a number between 0 and 1")
+            raise ValueError(f"threshold is {threshold!r}, expected a number between 0 and 1")
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold}, expected a value between 0 (background) and 1 (foreground)")
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-            raise TypeError(f"ignore_index is {ignore_index!r}, expected an integer")
+            raise ValueError(f"ignore_index is {ignore_index!r}, expected an integer")
         if ignore_index == 0:
             raise ValueError("ignore_index is 0, which is the background; give a value that no class has, e.g. 255")
         self.threshold = float(threshold)

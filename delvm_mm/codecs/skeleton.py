@@ -55,8 +55,7 @@ class SkeletonCodec(LabelCodec):
             this value. In [0, 1).
 
     Raises:
-        TypeError: if an argument is not a number.
-        ValueError: if an argument is outside its range.
+        ValueError: if an argument is not a number or outside its range.
 
     Example:
         >>> import numpy as np
@@ -74,7 +73,7 @@ class SkeletonCodec(LabelCodec):
     def __init__(self, radius: float = 8, thickness: float = 4, visible_thr: float = 0.3) -> None:
         for name, value in (("radius", radius), ("thickness", thickness), ("visible_thr", visible_thr)):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name} is {value!r}, expected a number")
+                raise ValueError(f"{name} is {value!r}, expected a number")
         if not 1 <= radius < np.inf:
             raise ValueError(f"radius is {radius}, expected at least 1 pixel")
         if not 0.5 <= thickness <= radius:

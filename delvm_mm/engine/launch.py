@@ -4,8 +4,10 @@ import argparse
 import difflib
 import functools
 import inspect
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
 from mmengine.device import get_device
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 
 from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load_state_dict
 from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
+from delvm_mm.engine.config_errors import fault_of_config
 from delvm_mm.engine.config_hooks import hooks_of, settle_hooks
 from delvm_mm.engine.log_processor import with_exact_metrics
 from delvm_mm.quiet import quiet_terminal
@@ -28,6 +32,13 @@ from delvm_mm.registry import type_name
 # What these tools read besides the arguments of MMEngine's Runner.
 OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg", "runner_type", "strategy")
 TRACEBACK_VARIABLE = "DELVM_MM_TRACEBACK"
+USER_ERRORS = (ValueError, OSError, ImportError, SyntaxError, ConfigParsingError, FloatingPointError)
+LAUNCHERS = dict(pytorch="torchrun", slurm="srun", mpi="mpirun -x MASTER_ADDR=HOST")
+LAUNCHER_VARIABLES = dict(
+    pytorch=("RANK", "WORLD_SIZE"),
+    slurm=("SLURM_PROCID", "SLURM_NTASKS"),
+    mpi=("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "MASTER_ADDR"),
+)
 
 
 def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -36,7 +47,12 @@ def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument(
+        "--launcher",
+        choices=["none", *LAUNCHERS],
+        default="none",
+        help="not needed: processes started by torchrun, srun or mpirun notice it",
+    )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
@@ -83,10 +99,21 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
 
 
 def set_up_distributed(cfg: Config, launcher: str) -> None:
-    """Set the launcher; on machines without a GPU, processes started by ``torchrun`` talk through gloo.
+    """Join the other processes of the run: of the launcher named, or with 'none' of the one that started this process.
 
-    MMEngine itself assumes a CUDA device for every process.
+    On machines without a GPU, processes started by ``torchrun`` talk through gloo; MMEngine itself assumes a CUDA
+    device for every process.
+
+    Raises:
+        ValueError: If the launcher did not start this process.
     """
+    if launcher == "none":
+        launcher = launcher_of(os.environ)
+    if missing := [name for name in LAUNCHER_VARIABLES.get(launcher, ()) if name not in os.environ]:
+        raise ValueError(
+            f"launcher '{launcher}': {missing} are not in the environment of this process; start it with "
+            f"{LAUNCHERS[launcher]}, or leave --launcher out for a single process"
+        )
     cfg.launcher = launcher
     if launcher == "pytorch" and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
         _init_restarted_group(cfg.get("env_cfg", {}).get("dist_cfg", {}).get("backend", "nccl"))
@@ -108,13 +135,30 @@ def set_up_distributed(cfg: Config, launcher: str) -> None:
             )
 
 
+def launcher_of(environment: Mapping[str, str]) -> str:
+    """What started this process beside others: 'pytorch' (``torchrun``), 'slurm' (``srun``), 'mpi', or 'none'."""
+
+    def number(name: str) -> int:
+        value = environment.get(name, "1")
+        return int(value) if value.isdecimal() else 1
+
+    if "RANK" in environment and number("WORLD_SIZE") > 1:
+        return "pytorch"
+    # The script of sbatch and a shell of salloc have SLURM_NTASKS too, without being one of so many.
+    if "SLURM_PROCID" in environment and number("SLURM_STEP_NUM_TASKS") > 1:
+        return "slurm"
+    if "OMPI_COMM_WORLD_RANK" in environment and number("OMPI_COMM_WORLD_SIZE") > 1:
+        return "mpi"
+    return "none"
+
+
 def check_precision(cfg: Config) -> None:
     """Refuse MMEngine's ``AmpOptimWrapper`` where it cannot run.
 
     Raises:
         ValueError: If there is no accelerator.
     """
-    if cfg.optim_wrapper.get("type") == "AmpOptimWrapper" and get_device() == "cpu":
+    if type_name(cfg.optim_wrapper) == "AmpOptimWrapper" and get_device() == "cpu":
         raise ValueError(
             "optim_wrapper.type is 'AmpOptimWrapper', which needs a GPU, and there is none here; use "
             "'AutocastOptimWrapper', which computes in bfloat16 on CPUs too (--amp does so)"
@@ -196,35 +240,30 @@ def load_weights(model: nn.Module, path: str) -> None:
 
 
 def user_errors(main: Callable[..., None]) -> Callable[..., None]:
-    """Print the message of a user's error alone and exit with 1; ``DELVM_MM_TRACEBACK=1`` shows where it came from."""
+    """Print the message of a user's error alone and exit with 1; ``DELVM_MM_TRACEBACK=1`` shows where it came from.
+
+    A ``KeyError`` or ``TypeError`` is a bug and keeps its traceback, unless a registry says that the config has an
+    unknown name or argument. Where a run has a log already, the traceback of whatever ended it is in that.
+    """
 
     @functools.wraps(main)
     def run(*args: Any) -> None:
         print_any_name()
         try:
             main(*args)
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            OSError,
-            ImportError,
-            SyntaxError,
-            ConfigParsingError,
-            FloatingPointError,
-        ) as error:
-            if os.environ.get(TRACEBACK_VARIABLE):
-                raise
-            text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-            if text.startswith("Caught "):  # a loader's worker hands over its whole traceback; the error ends it
-                text = text.splitlines()[-1].partition(": ")[2]
-            print(f"error: {text}\n(set {TRACEBACK_VARIABLE}=1 to see where it was raised)", file=sys.stderr)
-            sys.exit(1)
         except KeyboardInterrupt:
             print(
                 "interrupted; run the same command again (with --resume for tools/train.py) to go on", file=sys.stderr
             )
             sys.exit(130)
+        except Exception as error:
+            log = _log_traceback(error)
+            text = _message_for_user(error)
+            if text is None or os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            advice = f"{log} has the traceback" if log else f"set {TRACEBACK_VARIABLE}=1 to see where it was raised"
+            print(f"error: {text}\n({advice})", file=sys.stderr)
+            sys.exit(1)
 
     return run
 
@@ -234,6 +273,29 @@ def print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not of what a notebook or a test puts in its place
             stream.reconfigure(errors="backslashreplace")
+
+
+def _message_for_user(error: Exception) -> str | None:
+    """What to tell a user, None where it is a bug."""
+    if isinstance(error, KeyError | TypeError):
+        return fault_of_config(error)
+    if not isinstance(error, USER_ERRORS):
+        return None
+    text = str(error).strip()
+    if text.startswith("Caught "):  # a loader's worker hands over its whole traceback; the error ends it
+        text = text.splitlines()[-1].partition(": ")[2]
+    return text
+
+
+def _log_traceback(error: Exception) -> str | None:
+    """Write it into the log of the run, if there is one yet; the path of the log."""
+    logger = MMLogger.get_current_instance()
+    files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
+    text = "".join(traceback.format_exception(error)).rstrip()
+    text = text.encode(errors="backslashreplace").decode()  # it may name a file whose name is no UTF-8
+    for handler in files:
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), None))
+    return files[0].baseFilename if files else None
 
 
 def _suggest(key: str, known: set[str]) -> str:

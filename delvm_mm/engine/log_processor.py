@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.runner import LogProcessor as MMEngineLogProcessor
 from mmengine.runner import Runner
 
-from delvm_mm.registry import LOG_PROCESSORS
+from delvm_mm.registry import LOG_PROCESSORS, type_name
 
 NOTHING = re.compile(r"(?!)")
 
@@ -49,6 +49,6 @@ class LogProcessor(MMEngineLogProcessor):
 def with_exact_metrics(log_processor: Mapping[str, Any] | None) -> dict[str, Any]:
     """A ``log_processor`` of a config, ours where it is MMEngine's; one of a user's own class stays as it is."""
     config = dict(log_processor or {})
-    if config.get("type") in (None, "LogProcessor", "mmengine.LogProcessor", MMEngineLogProcessor):
+    if type_name(config) in ("", "LogProcessor"):
         config["type"] = "delvm_mm.LogProcessor"
     return config

@@ -36,8 +36,8 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
 
     Raises:
         ValueError: If the tokens of a step cannot be shared out evenly, ``optim_wrapper.accumulative_counts`` asks for
-            another number of batches, or the data set has no ``sentence_length``.
-        TypeError: If the runner is MMEngine's ``FlexibleRunner``, whose strategies accumulate by themselves.
+            another number of batches, the data set has no ``sentence_length``, or the runner is MMEngine's
+            ``FlexibleRunner``, whose strategies accumulate by themselves.
 
     Examples:
         >>> train_cfg = dict(type='AccumulatingTrainLoop', max_iters=40000, val_interval=2000,
@@ -53,7 +53,7 @@ class AccumulatingTrainLoop(IterBasedTrainLoop):
         **kwargs: Any,
     ) -> None:
         if not isinstance(runner, Runner):
-            raise TypeError(
+            raise ValueError(
                 f"AccumulatingTrainLoop is for MMEngine's Runner, this is a {type(runner).__name__}; use "
                 "train_cfg=dict(type='IterBasedTrainLoop', ...) and let the strategy accumulate"
             )

@@ -14,7 +14,7 @@ from delvm_mm.models.losses.extra_loss import ExtraLoss
 from delvm_mm.models.tokenizers.images import decode_images, to_float
 from delvm_mm.models.tokenizers.loading import load_tokenizer
 from delvm_mm.models.tokenizers.memo import TokenMemo
-from delvm_mm.registry import MODELS, TASK_UTILS
+from delvm_mm.registry import MODELS, TASK_UTILS, type_name
 from delvm_mm.structures import DataSample
 
 DIGEST_BYTES = 8  # of the tokenizer's fingerprint
@@ -283,7 +283,7 @@ class DeLVM(BaseModel):
     def _build_embedding(self, embedding: dict | nn.Module, sizes: dict[str, int]) -> nn.Module:
         if isinstance(embedding, nn.Module):
             return embedding
-        if self.tokenizer is not None and embedding["type"] in ("CodebookEmbedding", "delvm_mm.CodebookEmbedding"):
+        if self.tokenizer is not None and type_name(embedding) == "CodebookEmbedding":
             sizes = dict(embed_dims=sizes["embed_dims"], codebook=self.tokenizer.codebook)
         return _build(embedding, **sizes)
 

@@ -116,9 +116,9 @@ def test_the_registry_builds_it_from_a_config():
         (dict(foreground=(256, 0, 0)), ValueError, "foreground"),
         (dict(background=(0.5, 0, 0)), ValueError, "background"),
         (dict(threshold=1.0), ValueError, "threshold"),
-        (dict(threshold="half"), TypeError, "threshold"),
+        (dict(threshold="half"), ValueError, "threshold"),
         (dict(ignore_index=0), ValueError, "ignore_index"),
-        (dict(ignore_index=1.5), TypeError, "ignore_index"),
+        (dict(ignore_index=1.5), ValueError, "ignore_index"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, error, message):

@@ -332,7 +332,7 @@ def test_the_registry_builds_it_from_a_config():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (dict(radius="8"), TypeError, "radius"),
+        (dict(radius="8"), ValueError, "radius"),
         (dict(radius=0), ValueError, "radius"),
         (dict(radius=4, thickness=5), ValueError, "thickness"),
         (dict(visible_thr=1), ValueError, "visible_thr"),

@@ -195,7 +195,7 @@ def test_a_process_killed_under_torchrun_comes_back_from_the_last_checkpoint(run
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=3"]
     paths = os.pathsep.join([str(run_folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [*torchrun, str(TRAIN), "mortal.py", "--work-dir", "mortal", "--launcher", "pytorch", *options],
+        [*torchrun, str(TRAIN), "mortal.py", "--work-dir", "mortal", *options],  # it sees who started it
         capture_output=True,
         text=True,
         env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=paths),

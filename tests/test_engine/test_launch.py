@@ -6,10 +6,13 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader
 from rich.console import Console
 
-from delvm_mm.engine.launch import load_config, use_safe_checkpoints, user_errors
+from delvm_mm.engine.launch import launcher_of, load_config, set_up_distributed, use_safe_checkpoints, user_errors
+from delvm_mm.registry import MODELS
 
 
 @pytest.fixture
@@ -58,7 +61,6 @@ def test_weights_from_elsewhere_are_refused(safe_checkpoints, name):
     ("error", "shown"),
     [
         (ValueError("no such thing"), "error: no such thing\n"),
-        (KeyError("LLaMa is not in the registry"), "error: LLaMa is not in the registry\n"),
         (
             ValueError(
                 "Caught ValueError in DataLoader worker process 0.\nTraceback ...\nValueError: a.png is damaged"
@@ -78,12 +80,13 @@ def test_a_users_error_is_one_line_and_a_failing_exit_code(capsys, error, shown)
     assert capsys.readouterr().err.startswith(shown)
 
 
-def test_a_programming_error_keeps_its_traceback():
+@pytest.mark.parametrize("error", [AssertionError, KeyError, TypeError, AttributeError])
+def test_a_programming_error_keeps_its_traceback(error):
     @user_errors
     def main():
-        raise AssertionError("a bug")
+        raise error("a bug")
 
-    with pytest.raises(AssertionError):
+    with pytest.raises(error):
         main()
 
 
@@ -105,3 +108,84 @@ def test_a_file_name_that_is_no_utf8_is_printed_and_ends_nothing(monkeypatch):
         stream.flush()
     assert streams["stdout"].buffer.getvalue() == b"caf\\udce9.png\n" * 2
     assert streams["stderr"].buffer.getvalue().startswith(b"error: caf\\udce9.png is damaged")
+
+
+class HandsOn:
+    """A class whose arguments go to another one, and one in which a bug hides."""
+
+    def __init__(self, **kwargs):
+        if kwargs.pop("bug", False):
+            len(3)
+        Takes(**kwargs)
+
+
+class Takes:
+    def __init__(self, size=1):
+        self.size = size
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (dict(type="LLaMa"), "LLaMa is not in the delvm_mm::model registry; did you mean 'LLaMA'?"),
+        (dict(type="CodebookEmbedding", size=3), "got an unexpected keyword argument 'size'"),
+        (dict(type=HandsOn, sizes=3), "got an unexpected keyword argument 'sizes'"),
+        (dict(size=3), 'must contain the key "type"'),
+    ],
+)
+def test_what_a_registry_cannot_build_is_the_configs_fault(capsys, config, message):
+    @user_errors
+    def main():
+        MODELS.build(config)
+
+    with pytest.raises(SystemExit):
+        main()
+    assert message in capsys.readouterr().err.splitlines()[0]
+
+
+def test_a_bug_in_what_a_registry_builds_is_a_bug():
+    @user_errors
+    def main():
+        MODELS.build(dict(type=HandsOn, bug=True))
+
+    with pytest.raises(TypeError, match="has no len"):
+        main()
+
+
+@pytest.mark.parametrize("error", [ValueError("a.png is damaged"), KeyError("a bug")])
+def test_the_log_of_a_run_has_the_traceback_of_what_ended_it(tmp_path, error):
+    log = tmp_path / "run.log"
+    MMLogger.get_instance(f"failed_{type(error).__name__}", log_file=str(log))
+
+    @user_errors
+    def main():
+        raise error
+
+    with pytest.raises((SystemExit, KeyError)):
+        main()
+    text = log.read_text()
+    assert "Traceback" in text and "in main" in text and str(error) in text
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [
+        (dict(), "none"),
+        (dict(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1"), "pytorch"),
+        (dict(RANK="0", WORLD_SIZE="1"), "none"),
+        (dict(SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_STEP_NUM_TASKS="4"), "slurm"),
+        # The script of sbatch is one process, whatever number of tasks it asked for.
+        (dict(SLURM_PROCID="0", SLURM_NTASKS="4"), "none"),
+        (dict(OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2"), "mpi"),
+        # torchrun on each node of a Slurm job.
+        (dict(RANK="1", WORLD_SIZE="2", SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="2"), "pytorch"),
+    ],
+)
+def test_the_launcher_is_known_by_the_environment(environment, launcher):
+    assert launcher_of(environment) == launcher
+
+
+def test_a_launcher_that_did_not_start_the_process_is_named(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match=r"launcher 'pytorch': \['RANK'.*start it with torchrun"):
+        set_up_distributed(Config(dict()), "pytorch")

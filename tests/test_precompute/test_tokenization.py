@@ -120,7 +120,7 @@ def test_a_tokenizer_is_loaded_frozen_from_a_folder_or_a_config(tmp_path):
     assert not loaded.training and not any(weight.requires_grad for weight in loaded.parameters())
     with pytest.raises(ValueError, match="num_embeddings"):
         load_tokenizer({"pretrained": tmp_path, "num_embeddings": 3})
-    with pytest.raises(TypeError, match="NoneType"):
+    with pytest.raises(ValueError, match="NoneType"):
         load_tokenizer(None)
 
 

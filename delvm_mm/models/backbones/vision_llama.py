@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from delvm_mm.checkpoints.io import load_into, load_state_dict
 from delvm_mm.models.backbones.llama import DecoderLayer, LLaMA
+from delvm_mm.registry import type_name
 
 ATTENTIONS = ("causal", "bidirectional", "soft")
 OUT_TYPES = ("cls_token", "avg_featmap", "featmap", "raw")
@@ -169,7 +170,7 @@ class VisionLLaMA(LLaMA, BaseBackbone):
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged, or lacks a parameter of the stack, or has one of another shape.
         """
-        if not (isinstance(self.init_cfg, Mapping) and self.init_cfg["type"] == "Pretrained"):
+        if not (isinstance(self.init_cfg, Mapping) and type_name(self.init_cfg).startswith("Pretrained")):
             super().init_weights()
             return
         # MMEngine's own way only logs what does not fit.

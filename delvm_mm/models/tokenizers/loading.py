@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import nn
 
-from delvm_mm.registry import MODELS
+from delvm_mm.registry import MODELS, type_name
 
 
 def load_tokenizer(tokenizer: str | Path | dict[str, Any] | nn.Module) -> nn.Module:
@@ -24,8 +24,7 @@ def load_tokenizer(tokenizer: str | Path | dict[str, Any] | nn.Module) -> nn.Mod
 
     Raises:
         FileNotFoundError: If the folder or a file in it is missing.
-        TypeError: If it is none of these.
-        ValueError: If ``pretrained`` stands beside other arguments, or the weights do not fit.
+        ValueError: If it is none of these, ``pretrained`` stands beside other arguments, or the weights do not fit.
     """
     if isinstance(tokenizer, str | Path):
         tokenizer = dict(pretrained=str(tokenizer))
@@ -37,9 +36,9 @@ def load_tokenizer(tokenizer: str | Path | dict[str, Any] | nn.Module) -> nn.Mod
                 raise ValueError(
                     f"a tokenizer with 'pretrained' is read from its folder; remove {sorted(set(config) - {'type'})}"
                 )
-            cls = MODELS.get(config["type"])
-            if cls is None:
-                raise ValueError(f"there is no tokenizer '{config['type']}'; expected 'VQGAN'")
+            cls = MODELS.get(config["type"]) if isinstance(config["type"], str) else config["type"]
+            if not hasattr(cls, "from_pretrained"):
+                raise ValueError(f"there is no tokenizer '{type_name(config)}'; expected 'VQGAN'")
             tokenizer = cls.from_pretrained(folder)
         else:
             tokenizer = MODELS.build(config)
@@ -50,5 +49,5 @@ def load_tokenizer(tokenizer: str | Path | dict[str, Any] | nn.Module) -> nn.Mod
                     "the tokenizer has RANDOM weights: give pretrained=folder or init_cfg", "current", logging.WARNING
                 )
     if not isinstance(tokenizer, nn.Module):
-        raise TypeError(f"tokenizer must be a folder, a config dict or a module, got {type(tokenizer).__name__}")
+        raise ValueError(f"tokenizer must be a folder, a config dict or a module, got {type(tokenizer).__name__}")
     return tokenizer.requires_grad_(False).eval()

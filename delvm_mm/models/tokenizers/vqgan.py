@@ -19,7 +19,7 @@ from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.checkpoints.io import load_into, load_state_dict
 from delvm_mm.models.tokenizers.vqgan_layers import Decoder, Encoder, ResnetBlock, VectorQuantizer
 from delvm_mm.pretrained import resolve_shipped
-from delvm_mm.registry import MODELS
+from delvm_mm.registry import MODELS, type_name
 
 _WEIGHT_FILES = ("pytorch_model.bin", "model.safetensors", "diffusion_pytorch_model.safetensors")
 # They change training, not what a token means.
@@ -182,7 +182,7 @@ class VQGAN(BaseModule):
 
     def init_weights(self) -> None:
         """Load ``init_cfg``'s checkpoint through the safe reader; MMEngine's own may fall back to running pickles."""
-        if not (isinstance(self.init_cfg, dict) and self.init_cfg.get("type") == "Pretrained"):
+        if not (isinstance(self.init_cfg, dict) and type_name(self.init_cfg).startswith("Pretrained")):
             super().init_weights()
             return
         source = resolve_shipped(self.init_cfg["checkpoint"])

@@ -104,10 +104,10 @@ class VQGANAdversarialTrainer(VQGANTrainer):
             ``loss_disc``.
 
         Raises:
-            TypeError: ``optim_wrapper`` is not of these two.
+            ValueError: ``optim_wrapper`` is not of these two.
         """
         if not isinstance(optim_wrapper, OptimWrapperDict) or set(optim_wrapper.keys()) != set(PARTS):
-            raise TypeError(
+            raise ValueError(
                 f"{type(self).__name__} needs an optimizer for each of {PARTS}: set optim_wrapper = dict(constructor="
                 "'PartsOptimWrapperConstructor', vqgan=dict(optimizer=...), discriminator=dict(optimizer=...))"
             )
