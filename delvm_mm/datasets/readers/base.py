@@ -3,18 +3,17 @@
 import copy
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import BaseDataset
 
+from delvm_mm.datasets.readers.choosing import listed, regular_part
+from delvm_mm.datasets.readers.io.files import IMAGE_SUFFIXES, refuse_twice
 from delvm_mm.registry import TRANSFORMS
 
 __all__ = ["IMAGE_SUFFIXES", "ReaderDataset", "list_images", "refuse_twice", "require_folder", "sorted_entries"]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 class ReaderDataset(BaseDataset):
@@ -35,6 +34,11 @@ class ReaderDataset(BaseDataset):
         num_views: Samples made of each image: sample ``i`` is view ``i % num_views`` of image ``i // num_views``,
             e.g. the crops of ``SixCrop``.
         metainfo: Overrides entries of the data set's ``metainfo``.
+        sample_list: Use only the samples that this text file names, in its order, from ``data_root`` on: in each line
+            the end of an image's path, with or without suffix, or a folder.
+        val_every: Every n-th image is of the part 'val', the others of 'train'; all samples of an image (or of a video)
+            are of one part.
+        part: With ``val_every``, 'train' or 'val': which to use.
 
     Raises:
         FileNotFoundError: A folder or annotation file is missing.
@@ -50,8 +54,16 @@ class ReaderDataset(BaseDataset):
         indices: int | Sequence[int] | None = None,
         num_views: int = 1,
         metainfo: dict | None = None,
+        sample_list: str | Path | None = None,
+        val_every: int | None = None,
+        part: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if (val_every is None) != (part is None) or part not in (None, "train", "val"):
+            raise ValueError(f"part is {part!r} and val_every {val_every!r}, expected 'train' or 'val', and a number")
+        if val_every is not None and (not isinstance(val_every, int) or val_every < 2):
+            raise ValueError(f"val_every is {val_every!r}, expected a whole number, at least 2")
+        self._choice = None if sample_list is None else Path(data_root, sample_list), val_every, part
         if num_views < 1:
             raise ValueError(f"num_views must be at least 1, got {num_views}")
         self.num_views = num_views
@@ -108,6 +120,23 @@ class ReaderDataset(BaseDataset):
             sample.setdefault("img_channel_order", "rgb")
         return sample | {"sample_idx": number, "view": number % self.num_views, "task": self.task}
 
+    def filter_data(self) -> list[dict]:
+        """The samples that ``sample_list``, ``val_every`` and ``part`` ask for; MMEngine calls it."""
+        entries, (list_file, val_every, part) = self.data_list, self._choice
+        if list_file is not None:
+            paths = [str(entry["img_path"]) for entry in entries]
+            entries = [entries[position] for position in listed(paths, self.data_root, list_file)]
+        if part is not None:
+            groups = [self.group_of(entry) for entry in entries]
+            entries = [entries[position] for position in regular_part(groups, val_every, part)]
+            if not entries:
+                raise ValueError(f"{self.data_root} has too few samples for a part {part!r} with val_every={val_every}")
+        return entries
+
+    def group_of(self, entry: dict) -> str:
+        """What an entry of ``load_data_list`` belongs to, which parts of the data set do not divide: its image."""
+        return str(entry["img_path"])
+
     def read_sample(self, entry: dict) -> dict:
         """Make a results dict of an entry of ``load_data_list``; subclasses read per-sample annotation here.
 
@@ -139,22 +168,6 @@ def parse_json(content: bytes, name: str) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(f"{name} is no readable JSON ({error}): copy or download the file again") from error
-
-
-def refuse_twice(values: Iterable[Any], what: str) -> None:
-    """Check that no value is there twice.
-
-    Args:
-        values: Such as the ids in a file.
-        what: What has them, to begin the message, such as "a.json: image id".
-
-    Raises:
-        ValueError: One is; the message names the first five.
-    """
-    twice = [repr(value) for value, number in Counter(values).items() if number > 1]
-    if twice:
-        more = f" and {len(twice) - 5} more" if len(twice) > 5 else ""
-        raise ValueError(f"{what} {', '.join(twice[:5])}{more} is there more than once: keep one of each")
 
 
 def require_folder(path: str | Path, what: str) -> Path:

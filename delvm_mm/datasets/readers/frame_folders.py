@@ -95,6 +95,10 @@ class FrameFolderDataset(ReaderDataset):
             )
         return clips
 
+    def group_of(self, entry: dict) -> str:
+        """The video of a clip."""
+        return str(Path(entry["img_path"]).parent)
+
 
 def natural_key(name: str) -> tuple:
     """Sort key that compares numbers in a name as numbers: 'frame2' before 'frame10'."""

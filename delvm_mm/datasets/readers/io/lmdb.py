@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from delvm_mm.datasets.readers.base import refuse_twice
+from delvm_mm.datasets.readers.io.files import refuse_twice
 
 __all__ = ["LmdbEntry", "LmdbImages"]
 
