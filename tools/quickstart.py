@@ -178,17 +178,27 @@ def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, c
 
 def summarize(work: Path, seconds: float) -> None:
     """Print the table and lay one panel of each task into one image."""
+    from delvm_mm.evaluation.trivial_answers import defeats
+
     student, untrained = (json.loads((work / f"{name}.json").read_text()) for name in ("student", "untrained"))
-    table = Table("task", "metric", "untrained", "student", "tokenizer ceiling", title="held-out scenes")
+    answers = dict.fromkeys(
+        key.split("/")[2] for task in TASKS for key in student[task] if key.startswith(f"{task}/trivial/")
+    )
+    trivial = [name.replace("_", " ") for name in answers]
+    table = Table("task", "metric", "untrained", *trivial, "student", "tokenizer ceiling", title="held-out scenes")
     for task in TASKS:
         for key, value in student[task].items():
             name = key.removeprefix(f"{task}/")
-            if not name.startswith("ceiling/") and name not in ("images_per_s", "prompt"):
-                ceiling = student[task][f"{task}/ceiling/{name}"]
-                table.add_row(task, name, f"{untrained[task][key]:.3f}", f"{value:.3f}", f"{ceiling:.3f}")
+            if not name.startswith(("ceiling/", "trivial/")) and name not in ("images_per_s", "prompt"):
+                beside = (student[task].get(f"{task}/trivial/{answer}/{name}") for answer in answers)
+                values = (untrained[task][key], *beside, value, student[task][f"{task}/ceiling/{name}"])
+                table.add_row(task, name, *("" if number is None else f"{number:.3f}" for number in values))
     tokens = validation(work / "student_kd")
     teacher = validation(work / "teacher")
-    console.print(table)
+    (console if console.is_terminal else Console(highlight=False, width=max(140, console.width))).print(table)
+    for task in TASKS:
+        for sentence in defeats(student[task], task):
+            console.print(sentence)
     console.print(
         f"label tokens of validation sentences: loss {tokens['token/label/loss']:.3f} nats with distillation "
         f"(teacher {teacher['token/label/loss']:.3f}), unigram entropy {tokens['token/label/unigram_entropy']:.3f}, "

@@ -1,4 +1,4 @@
-"""Score a model on the tasks of its config, by the toolboxes' own metrics, with the tokenizer's ceiling beside them.
+"""Score a model on the tasks of its config, by the toolboxes' own metrics, beside ceiling and trivial answers.
 
 A config without tasks, such as a classifier's, is scored on its ``test_dataloader`` by its ``test_evaluator``.
 """
@@ -35,6 +35,7 @@ from delvm_mm.engine.launch import (
     user_errors,
 )
 from delvm_mm.engine.unwrap import unwrap_model
+from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, split_result
 from delvm_mm.registry import type_name
 
 
@@ -71,6 +72,8 @@ def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[st
         runner._test_dataloader = cfg.tasks[task].dataloader
         runner._test_evaluator = cfg.tasks[task].evaluator
         runner._test_loop = dict()
+        for key in [key for key in runner.message_hub.log_scalars if key.startswith("test/")]:
+            del runner.message_hub.log_scalars[key]  # of the task before, whose scores the log would repeat
         start = time.perf_counter()
         metrics = dict(runner.test())
         dataset = runner.test_dataloader.dataset
@@ -116,18 +119,26 @@ def _build_runner(cfg: Config, checkpoint: str | None) -> Runner:
 
 
 def print_table(results: dict[str, dict[str, float]]) -> None:
-    """One table: metric, score, tokenizer ceiling, images a second."""
-    table = Table("task", "metric", "score", "ceiling", "images/s")
+    """One table: metric, score, tokenizer ceiling, trivial answers, images a second; and where these are not beaten."""
+    split = {(task, key): split_result(key, task) for task, metrics in results.items() for key in metrics}
+    given = {whose for whose, _ in split.values()}
+    others = [name for name in ("ceiling", *TRIVIAL_ANSWERS) if name == "ceiling" or name in given]
+    table = Table("task", "metric", "score", *(name.replace("_", " ") for name in others), "images/s")
     for task, metrics in results.items():
         rate = f"{metrics[f'{task}/images_per_s']:.2f}"
-        for key, score in metrics.items():
-            name = key.removeprefix(f"{task}/")
-            if name in ("images_per_s", "prompt") or name.startswith("ceiling/"):
+        values = {split[task, key]: value for key, value in metrics.items()}
+        for (whose, name), score in values.items():
+            if whose or name in ("images_per_s", "prompt"):
                 continue
-            ceiling = metrics.get(f"{task}/ceiling/{name}")
-            table.add_row(task, name, _number(score), _number(ceiling), rate)
+            table.add_row(task, name, _number(score), *(_number(values.get((other, name))) for other in others), rate)
         table.add_section()
-    Console().print(table)
+    console = Console()
+    # Into a file or a pipe there is no width to keep to.
+    console = console if console.is_terminal else Console(width=max(160, console.width))
+    console.print(table)
+    for task, metrics in results.items():
+        for sentence in defeats(metrics, task):
+            console.print(sentence, highlight=False, markup=False)
 
 
 def _number(value: Any) -> str:

@@ -20,11 +20,13 @@ class LabelCodec(ABC):
         background: RGB of a pixel where nothing is annotated, each in 0..255.
         palette: RGB colors and what they stand for: a sequence of colors in the order of the codec's classes.
         dataset_meta: what the toolbox metrics want to know about the data set (class names, keypoint sigmas, ...).
+        restores: whether the query itself is already an answer, which the task is to improve.
     """
 
     background: tuple[int, int, int] = (0, 0, 0)
     palette: tuple[tuple[int, int, int], ...] = ()
     dataset_meta: dict[str, Any] = {}  # every subclass sets its own
+    restores: bool = False
 
     @abstractmethod
     def encode(self, annotation: Any) -> np.ndarray:
@@ -47,6 +49,17 @@ class LabelCodec(ABC):
         Returns:
             The prediction, in the form of the annotation.
         """
+
+    def decode_mean(self, images: np.ndarray) -> Any:
+        """Read the mean of several label images, the answer of who has seen the labels of a prompt and not the query.
+
+        Args:
+            images: RGB label images, uint8, N x H x W x 3, N at least 1.
+
+        Returns:
+            What :meth:`decode` gives for the mean image; of a mask that is a threshold of the mean mask.
+        """
+        return self.decode(np.rint(np.mean(images, axis=0)).astype(np.uint8))
 
     @abstractmethod
     def annotation_of(self, results: dict[str, Any]) -> Any:

@@ -23,6 +23,8 @@ class RestorationCodec(LabelCodec):
         True
     """
 
+    restores = True
+
     def encode(self, annotation: np.ndarray) -> np.ndarray:
         """Return the clean image.
 

@@ -140,6 +140,29 @@ class SkeletonCodec(LabelCodec):
             img_shape=image.shape[:2],
         )
 
+    def decode_mean(self, images: np.ndarray) -> dict[str, Any]:
+        """Read several label images and average the people: a mean of skeletons shows none.
+
+        Args:
+            images: RGB, uint8, N x H x W x 3.
+
+        Returns:
+            As :meth:`decode`: the mean position of each keypoint in the images in which it is there, and the mean of
+            its scores in all of them.
+        """
+        read = [self.decode(np.ascontiguousarray(image)) for image in images]
+        scores = np.concatenate([person["keypoint_scores"] for person in read])
+        places = np.concatenate([person["keypoints"] for person in read])
+        there = (scores > 0)[..., None]
+        mean = np.where(there, places, 0).sum(0) / np.maximum(there.sum(0), 1)
+        score = scores.mean(0, keepdims=True)
+        return dict(
+            keypoints=np.where(there.any(0), mean, places.mean(0))[None].astype(np.float32),
+            keypoint_scores=score,
+            keypoints_visible=(score > self.visible_thr).astype(np.float32),
+            img_shape=images.shape[1:3],
+        )
+
     def annotation_of(self, results: dict[str, Any]) -> dict[str, Any]:
         """Pick the people out of a results dict.
 
@@ -159,9 +182,11 @@ class SkeletonCodec(LabelCodec):
         """Lay out truth and prediction as ``mmpose.PCKAccuracy`` and ``mmpose.CocoMetric`` read them.
 
         Of several people in the truth the one with the largest box is compared. Keypoints that were not drawn count as
-        not visible. Boxes that the truth does not give are those of the visible keypoints. PCK's 'head' needs
-        ``head_size`` in the truth; mmpose's 'torso' is the distance of keypoints 4 and 5, which are JHMDB's torso and
-        in COCO's order the right ear and the left shoulder, so tPCK means little here.
+        not visible. Predicted keypoints that are not there (score 0) are put far outside of the image: a guess, such as
+        the middle of an image without a person, would be right by chance. Boxes that the truth does not give are those
+        of the visible keypoints. PCK's 'head' needs ``head_size`` in the truth; mmpose's 'torso' is the distance of
+        keypoints 4 and 5, which are JHMDB's torso and in COCO's order the right ear and the left shoulder, so tPCK
+        means little here.
 
         Args:
             truth: what :meth:`annotation_of` gave.
@@ -181,6 +206,8 @@ class SkeletonCodec(LabelCodec):
             given = np.shape(pick(prediction, key, "SkeletonCodec.to_fields"))
             if given != wanted:
                 raise ValueError(f"SkeletonCodec.to_fields: the prediction's {key} are {given}, expected {wanted}")
+        absent = np.asarray(prediction["keypoint_scores"])[..., None] <= 0
+        places = np.where(absent, FAR_OUTSIDE * max(shape), prediction["keypoints"])
         visible &= _inside(keypoints, shape)
         boxes = _boxes(truth.get("bbox"), keypoints, visible)
         sides = (boxes[:, 2:] - boxes[:, :2]).clip(0)
@@ -200,7 +227,7 @@ class SkeletonCodec(LabelCodec):
             people["areas"] = _of_person(truth["area"], which, np.float32)
         return dict(
             pred_instances=dict(
-                keypoints=np.asarray(prediction["keypoints"], np.float32),
+                keypoints=places.astype(np.float32),
                 keypoint_scores=np.asarray(prediction["keypoint_scores"], np.float32),
                 bbox_scores=np.ones(1, np.float32),
             ),
@@ -287,6 +314,8 @@ def mpii_to_coco(keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray
     return moved, seen
 
 
+# Sides of the image; finite, as a NaN matches everything in COCO's similarity, and near enough for its largest area.
+FAR_OUTSIDE = -10
 _ANNOTATION_KEYS = ("keypoints", "keypoints_visible", "img_shape")
 _METRIC_KEYS = ("bbox", "head_size", "area")
 

@@ -1,17 +1,23 @@
 """Scores images that a model drew with the toolboxes' own metrics: :class:`VisionPromptEvaluator`."""
 
+import io
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.structures import BaseDataElement
 
 from delvm_mm.codecs.mapping import map_prediction_back
+from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, trivial_predictions
 from delvm_mm.registry import EVALUATOR, METRICS, TASK_UTILS
 from delvm_mm.toolboxes import DISTRIBUTIONS, require_toolbox
 
@@ -32,18 +38,22 @@ class VisionPromptEvaluator(Evaluator):
     The metrics are any of MMEngine's, built from their configs and called unchanged: ``mmseg.IoUMetric``,
     ``mmpose.PCKAccuracy``, ``mmpose.CocoMetric``, ``RestorationMetric``. A second copy of them scores the *tokenizer
     ceiling*, the true label image after a way through the tokenizer and back, which is what a model that gets every
-    token right draws: the difference of the two is what the language model lost.
+    token right draws: the difference of the two is what the language model lost. Further copies score the *trivial
+    answers* of :data:`TRIVIAL_ANSWERS`, which a model has to beat; log and tools say where it does not.
 
     Each data sample has ``annotation`` (what ``codec.annotation_of`` gave for the query), ``pred_image`` (uint8
-    H x W x 3, RGB) and, for the ceiling, ``ceiling_image`` (the same form).
+    H x W x 3, RGB) and, for the ceiling, ``ceiling_image`` (the same form). Trivial answers are scored where it has
+    ``prompt_images``, as those of a :class:`VisionPromptDataset` do.
 
-    Results are named ``<prefix>/<metric>`` and ``<prefix>/ceiling/<metric>``, such as ``seg/mIoU`` and
-    ``seg/ceiling/mIoU``.
+    Results are named ``<prefix>/<metric>``, ``<prefix>/ceiling/<metric>`` and ``<prefix>/trivial/<answer>/<metric>``,
+    such as ``seg/mIoU``, ``seg/ceiling/mIoU`` and ``seg/trivial/last_label/mIoU``. Two metrics of one type with
+    results of one name are told apart by the arguments in which they differ: ``PCK(thr=0.1)``, ``PCK(thr=0.2)``.
 
     Args:
         codec: What drew the labels; its ``dataset_meta`` is given to the metrics.
         metrics: The metrics, as of :class:`mmengine.evaluator.Evaluator`.
         ceiling: Whether to score the tokenizer ceiling too.
+        trivial: Whether to score the trivial answers too.
         prefix: Name of the task, put before the names of all results.
         original: Whether to score in pixels of the original image: what was read is mapped back and compared with
             the annotation that ``KeepAnnotation`` kept. What the model did not see counts as background there.
@@ -67,12 +77,17 @@ class VisionPromptEvaluator(Evaluator):
         codec: Any,
         metrics: dict | BaseMetric | Sequence[dict | BaseMetric],
         ceiling: bool = True,
+        trivial: bool = True,
         prefix: str | None = None,
         original: bool = False,
     ) -> None:
         metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
         super().__init__([_build_metric(metric) for metric in metrics])
         self.ceiling_metrics = [_build_metric(metric, own=True) for metric in metrics] if ceiling else []
+        answers = TRIVIAL_ANSWERS if trivial else ()
+        self.trivial_metrics = {name: [_build_metric(metric, own=True) for metric in metrics] for name in answers}
+        self._differences = _differences(metrics)
+        self._answered: set[str] = set()
         self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
         self.ceiling = ceiling
         self.prefix = prefix
@@ -90,7 +105,7 @@ class VisionPromptEvaluator(Evaluator):
         self._dataset_meta = {**(dataset_meta or {}), **self.codec.dataset_meta}
         if "sigmas" in self._dataset_meta:  # keypoints: the categories that CocoMetric writes beside its annotations
             self._dataset_meta.setdefault("CLASSES", [{"id": COCO_PERSON, "name": "person"}])
-        for metric in [*self.metrics, *self.ceiling_metrics]:
+        for metric in self._all_metrics():
             # A copy: CocoMetric may change it in place.
             with _no_annotation_files():
                 metric.dataset_meta = deepcopy(self._dataset_meta)
@@ -109,16 +124,22 @@ class VisionPromptEvaluator(Evaluator):
         # Decoding everything first: a bad sample leaves no metric ahead of the others.
         predictions = [self._fields(sample, "pred_image") for sample in samples]
         ceilings = [self._fields(sample, "ceiling_image") for sample in samples] if self.ceiling else []
+        trivial = self._trivial_fields(samples) if self.trivial_metrics else {}
         for metric in self.metrics:
             metric.process(data_batch, predictions)
         for metric in self.ceiling_metrics:
             metric.process(data_batch, ceilings)
+        for name, answers in trivial.items():
+            self._answered.add(name)
+            for metric in self.trivial_metrics[name]:
+                metric.process(data_batch, answers)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Bring the results of all processes together and compute the metrics.
 
         Toolboxes print tables of their own (per class, per keypoint) while they do; a line in the log says whether the
-        next ones are of the predictions or of the ceiling.
+        next ones are of the predictions or of the ceiling. Those of the trivial answers are left out, and where one of
+        these is as good as the predictions, a warning says so.
 
         Args:
             size: Number of samples in the whole data set.
@@ -127,24 +148,62 @@ class VisionPromptEvaluator(Evaluator):
             See the class. The same in all processes.
 
         Raises:
-            ValueError: Two metrics have a result of the same name.
+            ValueError: Two metrics have a result of the same name and no arguments that differ.
         """
         name = f"{self.prefix}: " if self.prefix else ""
         if self.ceiling:
             print_log(f"{name}scores of the predictions", logger="current")
-        results = super().evaluate(size)
+        results = self._merge(self.metrics, size)
         if self.ceiling:
             print_log(f"{name}scores of the tokenizer ceiling", logger="current")
-            of_ceiling = Evaluator(self.ceiling_metrics).evaluate(size)
+            of_ceiling = self._merge(self.ceiling_metrics, size)
             results.update({f"ceiling/{key}": value for key, value in of_ceiling.items()})
-        for metric in [*self.metrics, *self.ceiling_metrics]:
+        # All processes have to agree on what is scored, also one that had no sample.
+        answered = set().union(*all_gather_object(self._answered))
+        self._answered = set()
+        with _quiet():
+            for answer in sorted(answered, key=list(TRIVIAL_ANSWERS).index):
+                of_answer = self._merge(self.trivial_metrics[answer], size)
+                results.update({f"trivial/{answer}/{key}": value for key, value in of_answer.items()})
+        for metric in self._all_metrics():
             if hasattr(metric, "coco"):  # CocoMetric would compare the next samples with the truth of these
                 metric.coco = None
         before = f"{self.prefix}/" if self.prefix else ""
         # Plain numbers, which JSON can write: some metrics give numpy's.
-        return {
+        results = {
             before + key: value.item() if isinstance(value, np.generic) else value for key, value in results.items()
         }
+        for sentence in defeats(results, self.prefix):
+            print_log(sentence, logger="current", level=logging.WARNING)
+        return results
+
+    def _all_metrics(self) -> Iterator[BaseMetric]:
+        return chain(self.metrics, self.ceiling_metrics, *self.trivial_metrics.values())
+
+    def _merge(self, metrics: Sequence[BaseMetric], size: int) -> dict[str, Any]:
+        """Results of all metrics; where two have one name, with the arguments in which they differ."""
+        results = [metric.evaluate(size) for metric in metrics]
+        counts = Counter(key for of_metric in results for key in of_metric)
+        merged = {}
+        for of_metric, differences in zip(results, self._differences, strict=True):
+            for key, value in of_metric.items():
+                name = f"{key}({differences})" if counts[key] > 1 and differences else key
+                if name in merged:
+                    raise ValueError(
+                        f"two metrics have a result of the same metric name {name!r}: give one of them prefix='...'"
+                    )
+                merged[name] = value
+        return merged
+
+    def _trivial_fields(self, samples: Sequence[dict]) -> dict[str, list[dict]]:
+        """Trivial answer -> what the metrics read of each sample."""
+        fields: dict[str, list[dict]] = {}
+        for sample in samples:
+            for name, prediction in trivial_predictions(self.codec, sample).items():
+                fields.setdefault(name, []).append(
+                    self._metric_fields(sample, prediction, sample["pred_image"].shape[:2])
+                )
+        return fields
 
     def _fields(self, sample: dict, key: str) -> dict:
         """What the metrics read: the sample, and what the codec makes of the image under ``key`` and the truth."""
@@ -156,7 +215,11 @@ class VisionPromptEvaluator(Evaluator):
             if needed in (key, "annotation") and sample.get(needed) is None:
                 name = sample.get("img_path") or sample.get("sample_idx")
                 raise ValueError(f"data sample {name!r} has no {needed}, it has {sorted(sample)}: {advice}")
-        truth, prediction, shape = sample["annotation"], self.codec.decode(sample[key]), sample[key].shape[:2]
+        return self._metric_fields(sample, self.codec.decode(sample[key]), sample[key].shape[:2])
+
+    def _metric_fields(self, sample: dict, prediction: Any, shape: tuple[int, ...]) -> dict:
+        """What the metrics read: the sample, and the prediction beside the truth."""
+        truth = sample["annotation"]
         if self.original:
             if missing := [name for name in ("ori_annotation", "affine", "ori_shape") if sample.get(name) is None]:
                 raise ValueError(
@@ -177,6 +240,8 @@ def _build_metric(metric: dict | BaseMetric, own: bool = False) -> BaseMetric:
     """Build a metric from its config; take one that is built as it is, or copy it where it has to be our own."""
     if not isinstance(metric, dict):
         return deepcopy(metric) if own else metric
+    if own:  # files that a metric writes are of the predictions
+        metric = {key: value for key, value in metric.items() if key not in ("output_dir", "outfile_prefix")}
     scope = metric["type"].partition(".")[0] if isinstance(metric.get("type"), str) else ""
     if metric.get("ann_file"):
         raise ValueError(
@@ -202,6 +267,31 @@ def _no_annotation_files() -> Iterator[None]:
         yield
     finally:
         infos.update(hidden)
+
+
+def _differences(metrics: Sequence[dict | BaseMetric]) -> list[str]:
+    """Of each metric the arguments in which it differs from others of its type, such as 'thr=0.1'."""
+    shown = []
+    for metric in metrics:
+        others = [other for other in metrics if isinstance(metric, dict) and isinstance(other, dict)]
+        others = [other for other in others if other.get("type") == metric.get("type")]
+        keys = dict.fromkeys(key for other in others for key in other)
+        differing = [key for key in keys if len({repr(other.get(key)) for other in others}) > 1]
+        shown.append(", ".join(f"{key}={metric[key]}" for key in differing if key in metric))
+    return shown
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tables that toolboxes print out of the log."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):  # pycocotools prints
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _to_tensors(field: Any) -> Any:

@@ -163,7 +163,8 @@ class DeLVM(BaseModel):
 
         Returns:
             For prompts ``pred_image`` (uint8, H x W x 3, RGB), ``pred_tokens`` (int64, h·w)
-            and, where the sample has a ``label_image``, ``ceiling_image``: the truth after tokenizer and back.
+            and, where the sample has a ``label_image``, ``ceiling_image`` and ``query_ceiling_image``: the truth and
+            the query after tokenizer and back.
             For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
         """
         samples = data_samples or [DataSample() for _ in range(len(inputs))]
@@ -186,8 +187,9 @@ class DeLVM(BaseModel):
         if len(truths) == batch:
             labels = torch.stack([torch.as_tensor(truth).permute(2, 0, 1) for truth in truths]).to(inputs.device)
             ceilings = decode_images(tokenizer, tokenizer.encode(to_float(labels)), grid)
-            for sample, image in zip(samples, ceilings, strict=True):
-                sample.set_data(dict(ceiling_image=image))
+            queries = decode_images(tokenizer, tokens[:, -1], grid)
+            for sample, image, query in zip(samples, ceilings, queries, strict=True):
+                sample.set_data(dict(ceiling_image=image, query_ceiling_image=query))
         return samples
 
     @torch.no_grad()

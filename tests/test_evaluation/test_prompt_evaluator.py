@@ -295,6 +295,15 @@ def test_a_missing_toolbox_is_one_sentence(monkeypatch):
         VisionPromptEvaluator(ForegroundMaskCodec(), dict(type="mmseg.IoUMetric"))
 
 
+def test_two_thresholds_of_one_metric_are_told_apart_by_them():
+    pytest.importorskip("mmpose")
+    metrics = [dict(type="mmpose.PCKAccuracy", thr=thr) for thr in (0.1, 0.2)] + [dict(type="mmpose.EPE")]
+    evaluator = VisionPromptEvaluator(DotsCodec(), metrics, prefix="pose")
+    result = score(evaluator, person_sample(person([0], 11), person([0], 21)))
+    assert result["pose/PCK(thr=0.1)"] == pytest.approx(16 / 17) and result["pose/PCK(thr=0.2)"] == 1
+    assert result["pose/ceiling/PCK(thr=0.2)"] == pytest.approx(16 / 17) and "pose/EPE" in result
+
+
 def test_metrics_of_one_name_are_refused():
     evaluator = VisionPromptEvaluator(ForegroundMaskCodec(), [Recorder(), Recorder()])
     with pytest.raises(ValueError, match="same metric name"):

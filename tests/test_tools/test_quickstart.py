@@ -20,7 +20,18 @@ def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time
     quickstart.main()
     first = capsys.readouterr().out
     assert "finished before" not in first
-    for text in ("mIoU", "PCK", "PSNR", "SSIM", "tokenizer ceiling", "unigram entropy", "s in all"):
+    for text in (
+        "mIoU",
+        "PCK",
+        "PSNR",
+        "SSIM",
+        "tokenizer ceiling",
+        "last label",
+        "input tokenized",
+        "the model loses to",
+        "unigram entropy",
+        "s in all",
+    ):
         assert text in first
     image = Image.open(tmp_path / "work_dirs/quickstart/panels.png")
     panels = [Image.open(path) for path in (tmp_path / "work_dirs/quickstart/panels").glob("*.png")]

@@ -92,9 +92,22 @@ def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, m
         assert prompt["selection"] in ("fixed", "random") and prompt["num_pairs"] >= 1 and "seed" in prompt
     table = capsys.readouterr().out
     assert all(word in table for word in ("mIoU", "PCK", "PSNR", "ceiling", "images/s"))
+    assert all(word in table for word in ("nothing", "last label", "mean label", "input", "input tokenized"))
+    # Random weights: the query itself is nearer to the clean image than what they draw.
+    assert "derain: the model loses to the query itself in restoration/PSNR, " in table
+    assert results["derain"]["derain/trivial/input/restoration/PSNR"] > results["derain"]["derain/restoration/PSNR"]
+    assert results["pose"]["pose/trivial/nothing/PCK"] == 0
     panels = sorted(Path("panels").glob("*.png"))
     assert [panel.name.split("_")[0] for panel in panels] == ["derain"] * 2 + ["pose"] * 2 + ["seg"] * 2
     assert Image.open(panels[0]).size[0] > 7 * 32  # four images of the pairs, query, prediction, truth, ceiling
+
+
+def test_the_log_of_a_task_has_its_own_scores_alone(work, monkeypatch):
+    test(monkeypatch, "config.py", "model.pth", "--task", "seg", "derain", "--work-dir", "run")
+    (log,) = Path("run").glob("*/*.log")
+    ends = [line for line in log.read_text().splitlines() if "images_per_s" in line or "Iter(test) [2/2]    " in line]
+    (last,) = [line for line in ends if "derain/restoration/PSNR:" in line]
+    assert "seg/" not in last
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""Answers that need no model, which a score has to beat to mean something."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from delvm_mm.codecs.base import LabelCodec
+
+TRIVIAL_ANSWERS = {
+    "nothing": "an image of the background alone",
+    "last_label": "the label shown last",
+    "mean_label": "the mean of the labels shown",
+    "input": "the query itself",
+    "input_tokenized": "the query through the tokenizer",
+}
+"""Name in results, as in ``seg/trivial/last_label/mIoU``, and what it is."""
+
+# In the last part of a metric's name, as mmseg, mmpose, mmpretrain and this package give them.
+_LOWER = re.compile(r"loss|perplexity|EPE|NME|LPIPS|FID|MAE|MSE|MPJPE|[Ee]rror|[Rr]el\b")
+_HIGHER = re.compile(r"IoU|[Aa]cc|Dice|Fscore|Precision|precision|Recall|recall|PCK|AUC|PSNR|SSIM|\bm?A[PR]\b|top\d")
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """Which way a metric counts, by its name, such as ``coco/AP`` or ``restoration/PSNR``; None if it is not known."""
+    name = metric.rpartition("/")[2]
+    if _LOWER.search(name):
+        return False
+    return True if _HIGHER.search(name) else None
+
+
+def trivial_predictions(codec: LabelCodec, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """What a codec reads from the answers that need no model.
+
+    Args:
+        codec: The task's.
+        sample: With ``prompt_images`` (uint8 2K x H x W x 3: image and label in turns), ``query_image`` and
+            ``query_ceiling_image`` (uint8 H x W x 3).
+
+    Returns:
+        Name of :data:`TRIVIAL_ANSWERS` -> prediction. Without ``prompt_images`` none; 'input' and
+        'input_tokenized' only where the label is an image of the query's kind (``codec.restores``).
+    """
+    if sample.get("prompt_images") is None:
+        return {}
+    labels = np.asarray(sample["prompt_images"])[1::2]
+    answers = {
+        "nothing": codec.decode(np.full(labels.shape[1:], codec.background, np.uint8)),
+        "last_label": codec.decode(np.ascontiguousarray(labels[-1])),
+        "mean_label": codec.decode_mean(labels),
+    }
+    if codec.restores:
+        for name, key in (("input", "query_image"), ("input_tokenized", "query_ceiling_image")):
+            if sample.get(key) is not None:
+                answers[name] = codec.decode(np.asarray(sample[key]))
+    return answers
+
+
+def split_result(key: str, prefix: str | None = None) -> tuple[str, str]:
+    """Part a result's name into whose it is and the metric.
+
+    Args:
+        key: Such as ``seg/trivial/nothing/mIoU``.
+        prefix: The evaluator's, such as ``seg``.
+
+    Returns:
+        ``''`` (the model), ``'ceiling'`` or a name of :data:`TRIVIAL_ANSWERS`, and such as ``mIoU``.
+    """
+    name = key.removeprefix(f"{prefix}/") if prefix else key
+    if name.startswith("ceiling/"):
+        return "ceiling", name.removeprefix("ceiling/")
+    if name.startswith("trivial/"):
+        _, answer, metric = name.split("/", 2)
+        return answer, metric
+    return "", name
+
+
+def defeats(results: Mapping[str, Any], prefix: str | None = None) -> list[str]:
+    """A sentence for each metric in which a trivial answer is as good as the model, naming the best such answer.
+
+    Args:
+        results: Of a :class:`VisionPromptEvaluator`.
+        prefix: The evaluator's, the name of the task.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    for key, value in results.items():
+        whose, metric = split_result(key, prefix)
+        if isinstance(value, int | float) and (whose in TRIVIAL_ANSWERS or not whose):
+            scores.setdefault(metric, {})[whose] = value
+    sentences = []
+    for metric, of_answer in scores.items():
+        higher, model = higher_is_better(metric), of_answer.pop("", None)
+        # COCO says -1 where there is nothing of a kind to score.
+        answers = {name: value for name, value in of_answer.items() if not math.isnan(value) and value != -1}
+        if higher is None or model is None or not answers:
+            continue
+        best = (max if higher else min)(answers, key=answers.__getitem__)
+        if model != answers[best] and (model > answers[best] if higher else model < answers[best]):
+            continue
+        verb = "is no better than" if model == answers[best] else "loses to"
+        task = f"{prefix}: " if prefix else ""
+        sentences.append(
+            f"{task}the model {verb} {TRIVIAL_ANSWERS[best]} in {metric}, {model:.4g} against {answers[best]:.4g}"
+        )
+    return sentences
