@@ -10,6 +10,8 @@ from pathlib import Path
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 
+from delvm_mm.checkpoints.io import load_checkpoint
+
 MARKER = ".run_started"
 _STEP = re.compile(r"^(?:iter|epoch)_(\d+)\.pth$")
 
@@ -137,6 +139,13 @@ def _look(runner: Runner, environment: Mapping[str, str]) -> tuple[str | None, l
             return checkpoint, notes
     if runner._resume and (reason := damage_of(runner._load_from)):
         raise ValueError(f"{runner._load_from} is damaged or missing: {reason}; name another, or leave --resume bare")
+    if runner._resume and os.path.isfile(runner._load_from):
+        missing = [key for key in ("meta", "optimizer") if key not in load_checkpoint(runner._load_from)]
+        if missing:
+            raise ValueError(
+                f"{runner._load_from} has no {missing}: weights alone are not enough to resume from; start a new run "
+                "from them with --cfg-options load_from=FILE"
+            )
     return None, notes
 
 

@@ -20,7 +20,9 @@ TRAIN = ROOT / "tools" / "train.py"
 def work_dir(tmp_path):
     """Checkpoints of steps 4, 8 and 12, of which ``last_checkpoint`` names the last."""
     for step in (4, 8, 12):
-        torch.save(dict(weight=torch.full((1000,), float(step))), tmp_path / f"iter_{step}.pth")
+        torch.save(
+            dict(meta=dict(), optimizer=dict(), weight=torch.full((1000,), float(step))), tmp_path / f"iter_{step}.pth"
+        )
         os.utime(tmp_path / f"iter_{step}.pth", (step, step))
     (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_12.pth"))
     return tmp_path
@@ -176,3 +178,13 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(run_folder, m
         and "resumed epoch: 0, iter: 4" in log
     )
     torch.testing.assert_close(resumed, train("unbroken", 12), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("content", [dict(state_dict={}), dict(state_dict={}, meta=dict(iter=4, epoch=0))])
+def test_weights_alone_are_nothing_to_resume_from(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pth")
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path), _resume=True, _load_from=str(tmp_path / "weights.pth"), logger=logging.getLogger()
+    )
+    with pytest.raises(ValueError, match=r"weights\.pth has no \[.*'optimizer'\].*load_from=FILE"):
+        decide_start(runner)

@@ -1,5 +1,7 @@
 """Checkpoints that are whole or not there."""
 
+import difflib
+import inspect
 import os
 from typing import Any
 
@@ -22,7 +24,22 @@ class SafeCheckpointHook(CheckpointHook):
 
     Args:
         **kwargs: As for :class:`mmengine.hooks.CheckpointHook`.
+
+    Raises:
+        ValueError: If there is no such argument, which MMEngine's hook finds out at the first checkpoint.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        known = {
+            name
+            for name, parameter in inspect.signature(CheckpointHook.__init__).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        } - {"self"}
+        for name in set(kwargs) - known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean '{close[0]}'?" if close else f", only {sorted(known)}"
+            raise ValueError(f"SafeCheckpointHook has no argument '{name}'{meant}")
+        super().__init__(**kwargs)
 
     def save_now(self, runner: Runner) -> None:
         """Save the step that has just been made, unless that was done; to be called by hooks after this one."""

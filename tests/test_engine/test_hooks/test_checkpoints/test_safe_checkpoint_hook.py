@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from delvm_mm.checkpoints.files import put_in_place
 from delvm_mm.checkpoints.resume import damage_of
 from delvm_mm.engine import SaveOnSignalHook
+from delvm_mm.engine.hooks import SafeCheckpointHook
 from delvm_mm.engine.hooks.checkpoints import safe_checkpoint_hook
 
 NUMBERS = itertools.count()
@@ -116,3 +117,8 @@ def test_what_cannot_be_heard_or_saved_is_refused(run_folder):
         SaveOnSignalHook(signals=["SIGTREM"])
     with pytest.raises(ValueError, match="SafeCheckpointHook"):
         runner_of(hooks=[dict(type="SaveOnSignalHook")], type="CheckpointHook").train()
+
+
+def test_a_misspelled_argument_is_found_before_the_first_checkpoint():
+    with pytest.raises(ValueError, match="no argument 'max_keep_ckpt'; did you mean 'max_keep_ckpts'"):
+        SafeCheckpointHook(interval=2, max_keep_ckpt=3)
