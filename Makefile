@@ -10,7 +10,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS) tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ $(INSTALLED): setup.py tools/install_mmpose.sh tools/mended_xtcocotools.py
 	$(PYTHON) -c "import sys; sys.exit('Python 3.10 to 3.14 is needed, this is ' + sys.version) if not (3, 10) <= sys.version_info[:2] <= (3, 14) else 0"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install -e .[onedl,tests]
+	$(BIN)/python -m pip install -e .[onedl,tests,webui]
 	sh tools/install_mmpose.sh $(BIN)/python
 	touch $@
 

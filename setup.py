@@ -67,7 +67,7 @@ setup(
         ],
         "openmmlab": ["mmengine>=0.10.4", "mmcv-lite>=2.1,<2.2", "mmpretrain>=1.2", "mmsegmentation>=1.2"],
         "lmdb": ["lmdb>=1.4"],
-        "webui": ["gradio>=6.31,<7"],
+        "webui": ["gradio>=5.50,<6"],  # 6 wants a huggingface-hub that transformers 4 cannot work with
         "tests": [
             "pytest>=7",
             "transformers>=4.40,<5",  # mmpretrain.models cannot be imported beside 5
@@ -75,6 +75,7 @@ setup(
             "lmdb>=1.4",
             "pytest-xdist",
             "ruff>=0.17,<0.18",
+            "playwright>=1.40",
             "import-linter>=2",
         ],
     },

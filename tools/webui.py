@@ -79,7 +79,7 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from delvm_mm.webui.guard import Guard
-    from delvm_mm.webui.page import CSS, THEME, Page
+    from delvm_mm.webui.page import Page
     from delvm_mm.webui.uploads import UploadLimits
 
     limits = UploadLimits(uploads, args.max_upload_mb * 2**20, int(args.max_megapixels * 1e6))
@@ -100,16 +100,13 @@ def serve(args: argparse.Namespace, folder: Path) -> None:
         prevent_thread_lock=True,
         show_error=False,
         max_file_size=limits.max_bytes,
-        footer_links=[],
-        run_history=False,
+        show_api=False,
         enable_monitoring=False,
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
         state_session_capacity=1000,
         app_kwargs=settings,
-        theme=THEME,
-        css=CSS,
     )
     print(f"the page is at {url} (Ctrl+C ends it)", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -134,7 +131,7 @@ def free_port(host: str) -> int:
 def main() -> None:
     args = parse_args()
     if importlib.util.find_spec("gradio") is None:
-        raise ImportError("the page needs Gradio: pip install 'delvm_mm[webui]', or pip install 'gradio>=6.31,<7'")
+        raise ImportError("the page needs Gradio: pip install 'delvm_mm[webui]', or pip install 'gradio>=5.50,<6'")
     for name in ("max_upload_mb", "max_megapixels", "max_waiting"):
         if getattr(args, name) <= 0:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected more than 0")

@@ -17,7 +17,7 @@ from delvm_mm.webui.answering import AnswerStep, Stopped, stream_answer
 from delvm_mm.webui.examples import render_examples
 from delvm_mm.webui.uploads import UploadError, UploadLimits, read_upload
 
-__all__ = ["CSS", "THEME", "Page"]
+__all__ = ["Page"]
 
 MAX_SLOTS = 4  # pairs on the page, whatever fits the context
 SHOWN_AT = 384  # pixels: smaller answers are enlarged without blur
@@ -69,7 +69,9 @@ class Page:
         # One model run at a time for all models: they share the machine.
         self._lock = threading.Lock()
         # Old files of the page are removed while it runs: every ten minutes, those older than an hour.
-        with gr.Blocks(title="DeLVM", analytics_enabled=False, delete_cache=(600, 3600)) as self.blocks:
+        with gr.Blocks(
+            title="DeLVM", analytics_enabled=False, delete_cache=(600, 3600), theme=THEME, css=CSS
+        ) as self.blocks:
             self._lay_out()
             self._connect()
         self.blocks.queue(max_size=queue_size, default_concurrency_limit=4, api_open=False)
@@ -124,7 +126,7 @@ class Page:
         self.whole = gr.Checkbox(False, label="see all of each image, padded to a square", elem_id="whole")
 
     def _connect(self) -> None:
-        private: dict[str, Any] = dict(api_visibility="private", show_progress="hidden")
+        private: dict[str, Any] = dict(api_name=False, show_progress="hidden")
         for image in [*self.images, self.query]:
             # Without preprocessing: files are read here, with limits, and not by the toolkit.
             image.upload(self._check, image, [image, self.status], preprocess=False, **private)
@@ -267,7 +269,9 @@ def _upload(label: str, elem_id: str, height: int = 150) -> gr.Image:
         sources=["upload"],
         height=height,
         format="png",
-        buttons=[],
+        show_download_button=False,
+        show_share_button=False,
+        show_fullscreen_button=False,
         min_width=110,
         elem_id=elem_id,
         elem_classes="upload",
@@ -277,7 +281,13 @@ def _upload(label: str, elem_id: str, height: int = 150) -> gr.Image:
 
 def _shown(label: str, elem_id: str) -> gr.Image:
     return gr.Image(
-        label=label, interactive=False, format="png", buttons=["fullscreen"], min_width=150, elem_id=elem_id
+        label=label,
+        interactive=False,
+        format="png",
+        show_download_button=False,
+        show_share_button=False,
+        min_width=150,
+        elem_id=elem_id,
     )
 
 

@@ -122,10 +122,10 @@ def page(tab):
     return tab
 
 
-def status(page, text):
+def status(page, text, seconds=20):
     """Wait until the status line holds a text, and return the line."""
     with contextlib.suppress(TimeoutError):
-        page.wait_for_function(HAS_STATUS, arg=text)
+        page.wait_for_function(HAS_STATUS, arg=text, timeout=1000 * seconds)
     line = page.inner_text("#status")
     assert text in line
     return line
@@ -152,8 +152,9 @@ def give(page, slot, content, name="image.png"):
 
 
 def test_an_example_is_answered_row_by_row_and_nothing_is_asked_of_other_servers(server, page):
-    asked = []
-    page.on("request", lambda request: asked.append(urlsplit(request.url)))
+    asked, blocked = [], []
+    page.on("request", lambda request: asked.append(request))
+    page.on("requestfailed", lambda request: blocked.append(request) if request.failure == "csp" else None)
     page.reload()
     page.wait_for_selector("#run")
     page.click("#example-seg")
@@ -171,7 +172,9 @@ def test_an_example_is_answered_row_by_row_and_nothing_is_asked_of_other_servers
     assert len(set(rows)) >= 2 and rows == sorted(rows)
     page.wait_for_selector("#answer img")
     page.wait_for_selector("#overlay img")
-    assert {address.netloc for address in asked if address.scheme.startswith("http")} == {urlsplit(server.url).netloc}
+    # The toolkit names a script of another server, which the page's own rule keeps the browser from asking.
+    sent = [urlsplit(request.url) for request in asked if request not in blocked]
+    assert {address.netloc for address in sent if address.scheme.startswith("http")} == {urlsplit(server.url).netloc}
     assert str(server.folder) not in page.inner_text("body")
 
 
@@ -314,7 +317,7 @@ def test_50_requests_at_once_are_queued_or_refused_and_memory_comes_back(server,
             page.wait_for_function(HAS_STATUS, arg="Example", timeout=500)
             break
     page.click("#run")
-    status(page, "Done")
+    status(page, "Done", seconds=90)  # after those that wait
     assert server.memory() < before + 60
 
 
