@@ -77,6 +77,7 @@ setup(
             "ruff>=0.17,<0.18",
             "playwright>=1.40",
             "import-linter>=2",
+            "codespell>=2.4",
         ],
     },
 )
