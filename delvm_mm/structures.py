@@ -27,6 +27,8 @@ class DataSample(BaseDataElement):
     ``clip_shape``       Images of a clip and tokens of an image, (k, n).
     **data**
     ``annotation``       The query's, as its codec's ``annotation_of`` gave it.
+    ``ori_annotation``   The same before the image was resized, for scores at its size; ``ori_shape`` is that size,
+                         ``affine`` takes its pixels to those of ``query_image``.
     ``query_image``      Image that the prompt asks about.
     ``prompt_images``    Image and label of each pair, by turns.
     ``label_image``      The query's annotation, drawn.

@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = ["map_image_back", "map_points_back", "map_prediction_back"]
+__all__ = ["ORIGINAL_KEYS", "map_image_back", "map_points_back", "map_prediction_back"]
+
+ORIGINAL_KEYS = ("affine", "ori_shape", "ori_annotation")
+"""Fields of a sample that scores at the original's size need."""
 
 
 def map_points_back(points: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from delvm_mm.codecs.base import META_KEYS
+from delvm_mm.codecs.mapping import ORIGINAL_KEYS
 from delvm_mm.datasets.codebook_histograms import CodebookHistograms
 from delvm_mm.registry import DATASETS
 from delvm_mm.structures import DataSample
 
 __all__ = ["VisionPromptDataset"]
 
-ORIGINAL_KEYS = ("affine", "ori_shape", "ori_annotation")
 SELECTIONS = ("fixed", "random", "class", "nearest")
 
 

@@ -16,7 +16,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.codecs.mapping import map_prediction_back
+from delvm_mm.codecs.mapping import ORIGINAL_KEYS, map_prediction_back
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, trivial_predictions
 from delvm_mm.registry import EVALUATOR, METRICS, TASK_UTILS
 from delvm_mm.toolboxes import DISTRIBUTIONS, require_toolbox
@@ -221,7 +221,7 @@ class VisionPromptEvaluator(Evaluator):
         """What the metrics read: the sample, and the prediction beside the truth."""
         truth = sample["annotation"]
         if self.original:
-            if missing := [name for name in ("ori_annotation", "affine", "ori_shape") if sample.get(name) is None]:
+            if missing := [name for name in ORIGINAL_KEYS if sample.get(name) is None]:
                 raise ValueError(
                     f"data sample {sample.get('img_path') or sample.get('sample_idx')!r} has no {', '.join(missing)}, "
                     "which scores at the original's size need: put dict(type='KeepAnnotation', codec=...) behind what "

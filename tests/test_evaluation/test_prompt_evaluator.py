@@ -118,7 +118,7 @@ def test_masks_are_scored_at_the_size_of_the_original():
     evaluator = VisionPromptEvaluator(ForegroundMaskCodec(), dict(type="mmseg.IoUMetric"), ceiling=False, original=True)
     # Columns: predicted 4 of 8, true 2 of 8; foreground 2 of 4, background 4 of 6.
     assert score(evaluator, sample)["mIoU"] == pytest.approx(100 * (2 / 4 + 4 / 6) / 2, abs=0.01)
-    with pytest.raises(ValueError, match=r"has no ori_annotation, affine, ori_shape.*KeepAnnotation"):
+    with pytest.raises(ValueError, match=r"has no affine, ori_shape, ori_annotation.*KeepAnnotation"):
         score(evaluator, mask_sample(mask(2), mask(2), mask(2)))
 
 

@@ -84,3 +84,12 @@ def test_codebook_scores_are_the_formulas():
 def test_samples_without_labels_are_refused():
     with pytest.raises(ValueError, match=r"sample 0 lacks label, annotation: its pipeline must end with DrawLabel"):
         score_task(EightColors(), ProceduralScenes("seg", size=32, length=1), _evaluator())
+
+
+def test_the_ceiling_can_be_scored_at_the_size_of_the_original():
+    codec = dict(type="ForegroundMaskCodec")
+    steps = [dict(type="KeepAnnotation", codec=codec), dict(type="Letterbox", size=16)]
+    samples = ProceduralScenes("seg", size=32, length=2, pipeline=[*steps, dict(type="DrawLabel", codec=codec)])
+    evaluator = VisionPromptEvaluator(codec, dict(type="mmseg.IoUMetric"), ceiling=False, original=True)
+    scores = score_task(EightColors(), samples, evaluator)
+    assert 80 < scores.ceilings["mIoU"] < 100, "of the borders half the pixels are lost"

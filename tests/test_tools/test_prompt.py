@@ -49,7 +49,7 @@ def names(folder):
 
 def test_queries_are_answered_and_read(prompt, capsys):
     prompt("--prompt", "prompt", "--query", "queries", "--task", "seg", "--out", "out", "--batch-size", "2")
-    assert names("out") == ["images", "masks", "predictions", "vis"]
+    assert names("out") == ["images", "masks", "original", "predictions", "vis"]
     assert names("out/images") == names("out/vis") == names("out/masks") == ["2.png", "3.png", "4.png"]
     content = json.loads(Path("out/predictions/2.json").read_text())
     assert content["task"] == "seg" and content["mask"]["size"] == [32, 32]
@@ -58,9 +58,17 @@ def test_queries_are_answered_and_read(prompt, capsys):
     assert "3 images in out" in capsys.readouterr().out
 
 
+def test_a_part_of_a_query_is_looked_at_whole(prompt):
+    query = ("--query", "queries/2.png", "--bbox", "0", "0", "40", "20", "--fit", "pad")
+    prompt("--prompt", "prompt", *query, "--task", "seg", "--out", "out")
+    content = json.loads(Path("out/predictions/2.json").read_text())
+    assert content["crop"]["box"] == [0, 0, 40, 20] and content["crop"]["offset"] == [0, -8]
+    assert content["mask_original"]["size"] == [40, 40] == list(Image.open("out/original/2.png").size)
+
+
 def test_images_are_completed(prompt):
     prompt("complete", "queries/2.png", "queries/3.png", "--keep", "0.25", "--out", "out")
-    assert names("out") == ["images", "predictions", "vis"] and names("out/images") == ["2.png", "3.png"]
+    assert names("out") == ["images", "original", "predictions", "vis"] and names("out/images") == ["2.png", "3.png"]
     assert json.loads(Path("out/predictions/2.json").read_text())["kept_rows"] == 8
 
 
