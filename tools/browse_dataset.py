@@ -40,6 +40,7 @@ from delvm_mm.models import load_tokenizer
 from delvm_mm.models.tokenizers.images import decode_images
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores import TokenStore
+from delvm_mm.stores.selection import select_stores
 from delvm_mm.stores.store_summary import first_errors, store_summary
 from delvm_mm.stores.token_store import INDEX_FILE
 from delvm_mm.visualization import draw_panel, stack_panels, write_image
@@ -184,7 +185,7 @@ class Browser:
 def show_stores(browser: Browser, stores: Sequence[dict], only: Sequence[str] | None) -> None:
     """Sheets of the clips that a config makes token stores of, and of the stores where they have been made."""
     outs = [str(store["out"]) for store in stores]
-    wanted = select(outs, only)
+    wanted = select_stores(outs, only)
     names = dict(zip(outs, short_names(outs), strict=True))
 
     def show(out: str) -> None:
@@ -287,7 +288,7 @@ def show_sentences(browser: Browser, dataset_config: dict, split: str, only: Seq
         show_clips(browser, SeededClips(dataset, 0, 1), f"{split}_raw")
         return
     paths = [str(store.path) for store in dataset.stores]
-    wanted = select(paths, only)
+    wanted = select_stores(paths, only)
     for path in dict.fromkeys(wanted):
         print_summary(TokenStore(path))
     if why := browser.why_not_decoded(dataset.stores[0]):
@@ -347,20 +348,6 @@ def print_summary(store: TokenStore) -> None:
     for name, text in store_summary(store, lambda shards: track_on_terminal(shards, "tokens")).items():
         table.add_row(name, Text(text))
     Console().print(table)
-
-
-def select(folders: Sequence[str], names: Sequence[str] | None) -> list[str]:
-    """Those folders that are named, by how their paths end; all if there are no names."""
-    if names is None:
-        return list(folders)
-    chosen = []
-    for name in names:
-        parts = Path(name).parts
-        found = [folder for folder in folders if Path(folder).parts[-len(parts) :] == parts]
-        if not parts or not found:
-            raise ValueError(f"--stores: there is no {name!r} in the config, which has {list(folders)}")
-        chosen += found
-    return list(dict.fromkeys(chosen))
 
 
 def short_names(folders: Sequence[str]) -> list[str]:

@@ -34,6 +34,7 @@ from delvm_mm.models import load_tokenizer
 from delvm_mm.precompute import tokenize_clips
 from delvm_mm.precompute.long_runs import processes_of_torchrun, progress_of
 from delvm_mm.registry import DATASETS
+from delvm_mm.stores.selection import select_stores
 from delvm_mm.stores.store_summary import first_errors
 
 STORE_KEYS = ("dataset", "out", "task", "source", "seed", "num_augmented_copies", "shard_clips")
@@ -58,7 +59,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         default="stop",
         help="an image or annotation that cannot be read ends the run (default), or is left out and listed",
     )
-    parser.add_argument("--stores", nargs="+", metavar="OUT", help="only these stores of the config, by their 'out'")
+    parser.add_argument("--stores", nargs="+", metavar="OUT", help="only these stores: 'out', or how it ends")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")
     return parser.parse_args(arguments)
 
@@ -80,10 +81,9 @@ def tokenize_stores(
     for number, store in enumerate(stores):
         _check_keys(store, f"stores[{number}]", STORE_KEYS, required=("dataset", "out"))
     names = [store["out"] for store in stores]
-    if unknown := set(only or ()) - set(names):
-        raise ValueError(f"--stores {sorted(unknown)} are not in the config, which has {names}")
+    only = select_stores(names, only or None)
     tokenizer = load_tokenizer(config.tokenizer)
-    stores = [store for store in stores if not only or store["out"] in only]
+    stores = [store for store in stores if store["out"] in only]
     # All before the first: a folder that is missing should not be found out after days.
     datasets = [DATASETS.build(store["dataset"]) for store in stores]
     for store, dataset in zip(stores, datasets, strict=True):

@@ -24,6 +24,7 @@ class TaskScores:
         reconstruction: ``PSNR`` (dB) and ``SSIM`` of the images themselves, ``LPIPS`` where there are weights.
         counts: How often each code was written, in images and labels together.
         tokens: Of images and labels, (2N) x (h·w), images first.
+        flat: Of :func:`flat_label_scores`, at the size of the first label.
         panels: For the first samples image, reconstruction, label and its reconstruction, uint8 H x W x 3.
     """
 
@@ -31,6 +32,7 @@ class TaskScores:
     reconstruction: dict[str, float]
     counts: np.ndarray
     tokens: np.ndarray
+    flat: dict[str, float]
     panels: list[tuple[np.ndarray, ...]] = field(default_factory=list)
 
 
@@ -89,7 +91,35 @@ def score_task(
     if distances:
         reconstruction["LPIPS"] = float(np.mean(distances))
     ceilings = evaluator.evaluate(size=len(samples))
-    return TaskScores(ceilings, reconstruction, counts, np.array(tokens[0] + tokens[1]), panels)
+    flat = flat_label_scores(tokenizer, *samples[0]["label"].shape[:2])
+    return TaskScores(ceilings, reconstruction, counts, np.array(tokens[0] + tokens[1]), flat, panels)
+
+
+@torch.no_grad()
+def flat_label_scores(tokenizer: nn.Module, height: int, width: int) -> dict[str, float]:
+    """Whether labels of nothing and of everything can be said: black and white images, through the tokenizer.
+
+    Tried are the image itself and, for each code that it has, an image of that code alone.
+
+    Args:
+        tokenizer: With ``encode``, ``decode`` and ``grid_of``.
+        height: Of the labels, in pixels.
+        width: Of the labels, in pixels.
+
+    Returns:
+        'empty label' and 'full label': percent of these images that come back with no value above 15, and with none
+        below 240.
+    """
+    device = next(tokenizer.parameters()).device
+    grid = tokenizer.grid_of(height, width)
+    scores = {}
+    for name, level in (("empty label", 0.0), ("full label", 1.0)):
+        codes = tokenizer.encode(torch.full((1, 3, height, width), level, device=device))
+        alone = codes.unique()[:, None].expand(-1, codes.shape[1])
+        back = to_uint8(tokenizer.decode(torch.cat([codes, alone]), grid))
+        good = [image.max() < 16 if level == 0 else image.min() > 239 for image in back]
+        scores[name] = 100.0 * float(np.mean(good))
+    return scores
 
 
 def codebook_scores(counts: np.ndarray) -> dict[str, float]:

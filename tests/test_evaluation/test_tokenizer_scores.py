@@ -5,7 +5,7 @@ from torch import nn
 
 from delvm_mm.datasets import ProceduralScenes
 from delvm_mm.evaluation import VisionPromptEvaluator
-from delvm_mm.evaluation.tokenizer_scores import codebook_scores, score_task
+from delvm_mm.evaluation.tokenizer_scores import codebook_scores, flat_label_scores, score_task
 
 
 class EightColors(nn.Module):
@@ -93,3 +93,26 @@ def test_the_ceiling_can_be_scored_at_the_size_of_the_original():
     evaluator = VisionPromptEvaluator(codec, dict(type="mmseg.IoUMetric"), ceiling=False, original=True)
     scores = score_task(EightColors(), samples, evaluator)
     assert 80 < scores.ceilings["mIoU"] < 100, "of the borders half the pixels are lost"
+
+
+class Grays(torch.nn.Module):
+    """Sixteen gray levels, one for each patch of 4 x 4 pixels; ``black`` is what the first of them looks like."""
+
+    def __init__(self, black):
+        super().__init__()
+        self.levels = torch.nn.Parameter(torch.tensor([black, *(k / 15 for k in range(1, 16))]))
+
+    def grid_of(self, height, width):
+        return height // 4, width // 4
+
+    def encode(self, images):
+        return (15 * images[:, 0, ::4, ::4]).round().long().flatten(1)
+
+    def decode(self, codes, grid):
+        gray = self.levels[codes].view(-1, 1, *grid)
+        return gray.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 3, -1, -1)
+
+
+@pytest.mark.parametrize(("black", "share"), [(0.0, 100.0), (15 / 255, 100.0), (16 / 255, 0.0)])
+def test_a_tokenizer_says_nothing_and_everything_or_is_said_not_to(black, share):
+    assert flat_label_scores(Grays(black), 8, 12) == {"empty label": share, "full label": 100.0}

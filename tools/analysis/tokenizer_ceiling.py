@@ -5,8 +5,9 @@
 
 The queries of each task of the config are encoded and decoded: PSNR, SSIM (and LPIPS, with --lpips-vgg) of the
 images; of the label images what the task's own metrics read back, which no model that writes this tokenizer's
-tokens can exceed; and how many of the codes are used. 'tokens as the first' is 100 where two tokenizers make the same
-tokens.
+tokens can exceed; how many percent of black and of white labels, and of images of their codes alone, come back
+black ('empty label') and white ('full label'); and how many of the codes are used. 'tokens as the first' is 100 where
+two tokenizers make the same tokens.
 """
 
 import sys
@@ -102,6 +103,7 @@ def summarize(of_tasks: dict[str, TaskScores], first: dict[str, TaskScores]) -> 
     for name, scores in of_tasks.items():
         column |= {f"{name}/image {key}": value for key, value in scores.reconstruction.items()}
         column |= {f"{name}/ceiling {key}": value for key, value in scores.ceilings.items()}
+        column |= {f"{name}/{key}": value for key, value in scores.flat.items()}
         if scores.tokens.shape == first[name].tokens.shape:
             column[f"{name}/tokens as the first"] = 100.0 * float((scores.tokens == first[name].tokens).mean())
     return column | codebook_scores(sum(scores.counts for scores in of_tasks.values()))
