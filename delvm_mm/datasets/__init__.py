@@ -12,6 +12,7 @@ from delvm_mm.datasets.readers.pascal5i import Pascal5iDataset
 from delvm_mm.datasets.readers.restoration import GoProDataset, PairedFolderDataset, RainDataset
 from delvm_mm.datasets.readers.sa1b import SA1BDataset
 from delvm_mm.datasets.samplers import SentenceSampler
+from delvm_mm.datasets.seeded import SeededDataset
 from delvm_mm.datasets.transforms import *  # noqa: F403 - the list is kept there
 from delvm_mm.datasets.transforms import __all__ as _transforms
 from delvm_mm.datasets.vision_prompts import VisionPromptDataset
@@ -35,6 +36,7 @@ __all__ = [
     "RandomCrops",
     "ReaderDataset",
     "SA1BDataset",
+    "SeededDataset",
     "SentenceSampler",
     "VisionPromptDataset",
     "VisualSentenceDataset",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["DATA_ERRORS", "SeededClips", "Unreadable"]
+__all__ = ["DATA_ERRORS", "SeededClips", "Unreadable", "seeded"]
 
 DATA_ERRORS = (ValueError, OSError)
 """What readers and transforms raise for a sample that is damaged or missing."""
@@ -64,7 +64,7 @@ class SeededClips(Dataset):
 
     def __getitem__(self, clip: int) -> "dict | Unreadable":
         try:
-            with _seeded(self.seed, clip):
+            with seeded(self.seed, clip):
                 sample = self.dataset[clip % len(self.dataset)]
         except DATA_ERRORS as error:
             if isinstance(error, OSError) and error.errno not in FILE_ERRORS:
@@ -99,7 +99,7 @@ class SeededClips(Dataset):
 
 
 @contextmanager
-def _seeded(seed: int, clip: int) -> Iterator[None]:
+def seeded(seed: int, clip: int) -> Iterator[None]:
     """Seed the global random numbers, and give them back as they were."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     numbers = np.random.SeedSequence([seed, clip]).generate_state(3)

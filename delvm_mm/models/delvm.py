@@ -40,10 +40,13 @@ class DeLVM(BaseModel):
             such as ``dict(dtype='bfloat16')``.
         save_tokenizer: Whether checkpoints carry the frozen tokenizer. Defaults to False: they carry its
             fingerprint and refuse to be loaded beside another one.
+        label_weight: How much more a token of a label counts in the cross-entropy than one of the first image
+            of its clip; the mean over a sentence stays the same. Defaults to 1, as published.
         init_cfg: MMEngine's initialization config.
 
     Raises:
-        ValueError: If embedding, head and tokenizer disagree about the size of the codebook.
+        ValueError: If embedding, head and tokenizer disagree about the size of the codebook, or ``label_weight`` is
+            not positive.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class DeLVM(BaseModel):
         sampler: dict | None = None,
         generation: dict | None = None,
         save_tokenizer: bool = False,
+        label_weight: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(_build(data_preprocessor or dict(type="VisualSentencePreprocessor")), init_cfg)
@@ -67,6 +71,9 @@ class DeLVM(BaseModel):
         self.embedding = self._build_embedding(embedding, sizes)
         self.head = _build(head, **sizes)
         self._check_vocabulary()
+        if isinstance(label_weight, bool) or not isinstance(label_weight, int | float) or not 0 < label_weight < 1e6:
+            raise ValueError(f"label_weight is {label_weight!r}, expected a number above 0; 1 is the published loss")
+        self.label_weight = float(label_weight)
         self.sampler = dict(sampler or {})
         self.generation = dict(generation or {})
         if unknown := set(self.generation) - {"dtype", "compile", "max_cache_bytes"}:
@@ -126,7 +133,8 @@ class DeLVM(BaseModel):
 
         Args:
             inputs: int64, B x L.
-            data_samples: For ``extra_losses``.
+            data_samples: For ``extra_losses``, and ``clip_shape`` of each for
+                ``label_weight``.
 
         Returns:
             ``loss_ce`` and those of ``extra_losses``, such as ``loss_kd``.
@@ -136,10 +144,24 @@ class DeLVM(BaseModel):
             extra_loss.prepare(inputs, data_samples)
         features = self.backbone(self.embedding(inputs))
         terms = [term for extra_loss in self.extra_losses for term in extra_loss.logit_terms()]
-        losses = self.head.loss_from_features(features[:, :-1], inputs[:, 1:], terms)
+        weights = None if self.label_weight == 1 else self._token_weights(inputs, data_samples)
+        losses = self.head.loss_from_features(features[:, :-1], inputs[:, 1:], terms, weights)
         for extra_loss in self.extra_losses:
             losses.update(extra_loss.scalar_losses())
         return losses
+
+    def _token_weights(self, inputs: Tensor, data_samples: list[DataSample] | None) -> Tensor:
+        """``label_weight`` for tokens after the first image of their clip, 1 for its own; mean 1 in a sentence."""
+        shapes = [getattr(sample, "clip_shape", None) for sample in data_samples or [None] * len(inputs)]
+        if len(shapes) != len(inputs) or None in shapes:
+            raise ValueError(
+                f"label_weight={self.label_weight} needs data_samples with 'clip_shape' (images in a clip, tokens of "
+                "an image) for each sentence, as VisualSentenceDataset gives them"
+            )
+        places = torch.arange(inputs.shape[1], device=inputs.device)
+        rows = [torch.where(places // tokens % images == 0, 1.0, self.label_weight) for images, tokens in shapes]
+        weights = torch.stack(rows)[:, 1:]
+        return weights / weights.mean(1, keepdim=True)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum the losses for the backward pass; the values to log are the means over all processes."""

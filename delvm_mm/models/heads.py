@@ -61,24 +61,37 @@ class NextTokenHead(BaseModule):
         """
         return dict(loss_ce=self.loss_weight * F.cross_entropy(logits.float().flatten(0, 1), labels.flatten()))
 
-    def loss_from_features(self, features: Tensor, labels: Tensor, terms: Sequence[LossTerm] = ()) -> dict[str, Tensor]:
+    def loss_from_features(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        terms: Sequence[LossTerm] = (),
+        token_weights: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Mean cross-entropy and other losses on the logits, without ever holding the logits of the whole batch.
 
         Args:
             features: B x L x C.
             labels: int64, B x L.
             terms: Further losses, such as the distance to a teacher.
+            token_weights: float32, B x L, of mean 1: how much each token's cross-entropy counts.
 
         Returns:
             ``loss_ce`` and the terms' names; see :func:`next_token_losses`.
         """
         if type(self.projection) is not nn.Linear:  # an adapter or a quantized layer stands in its place
-            if terms:
+            if terms or token_weights is not None:
                 raise ValueError(
                     f"the head's projection is a {type(self.projection).__name__}: losses beside the cross-entropy "
-                    "need an nn.Linear"
+                    "and weights of tokens need an nn.Linear"
                 )
             return self.loss_from_logits(self(features), labels)
         return next_token_losses(
-            features.flatten(0, 1), self.projection.weight, labels.flatten(), terms, self.chunk_tokens, self.loss_weight
+            features.flatten(0, 1),
+            self.projection.weight,
+            labels.flatten(),
+            terms,
+            self.chunk_tokens,
+            self.loss_weight,
+            None if token_weights is None else token_weights.flatten(),
         )

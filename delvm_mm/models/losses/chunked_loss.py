@@ -45,6 +45,7 @@ def next_token_losses(
     terms: Sequence[LossTerm] = (),
     chunk_tokens: int | None = None,
     loss_weight: float = 1.0,
+    token_weights: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Mean cross-entropy of ``features @ weight.T`` and other losses on these logits, in nats.
 
@@ -61,6 +62,8 @@ def next_token_losses(
         chunk_tokens: Tokens whose logits are computed at a time, by default 256 on CPUs and 2048
             elsewhere.
         loss_weight: Factor of the cross-entropy.
+        token_weights: float32, N: how much each token's cross-entropy counts. The sum is divided by
+            N all the same: let their mean be 1.
 
     Returns:
         ``loss_ce`` and the mean of each term by its name, float32 scalars with a gradient each.
@@ -73,7 +76,7 @@ def next_token_losses(
         raise ValueError(f"losses must have names of their own, got {names}")
     chunk_tokens = chunk_tokens or (256 if features.device.type == "cpu" else 2048)
     means = _ChunkedLosses.apply(
-        features, weight, labels, tuple(terms), chunk_tokens, loss_weight, torch.is_grad_enabled()
+        features, weight, labels, tuple(terms), chunk_tokens, loss_weight, torch.is_grad_enabled(), token_weights
     )
     return dict(zip(names, means.unbind(), strict=True))
 
@@ -89,14 +92,17 @@ class _ChunkedLosses(torch.autograd.Function):
         chunk_tokens: int,
         loss_weight: float,
         with_grad: bool,
+        token_weights: Tensor | None,
     ) -> Tensor:
         # What autocast would multiply in; a probe, because asking for it differs between versions of PyTorch.
         dtype = F.linear(features[:1], weight[:1]).dtype
         inputs, projection = features.to(dtype), weight.to(dtype)
         needs = [with_grad and need for need in ctx.needs_input_grad[:2]]
         weights = [loss_weight, *(1.0 for _ in terms)]
-        sums, *grads = _sums_and_gradients(inputs, projection, labels, terms, weights, chunk_tokens, needs)
-        again = (inputs, projection, labels) if terms and any(needs) else ()
+        sums, *grads = _sums_and_gradients(
+            inputs, projection, labels, token_weights, terms, weights, chunk_tokens, needs
+        )
+        again = (inputs, projection, labels, token_weights) if terms and any(needs) else ()
         ctx.save_for_backward(*grads, *again)
         ctx.terms, ctx.chunk_tokens, ctx.loss_weight, ctx.needs = terms, chunk_tokens, loss_weight, needs
         ctx.types, ctx.autocast = (features.dtype, weight.dtype), autocast_dtype(features.device.type)
@@ -112,7 +118,7 @@ class _ChunkedLosses(torch.autograd.Function):
             None if part is None else (part.float() * scale).to(dtype)
             for part, dtype in zip(grads, ctx.types, strict=True)
         ]
-        return *grads, None, None, None, None, None
+        return *grads, None, None, None, None, None, None
 
     @staticmethod
     def _weighed(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
@@ -133,6 +139,7 @@ def _sums_and_gradients(
     inputs: Tensor,
     projection: Tensor,
     labels: Tensor,
+    token_weights: Tensor | None,
     terms: Sequence[LossTerm],
     weights: Sequence[float],
     chunk_tokens: int,
@@ -145,7 +152,8 @@ def _sums_and_gradients(
     for start in range(0, len(inputs), chunk_tokens):
         rows = slice(start, min(start + chunk_tokens, len(inputs)))
         logits = F.linear(inputs[rows], projection).float()
-        gradient, values = _losses_of_rows(logits, labels[rows], terms, weights, rows)
+        own = None if token_weights is None else token_weights[rows, None]
+        gradient, values = _losses_of_rows(logits, labels[rows], own, terms, weights, rows)
         sums += values
         if not any(needs):
             continue
@@ -160,7 +168,12 @@ def _sums_and_gradients(
 
 
 def _losses_of_rows(
-    logits: Tensor, labels: Tensor, terms: Sequence[LossTerm], weights: Sequence[float], rows: slice
+    logits: Tensor,
+    labels: Tensor,
+    token_weights: Tensor | None,
+    terms: Sequence[LossTerm],
+    weights: Sequence[float],
+    rows: slice,
 ) -> tuple[Tensor, Tensor]:
     """Gradient n x K of the sum of all weighed losses over some rows, and the sums."""
     values, gradients = [], []
@@ -171,11 +184,16 @@ def _losses_of_rows(
         gradients.append(gradient if weight == 1 or gradient is None else weight * gradient)
     log_probs = F.log_softmax(logits, dim=-1)
     chosen = labels[:, None]
-    cross_entropy = -ce_weight * log_probs.gather(1, chosen).sum()
+    chosen_log_probs = log_probs.gather(1, chosen)
+    if token_weights is not None:
+        chosen_log_probs = chosen_log_probs * token_weights
+    cross_entropy = -ce_weight * chosen_log_probs.sum()
     total = log_probs.exp_()
     total.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=total.dtype))
     if ce_weight != 1:
         total *= ce_weight
+    if token_weights is not None:
+        total *= token_weights
     for gradient in gradients:
         if gradient is not None:
             total += gradient

@@ -24,7 +24,7 @@ from delvm_mm.registry import MODELS, type_name
 _WEIGHT_FILES = ("pytorch_model.bin", "model.safetensors", "diffusion_pytorch_model.safetensors")
 # They change training, not what a token means.
 _NOT_IN_FINGERPRINT = ("dropout", "commitment_cost")
-_MAKES_TOKENS = ("encoder.", "quant_conv.", "quantize.")
+_MAKES_TOKENS = ("encoder.", "quant_conv.", "quantize.", "patch_in.")
 
 
 @MODELS.register_module()
@@ -63,6 +63,9 @@ class VQGAN(BaseModule):
             an image of one color, or of one code, is of one color again; group statistics of the whole image, and
             zeros around it, draw patterns there. openMUSE knows neither.
         padding_mode: How 3 x 3 convolutions go on beyond the border, 'zeros' or 'replicate'.
+        linear_skip: Add to the vectors a linear map of each patch, and to the image one of each code: what a small
+            network takes long to learn (a principal component analysis of patches) is there at once, see
+            ``VQGANTrainer``. openMUSE does not know it.
         init_cfg: MMEngine's initialization config. ``dict(type='Pretrained', checkpoint=..., prefix=...)`` takes a
             folder or a file, read safely by ``delvm_mm.checkpoints.io``.
 
@@ -89,6 +92,7 @@ class VQGAN(BaseModule):
         symmetric_pixels: bool = False,
         norm: str = "group",
         padding_mode: str = "zeros",
+        linear_skip: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -123,7 +127,16 @@ class VQGAN(BaseModule):
         self.quantize = VectorQuantizer(num_embeddings, quantized_embed_dim)
         self.post_quant_conv = nn.Conv2d(quantized_embed_dim, z_channels, 1)
         self.decoder = Decoder(**layers)
+        if linear_skip:
+            self.config["linear_skip"] = True
+            patch = {"kernel_size": self.downsample_factor, "stride": self.downsample_factor}
+            self.patch_in = nn.Conv2d(num_channels, quantized_embed_dim, **patch)
+            self.patch_out = nn.ConvTranspose2d(quantized_embed_dim, num_channels, **patch)
         self.apply(_init_layer)
+        if linear_skip:  # the layers begin as small corrections
+            with torch.no_grad():
+                self.quant_conv.weight.mul_(0.01)
+                self.decoder.conv_out.weight.mul_(0.01)
         self._digests: dict[tuple[str, ...], tuple[tuple, str]] = {}
         self._tokens_of: dict[str, str] | None = None
 
@@ -334,11 +347,15 @@ class VQGAN(BaseModule):
             raise ValueError(f"images must have shape N x {channels} x H x W, got {tuple(images.shape)}")
         self.grid_of(*images.shape[2:])
         images = images.to(self.codebook.dtype)
-        return self.quant_conv(self.encoder(2 * images - 1 if self.symmetric_pixels else images))
+        images = 2 * images - 1 if self.symmetric_pixels else images
+        vectors = self.quant_conv(self.encoder(images))
+        return vectors + self.patch_in(images) if "linear_skip" in self.config else vectors
 
     def to_images(self, vectors: Tensor) -> Tensor:
         """Vectors N x D x h x w to images N x 3 x H x W, not clamped, with gradients."""
         images = self.decoder(self.post_quant_conv(vectors))
+        if "linear_skip" in self.config:
+            images = images + self.patch_out(vectors)
         return (images + 1) / 2 if self.symmetric_pixels else images
 
     def forward(self, images: Tensor) -> Tensor:

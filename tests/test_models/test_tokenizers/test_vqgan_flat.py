@@ -111,3 +111,31 @@ def test_libraries_that_do_not_know_it_are_not_given_it(save, tmp_path):
 def test_other_values_are_refused(name, valid):
     with pytest.raises(ValueError, match=f"{name} must be {valid}, got 'batch'"):
         VQGAN(**{name: "batch"})
+
+
+def test_a_linear_skip_adds_a_map_of_each_patch_and_of_each_code():
+    plain, skip = _vqgan(**FLAT), _vqgan(linear_skip=True, **FLAT)
+    added = set(skip.state_dict()) - set(plain.state_dict())
+    assert added == {f"{name}.{part}" for name in ("patch_in", "patch_out") for part in ("weight", "bias")}
+    images = torch.rand(2, 3, 8, 12)
+    patches = images.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).flatten(3)
+    linear = (patches @ skip.patch_in.weight.flatten(1).T + skip.patch_in.bias).permute(0, 3, 1, 2)
+    layers = skip.quant_conv(skip.encoder(images))
+    torch.testing.assert_close(skip.to_vectors(images), layers + linear, atol=1e-5, rtol=1e-4)
+    codes = torch.randn(2, 4, 2, 3)
+    drawn = (codes.permute(0, 2, 3, 1) @ skip.patch_out.weight.flatten(1)).view(2, 2, 3, 3, 4, 4)
+    drawn = drawn.permute(0, 3, 1, 4, 2, 5).reshape(2, 3, 8, 12) + skip.patch_out.bias[:, None, None]
+    expected = skip.decoder(skip.post_quant_conv(codes)) + drawn
+    torch.testing.assert_close(skip.to_images(codes), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_tokenizers_with_other_linear_maps_have_other_tokens_and_fingerprints(tmp_path):
+    skip = _vqgan(linear_skip=True, **FLAT)
+    skip.keep_fingerprint()
+    kept = skip.fingerprint
+    torch.nn.init.normal_(skip.patch_out.weight)
+    assert skip.fingerprint == kept, "the decoder's map makes no tokens"
+    skip.save_pretrained(tmp_path)
+    assert VQGAN.from_pretrained(tmp_path).fingerprint == kept
+    torch.nn.init.normal_(skip.patch_in.weight)
+    assert skip.fingerprint != kept

@@ -170,6 +170,7 @@ def test_trained_tokenizer_is_saved_in_the_published_layout(tmp_path):
     [
         ({"decay": 1.0}, r"decay must be in \[0, 1\), got 1.0"),
         ({"restart_after": 0}, "restart_after and scales"),
+        ({"continuous_steps": -1}, "continuous_steps is -1"),
         ({"scales": ()}, "restart_after and scales"),
     ],
 )
@@ -328,3 +329,56 @@ def test_an_image_that_is_not_finite_moves_no_code():
 def test_a_decoder_alone_shares_no_codes():
     with pytest.raises(ValueError, match="share_flat_codes"):
         _trainer(train_part="decoder", share_flat_codes=True, vqgan=VQGAN(**TINY))
+
+
+def test_continuous_steps_are_those_of_an_autoencoder_and_codes_start_after_them():
+    trainer = _trainer(continuous_steps=2)
+    optimizer, images = _optimizer(trainer), _flat_images(8)
+    before = trainer.vqgan.codebook.clone()
+    for step in range(2):
+        expected = (trainer.vqgan.to_images(trainer.vqgan.to_vectors(images)) - images).abs().mean()
+        losses = _step(trainer, optimizer, images)
+        assert set(losses) == {"loss_l1", "loss_l2"} and trainer.num_steps == step + 1
+        torch.testing.assert_close(losses["loss_l1"], expected)
+        assert torch.equal(trainer.vqgan.codebook, before) and not trainer.started
+    vectors = trainer.vqgan.to_vectors(images).permute(0, 2, 3, 1).flatten(0, 2)
+    started = []
+    trainer._start = lambda given: started.append(given)
+    assert "loss_commit" in trainer(images, mode="loss")
+    torch.testing.assert_close(started[0], vectors.detach())
+
+
+def test_continuous_steps_do_not_begin_again_in_evaluation_or_after_resuming():
+    trainer = _trainer(continuous_steps=1)
+    _step(trainer, _optimizer(trainer), _flat_images(4))
+    assert "loss_commit" in trainer.eval()(_flat_images(4), mode="loss")
+    again = _trainer(continuous_steps=1)
+    again.load_state_dict(trainer.state_dict())
+    assert "loss_commit" in again(_flat_images(4), mode="loss")
+    assert "loss_commit" in _trainer(continuous_steps=1).eval()(_flat_images(4), mode="loss")
+
+
+def test_channels_last_changes_nothing_but_rounding():
+    plain, last = _trainer(), _trainer(channels_last=True)
+    images = torch.rand(2, 3, 8, 8)
+    assert last.images_of(images).is_contiguous(memory_format=torch.channels_last)
+    assert last.vqgan.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(plain.vqgan.to_vectors(images), last.vqgan.to_vectors(last.images_of(images)))
+    assert plain.vqgan.fingerprint == last.vqgan.fingerprint
+
+
+def test_linear_maps_start_as_the_principal_components_of_patches():
+    trainer = _trainer(vqgan=TINY | {"linear_skip": True}, continuous_steps=9)
+    # Patches of 2 x 2 x 3 numbers that vary in four directions alone, which four numbers can tell.
+    patches = torch.rand(400, 4) @ torch.rand(4, 12)
+    images = patches.view(4, 10, 10, 3, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(4, 3, 20, 20) / 4
+    images = images - images.mean((0, 2, 3), keepdim=True) + 0.5
+    trainer(images, mode="loss")
+    vqgan = trainer.vqgan
+    vectors = vqgan.patch_in(images)
+    torch.testing.assert_close(vectors.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    spread = vectors.transpose(0, 1).flatten(1)
+    covariance = spread @ spread.T / spread.shape[1]
+    torch.testing.assert_close(covariance, covariance.diag().diag(), atol=1e-4, rtol=1e-3)
+    error = (vqgan.patch_out(vectors) - images).view(4, 3, 10, 2, 10, 2).mean((0, 2, 4))
+    assert (vqgan.patch_out(vectors) - images - error.repeat(1, 10, 10)).abs().max() < 1e-3

@@ -1,0 +1,57 @@
+# The zoo's tasks on images that training does not see: scenes from 3 000 000 (prompts from 2 000 000), the pets of
+# val.txt (prompts of train.txt), and the photographs of heldout/ (prompts of train/). Whatever is random, crops and
+# degradations, is seeded for each image.
+_base_ = '_base_data.py'
+
+scene_tasks = dict(seg='mask', pose='skeleton', derain='image')
+metrics = dict(
+    mask=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])],
+    skeleton=[dict(type='mmpose.PCKAccuracy', thr=0.2, norm_item='bbox')],
+    image=[dict(type='RestorationMetric')])
+scenes = {
+    task: dict(type='ProceduralScenes', task=task, size=_base_.size, seed=0, pipeline=[_base_.draw[codec]])
+    for task, codec in scene_tasks.items()
+}
+crops = [
+    dict(type='LoadImage'),
+    dict(type='RandomResizedCrop', size=_base_.size, scale=(0.3, 1.0), ratio=(0.75, 1.33)),
+]
+photos = {
+    task: dict(
+        **_base_.photos,
+        num_views=4,
+        metainfo=dict(task=task),
+        pipeline=[*crops, *steps, _base_.draw['image']])
+    for task, steps in _base_.degradations.items()
+}
+pets = dict(**_base_.pets, pipeline=[*_base_.middle, _base_.draw['mask']])
+# Task -> its codec, where prompts come from and where queries.
+sets = {
+    **{
+        f'{task}_scenes': (codec, dict(**scenes[task], start=2_000_000,
+                                       length=64), dict(**scenes[task], start=3_000_000, length=100))
+        for task, codec in scene_tasks.items()
+    },
+    'seg_pets': ('mask', dict(**pets, ann_file='train.txt'), dict(**pets, ann_file='val.txt')),
+    **{
+        f'{task}_photos': ('image', *[
+            dict(type='SeededDataset', seed=seed, dataset=dict(**clips, data_root=f'{_base_.photos_root}/{folder}'))
+            for seed, folder in enumerate(('train', 'heldout'))
+        ])
+        for task, clips in photos.items()
+    },
+}
+tasks = {
+    task: dict(
+        dataloader=dict(
+            batch_size=10,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+            dataset=dict(
+                type='VisionPromptDataset', support=support, query=query, num_pairs=3, selection='random', seed=0)),
+        evaluator=dict(
+            type='VisionPromptEvaluator', prefix=task, codec=_base_.codecs[codec], metrics=metrics[codec]))
+    for task, (codec, support, query) in sets.items()
+}
+del scenes, crops, photos, pets, sets

@@ -1,0 +1,46 @@
+# The zoo's teacher: one model for segmentation, pose, deraining, colorization, inpainting, edges, denoising and
+# deblurring. Sentences are 8 images of 144 tokens: three pairs, a query and its answer.
+#
+# In float32: bfloat16 (optim_wrapper.type='AutocastOptimWrapper') pays where the processor computes in it, which those
+# with AVX-512 BF16 or AMX do; elsewhere it is several times slower.
+_base_ = [
+    '_base_tasks.py', '../_base_/models/delvm.py', '../_base_/datasets/visual_sentences.py',
+    '../_base_/schedules/adamw_40k.py'
+]
+root = 'work_dirs/zoo'
+work_dir = root + '/teacher'
+context = 1152
+
+# Heads of 32 numbers find what they are to copy sooner than wider ones.
+model = dict(
+    tokenizer=dict(_delete_=True, type='VQGAN', pretrained='delvm_mm://zoo_tokenizer'),
+    backbone=dict(
+        arch=dict(_delete_=True, embed_dims=320, num_layers=5, num_heads=10), max_positions=context, init_std=0.03),
+    embedding=dict(init_std=0.5),
+    head=dict(init_std=0.02),
+    label_weight=4.)
+train_stores = [
+    'seg_scenes', 'pose_scenes', 'derain_scenes', 'seg_pets',
+    *[f'{task}_{where}' for task in _base_.degradations for where in ('pets', 'photos')]
+]
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(scheme='augment'),
+    dataset=dict(stores=[f'{root}/tokens/train/{store}' for store in train_stores], context=context))
+val_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(stores=[f'{root}/tokens/val/{task}_scenes' for task in _base_.scene_tasks], context=context))
+max_iters = 20000
+train_cfg = dict(max_iters=max_iters, val_interval=2000, global_batch_tokens=None)
+# weight decay as published
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
+    dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=200, end=max_iters)
+]
+auto_scale_lr = dict(base_batch_size=2)
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=200, max_keep_ckpts=3))
