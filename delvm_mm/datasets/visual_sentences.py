@@ -157,8 +157,8 @@ class VisualSentenceDataset(Dataset):
     def _grouping(self, number: int, epoch: int) -> np.ndarray:
         """Order in which the clips of a store are laid end to end in an epoch.
 
-        The last ones asked for are kept: a shuffled stream goes to and fro between epochs, and where a small store is
-        repeated, between many.
+        The last ones asked for are kept: a shuffled stream moves back and forth between epochs, and where a small
+        store is repeated, between many.
         """
         if self.assembly == "fixed":
             epoch = 0

@@ -37,7 +37,7 @@ class VisionPromptEvaluator(Evaluator):
 
     The metrics are any of MMEngine's, built from their configs and called unchanged: ``mmseg.IoUMetric``,
     ``mmpose.PCKAccuracy``, ``mmpose.CocoMetric``, ``RestorationMetric``. A second copy of them scores the *tokenizer
-    ceiling*, the true label image after a way through the tokenizer and back, which is what a model that gets every
+    ceiling*, the true label image encoded and decoded by the tokenizer, which is what a model that gets every
     token right draws: the difference of the two is what the language model lost. Further copies score the *trivial
     answers* of :data:`TRIVIAL_ANSWERS`, which a model has to beat; log and tools say where it does not.
 

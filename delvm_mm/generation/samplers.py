@@ -61,8 +61,8 @@ class TokenSampler:
         if self.temperature == 0:
             return logits.argmax(dim=-1)
         probability = self.filter(logits.float() / self.temperature).softmax(dim=-1)
-        # Of exponential waiting times with these rates the first to end is token k with probability k. The host waits
-        # for nothing, as it does in torch.multinomial, which looks at the values first.
+        # The Gumbel-max trick, in its exponential form: of exponential times with these rates, the smallest is token
+        # k's with its probability. Unlike torch.multinomial, this does not make the host wait for the device.
         race = torch.empty_like(probability).exponential_(generator=self._generator_on(logits.device))
         return (probability / race).argmax(dim=-1)
 

@@ -39,7 +39,7 @@ def draw_panel(
         query: The image that was asked about. All images are uint8 H x W x 3, RGB, of one size.
         prediction: What the model drew.
         truth: What it should have drawn.
-        ceiling: The truth after a way through the tokenizer: the best that could be drawn.
+        ceiling: The truth, encoded and decoded by the tokenizer: the best that could be drawn.
         title: A line above the row, shortened where it is longer than that.
         captions: Text instead of the usual one above ``'image'``, ``'label'`` (``{}`` in
             these is the number of the pair), ``'query'``, ``'prediction'``, ``'truth'`` or ``'ceiling'``.

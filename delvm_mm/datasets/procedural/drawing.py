@@ -1,7 +1,7 @@
 """What every part of a procedural scene is drawn with: random numbers, colors, fixed-point polygons, shading.
 
 Positions are normalized: the frame is [0, 1] x [0, 1], x to the right, y down. Pixel ``i`` of an image with ``size``
-pixels a side is centerd on ``(i + 0.5) / size``, so a scene has one geometry at every size.
+pixels a side is centered on ``(i + 0.5) / size``, so a scene has one geometry at every size.
 
 Two rules keep sample ``i`` the same image on every machine. Random numbers come from ``Generator.random`` alone,
 whose stream NumPy does not change between versions (``choice`` or ``normal`` may change). And polygons reach OpenCV

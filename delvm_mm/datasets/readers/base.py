@@ -75,7 +75,7 @@ class ReaderDataset(BaseDataset):
             pipeline=steps,
             indices=indices,
             metainfo=metainfo,
-            test_mode=True,  # a sample that cannot be had is an error, never another sample in its place
+            test_mode=True,  # a sample that cannot be read is an error; no other takes its place
             **kwargs,
         )
 

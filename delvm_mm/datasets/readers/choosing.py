@@ -1,4 +1,4 @@
-"""Which samples of a data set are used: those that a list names, or every so manieth."""
+"""Which samples of a data set are used: those that a list names, or every n-th one."""
 
 import unicodedata
 from collections.abc import Sequence

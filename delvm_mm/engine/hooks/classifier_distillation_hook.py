@@ -1,4 +1,4 @@
-"""Distillation of a classifier: the teacher is a guest of the training run, as in :mod:`.distillation_hook`."""
+"""Distillation of a classifier: the hook holds the teacher, as in :mod:`.distillation_hook`."""
 
 import os
 from collections.abc import Mapping

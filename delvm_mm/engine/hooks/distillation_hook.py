@@ -1,4 +1,4 @@
-"""Knowledge distillation as a hook: the teacher is a guest of the training run, never a part of the student."""
+"""Knowledge distillation as a hook: the hook holds the teacher, which is never a part of the student."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Images of how a tokenizer gets on, while it is trained."""
+"""Reconstructions of a few images, saved while a tokenizer is trained."""
 
 from typing import Any
 

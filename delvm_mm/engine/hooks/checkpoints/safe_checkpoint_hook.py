@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints written atomically: a file is complete or absent."""
 
 import difflib
 import inspect
