@@ -1,4 +1,4 @@
-"""Checkpoints written atomically: a file is complete or absent."""
+"""Checkpoints written atomically: a file is complete, or what it was before."""
 
 import difflib
 import inspect
