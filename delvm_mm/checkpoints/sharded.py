@@ -145,6 +145,8 @@ class _MetadataUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and (name == "Size" or isinstance(getattr(torch, name, None), torch.dtype | torch.layout)):
             return getattr(torch, name)
+        if module == "pathlib._local":  # Python 3.13's name
+            module = "pathlib"
         known = {
             "torch.distributed.checkpoint.metadata": dcp_metadata,
             "torch.distributed.checkpoint.filesystem": dcp.filesystem,
