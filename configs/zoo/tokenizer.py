@@ -1,4 +1,4 @@
-# The zoo's tokenizer: 96 px to 12 x 12 tokens of 2048 codes, trained on crops of half the side. As it normalizes each
+# The zoo's tokenizer: 96 px to 12 x 12 tokens of 3072 codes, trained on crops of half the side. As it normalizes each
 # place by itself and goes on beyond borders, crops and whole images are alike to it, and flat images stay flat.
 _base_ = '_base_data.py'
 work_dir = 'work_dirs/zoo/tokenizer'
@@ -14,13 +14,14 @@ model = dict(
         norm='channel',
         padding_mode='replicate',
         z_channels=32,
-        num_embeddings=2048,
+        num_embeddings=3072,
         quantized_embed_dim=32,
         linear_skip=True),
     l1_weight=0.2,
     l2_weight=0.,
     log_weight=0.1,
-    color_weight=5.,
+    color_weight=8.,
+    color_restarts=True,
     restart_after=60,
     share_flat_codes=True,
     continuous_steps=200,
@@ -59,24 +60,25 @@ train_dataloader = dict(
         type='RandomCrops',
         size=48,
         crops=3,
+        flat=0.08,
         seed=0,
         sources=[
             dict(dataset=dict(**scenes['seg'], start=0, length=700), share=3),
-            dict(dataset=dict(**scenes['pose'], start=0, length=1500), share=6),
+            dict(dataset=dict(**scenes['pose'], start=0, length=1500), share=14),
             dict(dataset=dict(**scenes['derain'], start=0, length=700), share=3),
             dict(dataset=pet_masks, copies=2, share=4),
             *[dict(dataset=dataset, share=1) for dataset in degraded_pets.values()],
             *[dict(dataset=dataset, copies=5, share=0.5) for dataset in degraded.values()]
         ]))
-max_iters = 1500
+max_iters = 8000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1000000)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.),
+    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.),
     clip_grad=dict(max_norm=1.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
-    dict(type='LinearLR', start_factor=1., end_factor=0.005, by_epoch=False, begin=max_iters - 400, end=max_iters)
+    dict(type='LinearLR', start_factor=1., end_factor=0.005, by_epoch=False, begin=max_iters - 1000, end=max_iters)
 ]
 default_hooks = dict(
     logger=dict(interval=50),

@@ -382,3 +382,18 @@ def test_linear_maps_start_as_the_principal_components_of_patches():
     torch.testing.assert_close(covariance, covariance.diag().diag(), atol=1e-4, rtol=1e-3)
     error = (vqgan.patch_out(vectors) - images).view(4, 3, 10, 2, 10, 2).mean((0, 2, 4))
     assert (vqgan.patch_out(vectors) - images - error.repeat(1, 10, 10)).abs().max() < 1e-3
+
+
+def test_with_color_restarts_unused_codes_go_to_saturated_patches_more_often():
+    images = torch.rand(2, 3, 8, 8)
+    images[1] = images[1].mean(0)  # grey
+    seen = {}
+    for restarts in (False, True):
+        trainer = _trainer(color_weight=9.0, color_restarts=restarts)
+        trainer._move_codes = lambda vectors, indices, counts, errors, key=restarts: seen.update({key: errors})
+        trainer(images, mode="loss")
+    plain, weighted = (errors.view(2, 16) for errors in (seen[False], seen[True]))
+    torch.testing.assert_close(weighted[1], plain[1])
+    saturation = (images[0].amax(0) - images[0].amin(0)).view(4, 2, 4, 2).mean((1, 3))
+    torch.testing.assert_close(weighted[0], plain[0] * (1 + 9 * saturation).flatten())
+    assert plain.max() > 0
