@@ -281,7 +281,7 @@ class VQGANTrainer(BaseModel):
         return losses
 
     def _pixel_weights(self, images: Tensor) -> Tensor:
-        """N x 1 x H x W: 1 for grey pixels and more for saturated ones."""
+        """N x 1 x H x W: 1 for gray pixels and more for saturated ones."""
         saturation = images.amax(1, keepdim=True) - images.amin(1, keepdim=True)
         return 1 + self.weights["color"] * saturation
 

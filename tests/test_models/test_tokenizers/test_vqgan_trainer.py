@@ -386,7 +386,7 @@ def test_linear_maps_start_as_the_principal_components_of_patches():
 
 def test_with_color_restarts_unused_codes_go_to_saturated_patches_more_often():
     images = torch.rand(2, 3, 8, 8)
-    images[1] = images[1].mean(0)  # grey
+    images[1] = images[1].mean(0)  # gray
     seen = {}
     for restarts in (False, True):
         trainer = _trainer(color_weight=9.0, color_restarts=restarts)
