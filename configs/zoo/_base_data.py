@@ -3,8 +3,6 @@
 # data/pets     480 photographs of Oxford-IIIT Pet with trimaps (CC BY-SA 4.0): images/, annotations/trimaps/, train.txt
 #               and val.txt
 # data/photos   train/ and heldout/: photographs under free licenses, see docs/data/zoo_photos.md; your own will do too
-_base_ = '../_base_/default_runtime.py'
-
 size = 96
 pets_root = 'data/pets'
 photos_root = 'data/photos'

@@ -5,7 +5,7 @@
 # with AVX-512 BF16 or AMX do; elsewhere it is several times slower.
 _base_ = [
     '_base_tasks.py', '../_base_/models/delvm.py', '../_base_/datasets/visual_sentences.py',
-    '../_base_/schedules/adamw_40k.py'
+    '../_base_/schedules/adamw_40k.py', '../_base_/default_runtime.py'
 ]
 root = 'work_dirs/zoo'
 work_dir = root + '/teacher'

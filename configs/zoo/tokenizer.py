@@ -1,6 +1,6 @@
 # The zoo's tokenizer: 96 px to 12 x 12 tokens of 3072 codes, trained on crops of half the side. As it normalizes each
 # place by itself and goes on beyond borders, crops and whole images are alike to it, and flat images stay flat.
-_base_ = '_base_data.py'
+_base_ = ['_base_data.py', '../_base_/runtime.py']
 work_dir = 'work_dirs/zoo/tokenizer'
 
 model = dict(

@@ -1,6 +1,6 @@
 # Token stores of the zoo's model: built-in scenes, pets and photographs, balanced by augmented copies of the latter.
 #     python tools/tokenize_dataset.py configs/zoo/tokens.py
-_base_ = '_base_data.py'
+_base_ = ['_base_data.py', '../_base_/runtime.py']
 root = 'work_dirs/zoo'
 work_dir = root + '/tokens'
 tokenizer = dict(type='VQGAN', pretrained='delvm_mm://zoo_tokenizer')
