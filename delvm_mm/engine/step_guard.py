@@ -5,6 +5,7 @@ same on all processes, so that all skip together.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +31,11 @@ class SkippedStep:
     scale_search: bool
 
 
-class StepGuard:
-    """Make the steps of an optimizer wrapper skip what is not finite.
+class GuardedOptimWrapper(OptimWrapper):
+    """Mixin before an optimizer wrapper's own class: steps that are not finite are skipped.
 
-    A skipped step leaves weights and optimizer state as they were; with gradient accumulation the whole accumulated
-    step is dropped. How it is done:
+    :func:`guard_steps` gives it to a wrapper that is built already. A skipped step leaves weights and optimizer state
+    as they were; with gradient accumulation the whole accumulated step is dropped. How it is done:
 
     * A loss that is not finite makes its whole gradient nan, by a factor in the backward pass. The reduction of
       gradients brings that to all processes, without a message of its own.
@@ -42,74 +43,67 @@ class StepGuard:
     * A fused optimizer on CUDA is told by ``found_inf``, as a ``GradScaler`` would do, without waiting for the device.
       Elsewhere the norm is read, which on CUDA waits for the device (MMEngine itself does so, where it clips, to log
       the norm), and the gradients are taken away, which is for any PyTorch optimizer a step without parameters.
-
-    Args:
-        wrapper: Its ``backward``, ``step`` and ``clip_func`` are replaced until :meth:`remove`.
-        reduce: Ask all processes before a step: where each holds a part of the gradient and the norm may be
-            that part's. Not needed for DDP. Defaults to False.
     """
 
-    def __init__(self, wrapper: OptimWrapper, reduce: bool = False) -> None:
-        self.wrapper = wrapper
-        self.reduce = reduce
-        self._scaler = getattr(wrapper, "loss_scaler", None)
-        self._loss_is_bad: Tensor | None = None
-        self._norm: Tensor | None = None
-        self._is_bad: Tensor | None = None
-        self._stepped = False
-        self._backward, self._step = wrapper.backward, wrapper.step
-        wrapper.backward = self._guarded_backward
-        # MMEngine's schedulers leave a mark on the step and warn where it is gone.
-        wrapper.step = functools.wraps(self._step)(functools.partial(StepGuard._guarded_step, self))
-        self._clip = getattr(wrapper, "clip_func", None)
-        if self._clip is not None:
-            wrapper.clip_func = self._recording_clip
+    def start_guard(self, reduce: bool) -> None:
+        """Begin to watch; see :func:`guard_steps`."""
+        self._reduce = reduce
+        self._forget()
         self._handles = (
-            wrapper.optimizer.register_step_pre_hook(self._before_optimizer),
-            wrapper.optimizer.register_step_post_hook(self._after_optimizer),
+            self.optimizer.register_step_pre_hook(self._before_optimizer),
+            self.optimizer.register_step_post_hook(self._after_optimizer),
         )
 
-    def remove(self) -> None:
-        """Leave the wrapper as it was."""
-        self.wrapper.backward, self.wrapper.step = self._backward, self._step
-        if self._clip is not None:
-            self.wrapper.clip_func = self._clip
+    def stop_guard(self) -> None:
+        """Leave the optimizer as it was."""
         for handle in self._handles:
             handle.remove()
 
     @property
     def stepped(self) -> bool:
-        """Whether there was a step since the last :meth:`take`; while gradients accumulate there is none."""
-        return self._stepped
+        """Whether there was a step since the last :meth:`take_outcome`; while gradients accumulate there is none."""
+        return self._loss_is_bad is not None and self.should_update()
 
-    def take(self) -> SkippedStep | None:
+    def take_outcome(self) -> SkippedStep | None:
         """What happened to the last step: None if it was made. Begins to watch the next one."""
         loss_is_bad, norm, is_bad = self._loss_is_bad, self._norm, self._is_bad
-        self._loss_is_bad, self._norm, self._is_bad, self._stepped = None, None, None, False
+        self._forget()
         # A scaler that found an infinity does not call the optimizer.
         if is_bad is not None and not bool(is_bad):
             return None
         own_loss = loss_is_bad is not None and bool(loss_is_bad)
         search = False
-        if self._scaler is not None:
+        if (scaler := getattr(self, "loss_scaler", None)) is not None:
             any_loss = torch.tensor(float(own_loss))
             all_reduce(any_loss, op="max")
-            search = not any_loss.item() and self._scaler.get_scale() > 1
+            search = not any_loss.item() and scaler.get_scale() > 1
         return SkippedStep(float("nan") if norm is None else float(norm), own_loss, search)
 
-    def _guarded_backward(self, loss: Tensor, **kwargs: Any) -> None:
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Backward pass, with a gradient of nan alone where the loss is not finite.
+
+        Args:
+            loss: A scalar.
+            **kwargs: As for the wrapper's own.
+        """
         bad = ~torch.isfinite(loss.detach())
         self._loss_is_bad = bad if self._loss_is_bad is None else self._loss_is_bad | bad
-        self._backward(loss * torch.where(bad, float("nan"), 1.0), **kwargs)
+        super().backward(loss * torch.where(bad, float("nan"), 1.0), **kwargs)
+
+    @property
+    def clip_func(self) -> Callable[..., Tensor | None]:
+        """What MMEngine clips with, an attribute of the wrapper that a property goes before; its norm is kept."""
+        return self._recording_clip
 
     def _recording_clip(self, *args: Any, **kwargs: Any) -> Tensor | None:
-        norm = self._clip(*args, **kwargs)
+        norm = vars(self)["clip_func"](*args, **kwargs)
         self._norm = _whole(norm)
         return norm
 
-    def _guarded_step(self, **kwargs: Any) -> None:
-        self._norm, self._is_bad, self._stepped = None, None, True
-        self._step(**kwargs)
+    def _forget(self) -> None:
+        self._loss_is_bad: Tensor | None = None
+        self._norm: Tensor | None = None
+        self._is_bad: Tensor | None = None
 
     def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -121,7 +115,7 @@ class StepGuard:
             # Nothing is clipped: this only measures.
             self._norm = _whole(torch.nn.utils.clip_grad_norm_(parameters, float("inf")))
         is_bad = ~torch.isfinite(self._norm) if self._norm is not None else (given > 0)
-        if self.reduce:
+        if self._reduce:
             flag = is_bad.float()
             all_reduce(flag, op="max")
             is_bad = flag > 0
@@ -135,8 +129,38 @@ class StepGuard:
         self._is_bad = is_bad
 
     def _after_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
-        if self._scaler is None and hasattr(optimizer, "found_inf"):
+        if not hasattr(self, "loss_scaler") and hasattr(optimizer, "found_inf"):
             del optimizer.found_inf
+
+
+def guard_steps(wrapper: OptimWrapper, reduce: bool = False) -> GuardedOptimWrapper:
+    """Make an optimizer wrapper skip what is not finite, until :func:`unguard_steps`.
+
+    Its class becomes a subclass of its own, as PyTorch's ``fully_shard`` does with modules: the schedulers and hooks
+    that hold the wrapper go on holding it, and what the class overrides goes on being called.
+
+    Args:
+        wrapper: MMEngine's, or one derived from it.
+        reduce: Ask all processes before a step: where each holds a part of the gradient and the norm may be
+            that part's. Not needed for DDP. Defaults to False.
+
+    Returns:
+        The same wrapper.
+    """
+    wrapper.__class__ = _guarded(type(wrapper))
+    wrapper.start_guard(reduce)
+    return wrapper
+
+
+def unguard_steps(wrapper: GuardedOptimWrapper) -> None:
+    """Make an optimizer wrapper what it was before :func:`guard_steps`."""
+    wrapper.stop_guard()
+    wrapper.__class__ = type(wrapper).__bases__[1]
+
+
+@functools.cache
+def _guarded(kind: type[OptimWrapper]) -> type[GuardedOptimWrapper]:
+    return type(f"Guarded{kind.__name__}", (GuardedOptimWrapper, kind), {})
 
 
 def _whole(norm: Tensor | None) -> Tensor | None:

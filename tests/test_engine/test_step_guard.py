@@ -9,7 +9,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
 from delvm_mm.engine import AutocastOptimWrapper, step_guard
-from delvm_mm.engine.step_guard import StepGuard
+from delvm_mm.engine.step_guard import guard_steps, unguard_steps
 
 X = torch.linspace(-1, 1, 12).view(3, 4)
 CLIP = dict(max_norm=0.5)
@@ -37,14 +37,15 @@ def trained(losses, optimizer="AdamW", wrapper=OptimWrapper, guarded=True, **opt
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     wrapper = wrapper(optimizer=OPTIMIZERS[optimizer](model.parameters()), **options)
-    guard = StepGuard(wrapper) if guarded else None
+    if guarded:
+        guard_steps(wrapper)
     skipped = []
     for loss in losses:
         with wrapper.optim_context(model):
             value = loss(model)
         wrapper.update_params(value)
-        if guarded and guard.stepped:
-            skipped.append(guard.take())
+        if guarded and wrapper.stepped:
+            skipped.append(wrapper.take_outcome())
     return copy.deepcopy(model.state_dict()), copy.deepcopy(wrapper.optimizer.state_dict()), skipped
 
 
@@ -112,6 +113,33 @@ def test_the_search_of_a_loss_scaler_is_told_from_a_bad_loss(monkeypatch, optimi
 def test_a_wrapper_is_given_back_as_it_was():
     model = nn.Linear(4, 2)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), clip_grad=CLIP)
-    StepGuard(wrapper).remove()
+    unguard_steps(guard_steps(wrapper))
+    assert type(wrapper) is OptimWrapper
     wrapper.update_params(BAD["the loss is nan"](model))
     assert model.weight.isnan().all()
+
+
+class CountingOptimWrapper(OptimWrapper):
+    """A wrapper of a user's own, with its own clipping."""
+
+    clipped = 0
+
+    def _clip_grad(self):
+        self.clipped += 1
+        super()._clip_grad()
+
+
+def test_what_holds_a_wrapper_or_overrides_it_goes_on():
+    model = nn.Linear(4, 2)
+    wrapper = CountingOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), clip_grad=CLIP)
+    step = wrapper.step
+    assert guard_steps(wrapper) is wrapper and isinstance(wrapper, CountingOptimWrapper)
+    BAD["only the norm of the gradient is infinite"](model).backward()
+    before = model.weight.clone()
+    step()  # a method that was taken before, as MMEngine's schedulers take it
+    assert torch.equal(model.weight, before) and wrapper.clipped == 1
+
+
+def test_a_wrapper_that_has_no_part_in_a_step_was_not_stepped():
+    wrapper = guard_steps(OptimWrapper(torch.optim.SGD(nn.Linear(4, 2).parameters(), lr=0.1)))
+    assert not wrapper.stepped

@@ -16,7 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from delvm_mm.checkpoints.files import write_atomically
-from delvm_mm.engine.step_guard import SkippedStep, StepGuard
+from delvm_mm.engine.step_guard import GuardedOptimWrapper, SkippedStep, guard_steps, unguard_steps
 from delvm_mm.registry import HOOKS
 
 PROCESSES_SHOWN = 4
@@ -53,7 +53,7 @@ class NonFiniteGuardHook(Hook):
                 raise ValueError(f"NonFiniteGuardHook.{name} is {value}, expected 1 or more")
         self.max_skipped = max_skipped
         self.max_total = max_total
-        self._guards: list[StepGuard] = []
+        self._guarded: list[GuardedOptimWrapper] = []
         self._batches: list[Any] = []
         self._losses: list[dict[str, Any]] = []
         self._in_a_row = self._total = 0
@@ -70,13 +70,13 @@ class NonFiniteGuardHook(Hook):
             runner.logger.warning(f"NonFiniteGuardHook does not know {type(wrappers[0]).__name__} and does nothing")
             return
         is_sharded = get_world_size() > 1 and not isinstance(runner.model, MMDistributedDataParallel)
-        self._guards = [StepGuard(wrapper, reduce=is_sharded) for wrapper in wrappers]
+        self._guarded = [guard_steps(wrapper, reduce=is_sharded) for wrapper in wrappers]
 
     def after_train(self, runner: Runner) -> None:
         """Let the optimizer go."""
-        for guard in self._guards:
-            guard.remove()
-        self._guards = []
+        for wrapper in self._guarded:
+            unguard_steps(wrapper)
+        self._guarded = []
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
@@ -88,11 +88,11 @@ class NonFiniteGuardHook(Hook):
         """
         self._batches.append(data_batch)
         self._losses.append({key: value.detach() for key, value in (outputs or {}).items() if _is_scalar(value)})
-        if not any(guard.stepped for guard in self._guards):
+        if not any(wrapper.stepped for wrapper in self._guarded):
             return
         batches, losses = self._batches, self._losses
         self._batches, self._losses = [], []
-        skipped = [outcome for guard in self._guards if guard.stepped and (outcome := guard.take())]
+        skipped = [outcome for wrapper in self._guarded if wrapper.stepped and (outcome := wrapper.take_outcome())]
         if all(outcome.scale_search for outcome in skipped):
             if not skipped and self._in_a_row:
                 self._in_a_row = 0
