@@ -133,6 +133,9 @@ class VQGAN(BaseModule):
             self.patch_in = nn.Conv2d(num_channels, quantized_embed_dim, **patch)
             self.patch_out = nn.ConvTranspose2d(quantized_embed_dim, num_channels, **patch)
         self.apply(_init_layer)
+        # A black patch must not be 0 everywhere: each normalization would multiply its gradient by 1000.
+        bound = (9 * num_channels) ** -0.5
+        nn.init.uniform_(self.encoder.conv_in.bias, -bound, bound)
         if linear_skip:  # the layers begin as small corrections
             with torch.no_grad():
                 self.quant_conv.weight.mul_(0.01)

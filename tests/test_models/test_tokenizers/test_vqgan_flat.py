@@ -60,6 +60,20 @@ def test_what_is_drawn_in_a_corner_stays_there():
     assert difference[0, 0] > 0 and difference[-1, -1] == 0
 
 
+@pytest.mark.parametrize("options", [{}, FLAT, {"linear_skip": True, **FLAT}])
+@pytest.mark.parametrize("depth", [3, 5])
+def test_gradients_of_black_images_are_of_ordinary_size(options, depth):
+    torch.manual_seed(0)
+    vqgan = VQGAN(
+        resolution=32, hidden_channels=8, channel_mult=(1,) * depth, num_res_blocks=1, z_channels=8, num_embeddings=32,
+        quantized_embed_dim=4, norm_num_groups=4, **options,
+    )  # fmt: skip
+    black = torch.zeros(2, 3, 32, 32)
+    vqgan.to_vectors(black).sub(1).square().mean().backward()
+    norms = [value.grad.norm() for value in vqgan.encoder.parameters()]
+    assert all(norm < 100 for norm in norms), max(norms)
+
+
 def test_channel_norm_is_layer_norm_of_each_place():
     norm, hidden = ChannelNorm(6), torch.randn(2, 6, 3, 5)
     torch.nn.init.normal_(norm.weight)

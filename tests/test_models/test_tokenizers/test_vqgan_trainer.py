@@ -67,7 +67,7 @@ def test_codes_start_from_the_first_batch():
 
 
 def test_pretrained_codes_are_kept_without_data_init():
-    trainer = _trainer(data_init=False, decay=0.9999)
+    trainer = _trainer(data_init=False, decay=0.99999)
     before = trainer.vqgan.codebook.clone()
     trainer(torch.rand(4, 3, 8, 8), mode="loss")
     torch.testing.assert_close(trainer.vqgan.codebook, before, atol=1e-3, rtol=0)
@@ -208,7 +208,7 @@ def test_training_goes_on_from_a_folder_with_its_codes(tmp_path):
     _trainer().vqgan.save_pretrained(tmp_path)
     codes = VQGAN.from_pretrained(tmp_path).codebook
     for given in (str(tmp_path), {"pretrained": str(tmp_path)}):
-        trainer = _trainer(vqgan=given, decay=0.9999)
+        trainer = _trainer(vqgan=given, decay=0.99999)
         assert trainer.vqgan.decoder.conv_out.weight.requires_grad
         trainer(torch.rand(4, 3, 8, 8), mode="loss")
         torch.testing.assert_close(trainer.vqgan.codebook.detach(), codes.detach(), atol=1e-3, rtol=0)
