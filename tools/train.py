@@ -14,6 +14,7 @@ from mmengine.config import Config
 from torch import nn
 
 from delvm_mm.checkpoints.resume import decide_start
+from delvm_mm.engine.hooks import ResumedScheduleHook
 from delvm_mm.engine.launch import (
     build_runner,
     check_precision,
@@ -77,6 +78,7 @@ def main() -> None:
 
     use_safe_checkpoints()
     runner = build_runner(cfg)
+    runner.register_hook(ResumedScheduleHook())
     checkpoint = decide_start(runner, load_from)
     if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
         model = unwrap_model(runner.model)

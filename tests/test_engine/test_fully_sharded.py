@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import pickle
 import shutil
@@ -37,8 +38,13 @@ PLANS = {
         "model_wrapper_cfg.type=FullyShardedDeLVM",
         "model_wrapper_cfg.sync_every_batch=False",
     ],
+    "longer": ["model_wrapper_cfg.type=FullyShardedDeLVM", "param_scheduler.0.end=12"],
 }
-RESUMED = {"folder_from_ddp_file": "ddp/iter_3.pth", "file_from_folder": "folder/iter_3.pth"}
+RESUMED = {
+    "folder_from_ddp_file": "ddp/iter_3.pth",
+    "file_from_folder": "folder/iter_3.pth",
+    "longer": "folder/iter_3.pth",
+}
 NUMBERS = itertools.count()
 
 
@@ -171,6 +177,12 @@ def test_a_file_of_ddp_is_resumed_in_shards(runs):
     assert min(logged(runs / "folder_from_ddp_file", "loss")) == 4
     resumed, unbroken = (load_checkpoint(runs / name / "iter_6.pth") for name in ("folder_from_ddp_file", "ddp"))
     assert_close(resumed["state_dict"], unbroken["state_dict"], atol=1e-5, rtol=1e-4)
+
+
+@torch_has_it
+def test_shards_are_resumed_with_a_longer_schedule(runs):
+    rates = {step: rate for step, (rate,) in logged(runs / "longer", "lr").items()}
+    assert rates == pytest.approx({step: 1e-2 * (1 + math.cos(math.pi * (step - 1) / 12)) / 2 for step in (4, 5, 6)})
 
 
 @torch_has_it

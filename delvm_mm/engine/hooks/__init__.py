@@ -1,3 +1,4 @@
+from delvm_mm.engine.hooks.checkpoints.resumed_schedule_hook import ResumedScheduleHook
 from delvm_mm.engine.hooks.checkpoints.safe_checkpoint_hook import SafeCheckpointHook
 from delvm_mm.engine.hooks.checkpoints.save_on_signal_hook import SaveOnSignalHook
 from delvm_mm.engine.hooks.checkpoints.save_tokenizer_hook import SaveTokenizerHook
@@ -22,6 +23,7 @@ __all__ = [
     "NonFiniteGuardHook",
     "PanelHook",
     "ReconstructionHook",
+    "ResumedScheduleHook",
     "SafeCheckpointHook",
     "SaveOnSignalHook",
     "SaveTokenizerHook",
