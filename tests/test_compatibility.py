@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from delvm_mm.datasets import VisualSentenceDataset
+from delvm_mm.engine.distillation.cache_fits import check_cache_fits
 from delvm_mm.engine.launch import load_weights, use_safe_checkpoints
 from delvm_mm.registry import MODELS
 from delvm_mm.stores import TeacherCache, TokenStore
@@ -69,7 +70,7 @@ def test_a_teacher_cache_is_accepted_and_holds_what_the_checkpoint_says(config, 
     dataset, tokens = sentences(config)
     cache = TeacherCache(f"{config.folder}/teacher_cache")
     cache.verify()
-    cache.check(dataset, model.num_embeddings, model.tokenizer.fingerprint)
+    check_cache_fits(cache, dataset, model.num_embeddings, model.tokenizer.fingerprint)
     codes, log_probs, _ = cache.read(range(len(dataset)))
     with torch.no_grad():
         wanted = model(tokens)[:, :-1].log_softmax(-1)

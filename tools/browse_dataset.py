@@ -28,7 +28,6 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +37,7 @@ from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import load_tokenizer
 from delvm_mm.models.tokenizers.images import decode_images
+from delvm_mm.progress import tracked
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores import TokenStore
 from delvm_mm.stores.selection import select_stores
@@ -216,7 +216,7 @@ def show_clips(browser: Browser, clips: SeededClips, name: str) -> dict[int, tup
     """A sheet of raw clips; returns what it shows: number of the clip -> its title and images k x H x W x 3."""
     readable, damaged = {}, []
     # Damaged ones are replaced by others, but where most are damaged, not all are tried.
-    for clip in track_on_terminal(browser.choose(len(clips), 2 * browser.num), name):
+    for clip in track(browser.choose(len(clips), 2 * browser.num), name):
         if len(readable) == browser.num:
             break
         sample = clips[clip]
@@ -258,7 +258,7 @@ def show_store(
     elif raw:
         print(f"{path}: unfinished, or made of other data or settings than the config's: shown without raw clips")
     rows = []
-    for position in track_on_terminal(list(shown) or sorted(browser.choose(len(store), browser.num)), name):
+    for position in track(list(shown) or sorted(browser.choose(len(store), browser.num)), name):
         decoded = browser.decode(store[position], store.grid)
         title, images = shown.get(position, (f"clip {position}", None))
         groups = [captioned(decoded, " decoded")]
@@ -300,7 +300,7 @@ def show_sentences(browser: Browser, dataset_config: dict, split: str, only: Seq
         first = sum(dataset.sentences_per_store[:number])
         indices += [first + one for one in sorted(browser.choose(dataset.sentences_per_store[number], share))]
     rows = []
-    for index in track_on_terminal(indices, "sentences"):
+    for index in track(indices, "sentences", "sentences"):
         sentence = dataset[index]
         info = sentence["data_samples"]
         k, tokens = info.clip_shape
@@ -318,7 +318,7 @@ def show_prompts(browser: Browser, tasks: dict, only: Sequence[str] | None) -> N
     def show(task: str) -> None:
         dataset = DATASETS.build(tasks[task]["dataloader"]["dataset"])
         rows, damaged = {}, []
-        for index in track_on_terminal(browser.choose(len(dataset), 2 * browser.num), task):
+        for index in track(browser.choose(len(dataset), 2 * browser.num), task):
             if len(rows) == browser.num:
                 break
             try:
@@ -345,7 +345,7 @@ def show_prompts(browser: Browser, tasks: dict, only: Sequence[str] | None) -> N
 def print_summary(store: TokenStore) -> None:
     """What a store holds, as a table."""
     table = Table(title=str(store.path), title_justify="left", show_header=False)
-    for name, text in store_summary(store, lambda shards: track_on_terminal(shards, "tokens")).items():
+    for name, text in store_summary(store, lambda shards: track(shards, "tokens", "shards")).items():
         table.add_row(name, Text(text))
     Console().print(table)
 
@@ -374,9 +374,8 @@ def print_damaged(errors: Sequence[str]) -> None:
         print(f"damaged: {line}")
 
 
-def track_on_terminal(sequence: Sequence[Any], description: str) -> Iterable[Any]:
-    console = Console()
-    return track(sequence, description, console=console, transient=True, disable=not console.is_terminal)
+def track(sequence: Sequence[Any], name: str, unit: str = "images") -> Iterable[Any]:
+    return tracked(sequence, name, unit, transient=True)
 
 
 if __name__ == "__main__":

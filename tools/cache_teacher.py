@@ -31,7 +31,8 @@ from delvm_mm.engine.config_hooks import hooks_of
 from delvm_mm.engine.launch import load_config, load_weights, use_safe_checkpoints, user_errors
 from delvm_mm.models import DeLVM
 from delvm_mm.precompute import cache_teacher
-from delvm_mm.precompute.long_runs import processes_of_torchrun, progress_of
+from delvm_mm.precompute.long_runs import processes_of_torchrun
+from delvm_mm.progress import progress_of
 from delvm_mm.registry import DATASETS, MODELS, type_name
 from delvm_mm.stores import TeacherCache
 

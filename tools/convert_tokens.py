@@ -17,24 +17,10 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.text import Text
 
 from delvm_mm.engine.launch import user_errors
 from delvm_mm.models import load_tokenizer
+from delvm_mm.progress import progress_of
 from delvm_mm.stores.released_tokens import export_released_tokens, import_released_tokens
 from delvm_mm.stores.token_store import TokenStore
 
@@ -87,7 +73,7 @@ def import_tokens(args: argparse.Namespace) -> None:
     if args.shard_clips is not None and args.shard_clips < 1:
         raise ValueError(f"--shard-clips must be at least 1, got {args.shard_clips}")
     fingerprint, num_embeddings = _tokenizer_of(args)
-    with _progress(args.file, DownloadColumn(), TransferSpeedColumn()) as show:
+    with progress_of(args.file, "KB") as show:
         folders = import_released_tokens(
             args.file,
             args.out,
@@ -98,7 +84,7 @@ def import_tokens(args: argparse.Namespace) -> None:
             source=args.source,
             clip_length=args.clip_length,
             shard_clips=args.shard_clips,
-            progress=show,
+            progress=lambda done, total: show(done // 1000, total // 1000),
         )
     for store in map(TokenStore, folders):
         k, tokens = store.clip_shape
@@ -114,7 +100,7 @@ def import_tokens(args: argparse.Namespace) -> None:
 
 def export_tokens(args: argparse.Namespace) -> None:
     """Write a file of token stores."""
-    with _progress(args.file, MofNCompleteColumn(), _ClipsPerSecond()) as show:
+    with progress_of(args.file, "clips") as show:
         rows = export_released_tokens(args.stores, args.file, args.images_per_row, progress=show)
     print(f"{args.file}: {rows} rows; offsets and lengths are in {args.file}.meta")
 
@@ -135,19 +121,6 @@ def _tokenizer_of(args: argparse.Namespace) -> tuple[str, int]:
             f"{tokenizer.num_embeddings} entries: leave the option out, or name the tokenizer that made the tokens"
         )
     return tokenizer.fingerprint, tokenizer.num_embeddings
-
-
-@contextmanager
-def _progress(name: str, *columns: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
-    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn()) as bar:
-        row = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(row, completed=done, total=total)
-
-
-class _ClipsPerSecond(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.0f} clips/s")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,9 @@ checkpoint.
 """
 
 import argparse
-import functools
-import hashlib
 import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,12 +16,16 @@ from pathlib import Path
 
 from mmengine.config import Config
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from delvm_mm.checkpoints.files import write_atomically
+from delvm_mm.engine.tool_runs import digest, merged_config, run_tool, training_records, training_state
+from delvm_mm.progress import progress_of
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("seg", "pose", "derain")
-TRAINING_LINE = re.compile(r"Iter\(train\) *\[ *(\d+)/(\d+)\](.*)")
+SECONDS_BETWEEN_LINES = 15  # where the output is no terminal
 console = Console(highlight=False)
 SMALL_MODEL = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
 SMALL_TASKS = [f"tasks.{task}.dataloader.dataset.{part}.length=4" for task in TASKS for part in ("support", "query")]
@@ -64,7 +64,7 @@ def main() -> None:
             "there would be mixed with the new: run with --from-scratch, which deletes it, or in another --folder"
         )
     work.mkdir(parents=True, exist_ok=True)
-    note.write_text(asked)
+    write_atomically(note, asked.encode())
     start = time.perf_counter()
     steps: list[tuple[str, Path, Callable[[], None]]] = [
         ("tokenize scenes", work / "tokens/done", lambda: tokenize(configs / "tokens.py", work)),
@@ -89,31 +89,21 @@ def main() -> None:
 def train(config: Path, work: Path) -> None:
     """Train from a config, going on from its last checkpoint if there is one."""
     folder = work / config.stem
-    columns = (TextColumn("     "), BarColumn(30), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[losses]}"), console=console) as bar:
-        row = bar.add_task("", total=None, losses="starting")
-        printed = time.perf_counter()
+    steps = merged_config(config, options.get(config.stem, ())).train_cfg.max_iters
+    with progress_of("     ", "steps", console, SECONDS_BETWEEN_LINES) as show:
 
-        def show(line: str) -> None:
-            nonlocal printed
-            if found := TRAINING_LINE.search(line):
-                done, total, rest = found.groups()
-                values = dict(re.findall(r"(\w+): +([\d.:]+)", rest))
-                shown = [key for key in ("loss", "loss_ce", "loss_kd", "tokens_per_s") if key in values]
-                losses = "  ".join(f"{key} {values[key]}" for key in shown)
-                bar.update(row, completed=int(done), total=int(total), losses=losses)
-                # Into a file or a pipe there is no bar: say it in lines.
-                if not console.is_terminal and time.perf_counter() - printed > 15:
-                    printed = time.perf_counter()
-                    console.print(f"      {done}/{total}  eta {values.get('eta', '?')}  {losses}")
+        def watch() -> None:
+            step, losses = training_state(folder)
+            show(step, steps, losses)
 
+        watch()
         command = [ROOT / "tools/train.py", config, "--resume", *settings(config.stem)]
-        run(command, folder.with_suffix(".log"), show)
+        run_tool(command, folder.with_suffix(".log"), watch)
 
 
 def tokenize(config: Path, work: Path) -> None:
     """Tokenize the scenes; the tool has its own progress bar."""
-    run([ROOT / "tools/tokenize_dataset.py", config, *settings("tokens")], work / "tokens.log", console=True)
+    run_tool([ROOT / "tools/tokenize_dataset.py", config, *settings("tokens")])
 
 
 def score(configs: Path, work: Path, trained: bool) -> None:
@@ -123,11 +113,10 @@ def score(configs: Path, work: Path, trained: bool) -> None:
     panels = ["--show-dir", work / "panels"] if trained else []
     arguments = [ROOT / "tools/test.py", configs / "student_kd.py", checkpoint, *panels, *settings("test")]
 
-    def show(line: str) -> None:
-        if found := re.search(r"Iter\(test\) *\[ *(\d+)/(\d+)\]", line):
-            console.print(f"      batch {found[1]}/{found[2]}", end="\r")
-
-    run([*arguments, "--work-dir", work / "test", "--out", work / f"{name}.json"], work / f"{name}.log", show)
+    command = [*arguments, "--work-dir", work / "test", "--out", work / f"{name}.json"]
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as bar:
+        bar.add_task("    drawing and scoring answers", total=None)
+        run_tool(command, work / f"{name}.log")
 
 
 def settings_digest(configs: Path) -> str:
@@ -136,44 +125,9 @@ def settings_digest(configs: Path) -> str:
     return digest(*(Config.fromfile(configs / f"{name}.py").pretty_text for name in names), json.dumps(options))
 
 
-def digest(*asked: str) -> str:
-    """Changes with what a run was asked for, and with the tokenizer that the package carries."""
-    return hashlib.sha256("".join(asked).encode() + shipped_weights()).hexdigest()[:16]
-
-
-@functools.cache
-def shipped_weights() -> bytes:
-    return (ROOT / "delvm_mm" / "pretrained" / "mini_tokenizer" / "model.safetensors").read_bytes()
-
-
 def settings(name: str) -> list[str]:
     """What overrides a config."""
     return ["--cfg-options", *options[name]] if name in options else []
-
-
-def run(arguments: list, log: Path, show: Callable[[str], None] | None = None, console: bool = False) -> None:
-    """Run a tool with its output in a log file; what it shows of it is up to ``show``."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, *map(str, arguments)]
-    if console:
-        code = subprocess.run(command).returncode
-    else:
-        with (
-            log.open("a") as file,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
-        ):
-            try:
-                for line in process.stdout:
-                    file.write(line)
-                    show(line)
-            except BaseException:
-                # A signal may have reached this process alone; the tool must not go on beside the next run.
-                process.kill()
-                raise
-            code = process.wait()
-    if code:
-        tail = "" if console else "".join(log.read_text().splitlines(keepends=True)[-15:]) + f"the whole log: {log}\n"
-        sys.exit(f"{tail}failed: {' '.join(command)}\nrun the same command again to go on")
 
 
 def summarize(work: Path, seconds: float) -> None:
@@ -211,12 +165,7 @@ def summarize(work: Path, seconds: float) -> None:
 
 def validation(folder: Path) -> dict[str, float]:
     """Last validation result in the logs of a training run."""
-    records = [
-        json.loads(line)
-        for path in sorted(folder.glob("*/vis_data/scalars.json"))
-        for line in path.read_text().splitlines()
-    ]
-    return [record for record in records if "token/loss" in record][-1]
+    return [record for record in training_records(folder) if "token/loss" in record][-1]
 
 
 def draw_summary(work: Path) -> Path:

@@ -32,7 +32,8 @@ from mmengine.registry import init_default_scope
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.models import load_tokenizer
 from delvm_mm.precompute import tokenize_clips
-from delvm_mm.precompute.long_runs import processes_of_torchrun, progress_of
+from delvm_mm.precompute.long_runs import processes_of_torchrun
+from delvm_mm.progress import progress_of
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores.selection import select_stores
 from delvm_mm.stores.store_summary import first_errors

@@ -2,19 +2,17 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.infer import BaseInferencer
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
-from mmengine.visualization import Visualizer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from delvm_mm.apis.answers import Answer, AnswerWriter
+from delvm_mm.apis.answer_stages import AnswerStages, Result, writer_of
+from delvm_mm.apis.answers import Answer
 from delvm_mm.apis.generating import GRAY, ImageGenerator
 from delvm_mm.apis.images import ImageReader, ImageSource, ModelImage, check_pairs, list_sources
 from delvm_mm.apis.model_loading import build_model, find_config, task_codecs
@@ -29,10 +27,9 @@ __all__ = ["DeLVMInferencer"]
 
 Images = ImageSource | Iterable[ImageSource]
 Prompt = Sequence[tuple[ImageSource, ImageSource]] | str | os.PathLike
-Result = dict[str, list]
 
 
-class DeLVMInferencer(BaseInferencer):
+class DeLVMInferencer(AnswerStages):
     """Prompt a :class:`DeLVM`: show it (image, annotation) pairs and a query, and it draws the query's annotation.
 
     Every image is resized by its short side and cut out at the center to the model's size (256 px, 40 px for 'mini');
@@ -68,11 +65,6 @@ class DeLVMInferencer(BaseInferencer):
         >>> result["predictions"][0]["mask"].shape
         (40, 40)
     """
-
-    preprocess_kwargs = {"on_error", "skipped", "fit", "boxes"}  # as the base class has them
-    forward_kwargs = {"write"}
-    visualize_kwargs = {"draw", "show"}
-    postprocess_kwargs = {"writer"}
 
     def __init__(
         self,
@@ -267,108 +259,7 @@ class DeLVMInferencer(BaseInferencer):
             captions = dict(query="last frame", prediction="predicted")
             return draw_panel([], given[-1].pixels, answer.image, title=answer.name, captions=captions)
 
-        return self._finish(given, answers, draw, chosen, _writer(chosen))
-
-    def preprocess(
-        self,
-        inputs: list[ImageSource],
-        batch_size: int = 8,
-        on_error: str = "stop",
-        skipped: list | None = None,
-        fit: str = "crop",
-        boxes: Sequence[Sequence[float] | None] | None = None,
-    ) -> Iterator[list[ModelImage]]:
-        """Read images, a batch at a time; damaged ones stop the run, or are left out and noted in ``skipped``."""
-        batch: list[ModelImage] = []
-        for number, (source, box) in enumerate(zip(inputs, boxes or [None] * len(inputs), strict=True), start=1):
-            name = f"query_{number:04d}"
-            try:
-                batch.append(self.pipeline(source, name, fit, box))
-            except (ValueError, TypeError, OSError) as error:
-                if on_error == "stop":
-                    raise
-                print_log(f"skipped: {error}", "current", 30)
-                named = os.fspath(source) if isinstance(source, str | os.PathLike) else name
-                skipped.append(dict(name=named, reason=str(error)))
-            if len(batch) == batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def forward(self, inputs: list[ModelImage], write: Callable[[list[ModelImage]], list[Answer]]) -> list[Answer]:
-        """Answer one batch."""
-        return write(inputs)
-
-    def visualize(
-        self,
-        inputs: list[ModelImage],
-        preds: list[Answer],
-        show: bool = False,
-        draw: Callable[[Answer], np.ndarray] | None = None,
-    ) -> list[np.ndarray]:
-        """Draw a panel of each answer, and show it if asked to."""
-        panels = [draw(answer) for answer in preds]
-        if show:
-            self.visualizer = self.visualizer or Visualizer()
-            for panel, answer in zip(panels, preds, strict=True):
-                self.visualizer.show(panel, win_name=answer.name)
-        return panels
-
-    def postprocess(
-        self,
-        preds: list[Answer],
-        visualization: Sequence[np.ndarray | None],
-        return_datasample: bool = False,
-        writer: AnswerWriter | None = None,
-    ) -> Result:
-        """Write answers out, and lay them out as they are returned."""
-        if writer is not None:
-            for answer, panel in zip(preds, visualization, strict=True):
-                writer.write(answer, panel)
-        return dict(
-            predictions=[answer.data_sample() if return_datasample else answer.prediction() for answer in preds],
-            visualization=[panel for panel in visualization if panel is not None],
-            skipped=[],
-        )
-
-    def _batches(
-        self,
-        sources: list[ImageSource],
-        write: Callable[[list[ModelImage]], list[Answer]],
-        draw: Callable[[Answer], np.ndarray],
-        options: AnswerOptions,
-    ) -> Iterator[Result]:
-        writer, skipped = _writer(options), []
-        boxes = options.boxes(len(sources))
-        columns = (
-            TextColumn("images"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, disable=not self.show_progress or len(sources) == 1) as bar:
-            row, done = bar.add_task("", total=len(sources)), 0
-            for batch in self.preprocess(sources, options.batch_size, options.on_error, skipped, options.fit, boxes):
-                result = self._finish(batch, self.forward(batch, write), draw, options, writer)
-                done += len(batch)
-                bar.update(row, completed=done + len(skipped))
-                yield result
-        if skipped:
-            yield dict(predictions=[], visualization=[], skipped=skipped)
-
-    def _finish(
-        self,
-        batch: list[ModelImage],
-        answers: list[Answer],
-        draw: Callable[[Answer], np.ndarray],
-        options: AnswerOptions,
-        writer: AnswerWriter | None,
-    ) -> Result:
-        panels = self.visualize(batch, answers, options.show, draw) if options.draws else [None] * len(answers)
-        result = self.postprocess(answers, panels, options.return_datasamples, writer)
-        return result if options.return_vis else result | dict(visualization=[])
+        return self._finish(given, answers, draw, chosen, writer_of(chosen))
 
     def _answers(
         self,
@@ -401,15 +292,6 @@ class DeLVMInferencer(BaseInferencer):
             return self._built.to(device).eval()
         return build_model(cfg, weights, self._tokenizer, device)
 
-    def _init_pipeline(self, cfg: Config) -> None:
-        return None  # it needs the size, see __init__
-
-    def _init_collate(self, cfg: Config) -> Callable:
-        return list
-
-    def _init_visualizer(self, cfg: Config) -> None:
-        return None  # a training's writes into its work_dir
-
 
 def _check_one_size(frames: list[ModelImage]) -> None:
     for frame in frames[1:]:
@@ -419,10 +301,6 @@ def _check_one_size(frames: list[ModelImage]) -> None:
                 f"{frame.path or frame.name} is {width}x{height}, {frames[0].path or frames[0].name} "
                 f"{first_width}x{first_height}; frames of a video have one size"
             )
-
-
-def _writer(options: AnswerOptions) -> AnswerWriter | None:
-    return None if options.out_dir is None else AnswerWriter(options.out_dir)
 
 
 def _merge(results: Iterable[Result]) -> Result:

@@ -44,7 +44,7 @@ def score_task(
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     batch_size: int = 16,
     num_panels: int = 0,
-    progress: Callable[[int], Any] | None = None,
+    progress: Callable[[int, int], Any] | None = None,
 ) -> TaskScores:
     """Send the images and labels of a task through a tokenizer and score what comes back.
 
@@ -55,7 +55,7 @@ def score_task(
         perceptual: Distances N of images N x 3 x H x W in [0, 1], such as ``LPIPS``.
         batch_size: Images at a time.
         num_panels: Samples of which images are kept.
-        progress: Called with the number of samples after each batch.
+        progress: Called with (samples done, samples in all) after each batch.
 
     Raises:
         ValueError: A sample has no label, or the tokenizer cannot take its size.
@@ -65,6 +65,7 @@ def score_task(
     tokens: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     evaluator.dataset_meta = dict(getattr(samples, "metainfo", {}))
     device = next(tokenizer.parameters()).device
+    done = 0
     for batch in _batches(samples, batch_size):
         returned = []
         for kind, key in enumerate(("img", "label")):
@@ -86,7 +87,7 @@ def score_task(
             if len(panels) < num_panels:
                 panels.append((sample["img"], image, sample["label"], label))
         if progress is not None:
-            progress(len(batch))
+            progress(done := done + len(batch), len(samples))
     reconstruction = metric.compute_metrics(metric.results)
     if distances:
         reconstruction["LPIPS"] = float(np.mean(distances))

@@ -27,12 +27,10 @@ j is what the teacher says of token j + 1. Without this package:
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from delvm_mm.stores.shard_folder import INDEX_FILE, ShardFolder, ShardFormat
 from delvm_mm.stores.token_store import TokenStore
@@ -125,76 +123,6 @@ class TeacherCache(ShardFolder):
         codes = torch.from_numpy(records["codes"].astype(np.int64))
         log_probs, log_rest = (torch.from_numpy(records[name].astype(np.float32)) for name in ("log_probs", "log_rest"))
         return codes, log_probs, log_rest
-
-    def check(
-        self, dataset: Dataset, num_embeddings: int | None = None, tokenizer_fingerprint: str | None = None
-    ) -> None:
-        """Refuse a dataset or a student that this cache was not made for.
-
-        Args:
-            dataset: What the student is trained on; has to be a ``VisualSentenceDataset``, 'fixed'.
-            num_embeddings: Vocabulary of the student, where it is known.
-            tokenizer_fingerprint: Of the student's tokenizer, where it is known.
-
-        Raises:
-            ValueError: The first thing that does not belong together, both sides and what to do.
-        """
-        if not self.complete:
-            raise ValueError(
-                f"teacher cache {self.path} is unfinished, with {len(self)} of {self.index['source_sentences']} "
-                f"sentences so far: run {TOOL} again, it continues where it stopped"
-            )
-        if not hasattr(dataset, "assembly"):
-            raise ValueError(
-                f"teacher cache {self.path} is for a VisualSentenceDataset, the data set is a "
-                f"{type(dataset).__name__}: a wrapper around it may number the sentences in another way"
-            )
-        if dataset.assembly != "fixed":
-            raise ValueError(
-                f"the data set's assembly is {dataset.assembly!r}: sentence i is another one in each epoch, and "
-                f"teacher cache {self.path} knows those of epoch 0 only. Set "
-                "train_dataloader.dataset.assembly='fixed', or let the teacher run online"
-            )
-        for number, (made, store) in enumerate(zip(self.index["stores"], dataset.stores, strict=False)):
-            self._check_store(number, made, store)
-        self._check_equal("number of token stores", len(self.index["stores"]), len(dataset.stores), "stores")
-        self._check_equal("context", self.index["context"], dataset.context, "context")
-        self._check_equal("sentence length", self.sentence_length, dataset.sentence_length, "context")
-        self._check_equal("assembly seed", self.index["assembly_seed"], dataset.seed, "seed")
-        made_with = self.index["tokenizer_fingerprint"]
-        for name, given in (("data set", dataset.tokenizer_fingerprint), ("student", tokenizer_fingerprint)):
-            if given not in (None, made_with):
-                raise ValueError(
-                    f"teacher cache {self.path} was made from tokens of tokenizer {made_with!r}, the {name} has "
-                    f"{given!r}: teacher and student must have the same tokenizer"
-                )
-        for name, size in (("data set", dataset.num_embeddings), ("student", num_embeddings)):
-            if size not in (None, self.num_embeddings):
-                raise ValueError(
-                    f"teacher cache {self.path} has a vocabulary of {self.num_embeddings}, the {name} one of {size}; "
-                    "distillation compares the same codes"
-                )
-        if len(dataset) != len(self):
-            raise ValueError(
-                f"teacher cache {self.path} has {len(self)} sentences, the data set {len(dataset)}: "
-                f"{self.format.remedy}"
-            )
-
-    def _check_store(self, number: int, made: dict, store: TokenStore) -> None:
-        for key, given, name in (("clips", len(store), "clips"), ("digest", store_digest(store), "shards with digest")):
-            if made[key] != given:
-                raise ValueError(
-                    f"teacher cache {self.path} was made from another token store at position {number}: "
-                    f"{made['path']} with {name} {made[key]}, the data set has {store.path} with {given}. Give the "
-                    f"data set the same stores in the same order, or make the cache again with {TOOL}"
-                )
-
-    def _check_equal(self, name: str, made: Any, given: Any, key: str) -> None:
-        if made != given:
-            raise ValueError(
-                f"teacher cache {self.path} was made with {name} {made}, the data set has {given}: set "
-                f"train_dataloader.dataset.{key} accordingly, or make the cache again with {TOOL}"
-            )
 
     def _item(self) -> tuple[np.dtype, tuple[int, ...]]:
         return record_dtype(self.top_k, self.index["dtype"]), (self.sentence_length - 1,)

@@ -11,16 +11,16 @@ import pytest
 NUMBERS = itertools.count()
 
 
-def run_here(arguments, log, show=None, console=False):
-    """``quickstart.run`` in this process."""
+def run_here(arguments, log=None, watch=None):
+    """``tool_runs.run_tool`` in this process."""
     tool, *options = map(str, arguments)
-    if not console:
+    if log is not None:
         # MMEngine wants another name for each run of a process.
         if "--cfg-options" not in options:
             options.append("--cfg-options")
         options.insert(options.index("--cfg-options") + 1, f"experiment_name=run_here_{next(NUMBERS)}")
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         patch.setattr(sys, "argv", [tool, *options])
         runpy.run_path(tool, run_name="__main__")
-    for line in out.getvalue().splitlines() if show else ():
-        show(line)
+    if watch is not None:
+        watch()

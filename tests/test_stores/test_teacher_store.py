@@ -11,40 +11,15 @@ import torch
 from filelock import FileLock
 
 from delvm_mm.datasets import VisualSentenceDataset
-from delvm_mm.models import DeLVM
-from delvm_mm.precompute import cache_teacher
+from delvm_mm.engine.distillation.cache_fits import check_cache_fits
 from delvm_mm.precompute import teacher as teacher_caching
-from delvm_mm.stores import TeacherCache, TokenStoreWriter
-
-CODES, LENGTH = 30, 16
-FINGERPRINT = "ab" * 8
-
-
-def teacher_of(seed=0, **changes):
-    torch.manual_seed(seed)
-    backbone = dict(type="LLaMA", arch=dict(embed_dims=16, num_layers=1, num_heads=2), max_positions=LENGTH)
-    sizes = dict(num_embeddings=CODES)
-    model = DeLVM(
-        tokenizer=None,
-        backbone=backbone | changes,
-        embedding=dict(type="TokenEmbedding", init_std=1.0, **sizes),
-        head=dict(type="NextTokenHead", init_std=1.0, **sizes),
-    )
-    return model.requires_grad_(False).eval()
+from delvm_mm.stores import TeacherCache
+from helpers.small_teacher_cache import CODES, FINGERPRINT, LENGTH, make_cache, teacher_of, write_store
 
 
 @pytest.fixture(scope="module")
 def teacher():
     return teacher_of()
-
-
-def write_store(folder, clips, seed=0, fingerprint=FINGERPRINT, codes=CODES):
-    writer = TokenStoreWriter(
-        folder, clip_shape=(2, 4), grid=(2, 2), num_embeddings=codes, tokenizer_fingerprint=fingerprint, task="seg"
-    )
-    writer.add(np.random.RandomState(seed).randint(0, CODES, (clips, 2, 4)))
-    writer.finish()
-    return folder
 
 
 @pytest.fixture
@@ -56,10 +31,6 @@ def stores(tmp_path):
 def sentences(stores):
     """Seven sentences of two clips: four of the first store, three of the second."""
     return VisualSentenceDataset(stores, context=LENGTH, assembly="fixed", seed=3)
-
-
-def make(sentences, teacher, out, **options):
-    return cache_teacher(sentences, teacher, out, **dict(top_k=5, batch=2, shard_sentences=3, device="cpu") | options)
 
 
 def contents(folder):
@@ -74,7 +45,7 @@ def log_probs_of(teacher, sentence, temperature):
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 5e-3)])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_numpy_reads_the_teachers_top_codes_and_the_rest(tmp_path, sentences, teacher, dtype, tolerance, temperature):
-    make(sentences, teacher, tmp_path / "cache", dtype=dtype, temperature=temperature)
+    make_cache(sentences, teacher, tmp_path / "cache", dtype=dtype, temperature=temperature)
     index = json.loads((tmp_path / "cache" / "index.json").read_text())
     shards = [np.load(tmp_path / "cache" / shard["file"], mmap_mode="r") for shard in index["shards"]]
     records = np.concatenate(shards)
@@ -92,7 +63,7 @@ def test_numpy_reads_the_teachers_top_codes_and_the_rest(tmp_path, sentences, te
 
 
 def test_the_index_says_what_belongs_together(tmp_path, stores, sentences, teacher):
-    make(sentences, teacher, tmp_path / "cache", temperature=2.0)
+    make_cache(sentences, teacher, tmp_path / "cache", temperature=2.0)
     index = json.loads((tmp_path / "cache" / "index.json").read_text())
     expected = dict(
         format="delvm_mm.teacher_cache",
@@ -121,7 +92,7 @@ def test_the_index_says_what_belongs_together(tmp_path, stores, sentences, teach
 
 
 def test_sentences_are_read_in_any_order(tmp_path, sentences, teacher):
-    cache = make(sentences, teacher, tmp_path / "cache", dtype="float32")
+    cache = make_cache(sentences, teacher, tmp_path / "cache", dtype="float32")
     codes, log_probs, log_rest = cache.read([5, 0, 5])
     assert codes.dtype == torch.int64 and log_probs.dtype == log_rest.dtype == torch.float32
     assert codes.shape == log_probs.shape == (3, LENGTH - 1, 5) and log_rest.shape == (3, LENGTH - 1)
@@ -137,7 +108,7 @@ def test_sentences_are_read_in_any_order(tmp_path, sentences, teacher):
 
 
 def test_with_all_codes_there_is_no_rest(tmp_path, sentences, teacher):
-    cache = make(sentences, teacher, tmp_path / "cache", top_k=CODES)
+    cache = make_cache(sentences, teacher, tmp_path / "cache", top_k=CODES)
     codes, _, log_rest = cache.read(range(7))
     assert (log_rest == -torch.inf).all()
     assert torch.equal(codes.sort(-1).values, torch.arange(CODES).expand_as(codes))
@@ -145,23 +116,23 @@ def test_with_all_codes_there_is_no_rest(tmp_path, sentences, teacher):
 
 
 def test_half_precision_is_near_and_said_in_the_index(tmp_path, sentences, teacher):
-    cache = make(sentences, teacher, tmp_path / "cache", precision="bfloat16", top_k=CODES)
+    cache = make_cache(sentences, teacher, tmp_path / "cache", precision="bfloat16", top_k=CODES)
     assert cache.index["precision"] == "bfloat16"
     codes, log_probs, _ = cache.read([0])
     expected = torch.from_numpy(log_probs_of(teacher, sentences[0], 1.0)).gather(-1, codes[0])
     assert 0 < (log_probs[0] - expected).abs().max() < 0.3
     with pytest.raises(FileExistsError, match="precision is 'bfloat16', now 'float32'"):
-        make(sentences, teacher, tmp_path / "cache", top_k=CODES)
+        make_cache(sentences, teacher, tmp_path / "cache", top_k=CODES)
 
 
 def test_logits_are_there_in_chunks_only(tmp_path, sentences, teacher, monkeypatch):
     monkeypatch.setitem(teacher_caching.CHUNK_VALUES, "cpu", 4 * CODES)
     rows, forward = [], teacher.head.forward
     monkeypatch.setattr(teacher.head, "forward", lambda features: rows.append(len(features)) or forward(features))
-    make(sentences, teacher, tmp_path / "chunks")
+    make_cache(sentences, teacher, tmp_path / "chunks")
     assert max(rows) == 4 and sum(rows) == 7 * (LENGTH - 1)
     monkeypatch.undo()
-    make(sentences, teacher, tmp_path / "whole")
+    make_cache(sentences, teacher, tmp_path / "whole")
     chunks, whole = (TeacherCache(tmp_path / name).read(range(7)) for name in ("chunks", "whole"))
     assert torch.equal(chunks[0], whole[0])
     torch.testing.assert_close(chunks[1], whole[1], rtol=2e-3, atol=2e-3)
@@ -169,7 +140,7 @@ def test_logits_are_there_in_chunks_only(tmp_path, sentences, teacher, monkeypat
 
 @pytest.mark.parametrize("killed_at", [1, 2, 3, 5, 7, 8])
 def test_a_killed_run_continues_to_the_same_bytes(tmp_path, sentences, teacher, monkeypatch, killed_at):
-    make(sentences, teacher, tmp_path / "whole")
+    make_cache(sentences, teacher, tmp_path / "whole")
     replace, calls = os.replace, []
 
     def dying_replace(source, target):
@@ -181,15 +152,15 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path, sentences, teacher, 
     # Eight renames: the index, a shard and a journal three times, the index.
     monkeypatch.setattr(os, "replace", dying_replace)
     with pytest.raises(KeyboardInterrupt):
-        make(sentences, teacher, tmp_path / "killed")
+        make_cache(sentences, teacher, tmp_path / "killed")
     monkeypatch.undo()
     if (tmp_path / "killed" / "index.json").exists():
         left = TeacherCache(tmp_path / "killed")
         left.verify()
         with pytest.raises(ValueError, match=r"unfinished, with \d of 7 sentences.*run tools/cache_teacher.py again"):
-            left.check(sentences)
+            check_cache_fits(left, sentences)
     seen = []
-    make(sentences, teacher, tmp_path / "killed", progress=lambda done, total: seen.append((done, total)))
+    make_cache(sentences, teacher, tmp_path / "killed", progress=lambda done, total: seen.append((done, total)))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert seen[0] == (min(3 * len([c for c in calls[:-1] if str(c).endswith(".npy")]), 7), 7) and seen[-1] == (7, 7)
 
@@ -205,7 +176,7 @@ def test_a_full_disk_is_named_and_keeps_what_is_finished(tmp_path, sentences, te
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match=r"cannot write .*shard-000001\.npy: No space left on device; .* run again"):
-        make(sentences, teacher, tmp_path / "cache")
+        make_cache(sentences, teacher, tmp_path / "cache")
     monkeypatch.undo()
     assert len(TeacherCache(tmp_path / "cache")) == 3 and not list((tmp_path / "cache").glob(".*"))
 
@@ -213,7 +184,7 @@ def test_a_full_disk_is_named_and_keeps_what_is_finished(tmp_path, sentences, te
 def test_another_run_on_the_same_cache_is_kept_out(tmp_path, sentences, teacher, monkeypatch):
     monkeypatch.setattr(teacher_caching, "LOCK_SECONDS", 0.1)
     with FileLock(tmp_path / ".cache.lock"), pytest.raises(FileExistsError, match="another run is writing"):
-        make(sentences, teacher, tmp_path / "cache")
+        make_cache(sentences, teacher, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -229,54 +200,13 @@ def test_another_run_on_the_same_cache_is_kept_out(tmp_path, sentences, teacher,
     ],
 )
 def test_a_cache_with_other_settings_is_left_alone(tmp_path, sentences, teacher, changes, message):
-    make(sentences, teacher, tmp_path / "cache")
+    make_cache(sentences, teacher, tmp_path / "cache")
     before = contents(tmp_path / "cache")
     changes = dict(changes)
     given = teacher_of(**changes.pop("teacher")) if "teacher" in changes else teacher
     with pytest.raises(FileExistsError, match=f"teacher cache with other settings: {message}"):
-        make(sentences, given, tmp_path / "cache", **changes)
+        make_cache(sentences, given, tmp_path / "cache", **changes)
     assert contents(tmp_path / "cache") == before
-
-
-def test_stores_that_were_moved_are_the_same_stores(tmp_path, stores, sentences, teacher):
-    make(sentences, teacher, tmp_path / "cache")
-    stores[0].rename(tmp_path / "moved")
-    moved = VisualSentenceDataset([tmp_path / "moved", stores[1]], context=LENGTH, assembly="fixed", seed=3)
-    make(moved, teacher, tmp_path / "cache").check(moved)
-
-
-def test_a_cache_fits_the_dataset_it_was_made_from(tmp_path, sentences, teacher):
-    cache = make(sentences, teacher, tmp_path / "cache")
-    cache.check(sentences, num_embeddings=CODES, tokenizer_fingerprint=FINGERPRINT)
-    with pytest.raises(ValueError, match=r"vocabulary of 30, the student one of 31"):
-        cache.check(sentences, num_embeddings=31)
-    with pytest.raises(ValueError, match=f"tokenizer '{FINGERPRINT}', the student has 'other'"):
-        cache.check(sentences, tokenizer_fingerprint="other")
-    with pytest.raises(ValueError, match="is for a VisualSentenceDataset, the data set is a list"):
-        cache.check([sentences[0]])
-
-
-def test_what_does_not_belong_to_a_cache_is_refused_by_name(tmp_path, stores, sentences, teacher):
-    cache = make(sentences, teacher, tmp_path / "cache")
-    more, other = write_store(tmp_path / "more", 11), write_store(tmp_path / "other", 9, seed=5)
-    foreign = [write_store(tmp_path / f"foreign_{n}", c, n, fingerprint="cd" * 8) for n, c in enumerate((9, 6))]
-    larger = [write_store(tmp_path / f"larger_{n}", c, n, codes=31) for n, c in enumerate((9, 6))]
-    fixed = dict(context=LENGTH, assembly="fixed", seed=3)
-    for given, changes, message in (
-        (stores, dict(assembly="random"), r"assembly is 'random'.*assembly='fixed'"),
-        ([more, stores[1]], {}, r"position 0: \S+a with clips 9, the data set has \S+more with 11"),
-        ([other, stores[1]], {}, r"position 0: \S+a with shards with digest \w+, the data set has \S+other"),
-        (stores[::-1], {}, r"position 0: \S+a with clips 9, the data set has \S+b with 6"),
-        (stores[:1], {}, "number of token stores 2, the data set has 1"),
-        ([*stores, more], {}, "number of token stores 2, the data set has 3"),
-        (stores, dict(context=8), r"context 16, the data set has 8: set train_dataloader\.dataset\.context"),
-        (stores, dict(context=17), "context 16, the data set has 17"),
-        (stores, dict(seed=4), r"assembly seed 3, the data set has 4: set train_dataloader\.dataset\.seed"),
-        (foreign, {}, f"tokens of tokenizer '{FINGERPRINT}', the data set has '{'cd' * 8}'"),
-        (larger, {}, "vocabulary of 30, the data set one of 31"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            cache.check(VisualSentenceDataset(given, **fixed | changes))
 
 
 def edit_index(folder, **changes):
@@ -285,7 +215,7 @@ def edit_index(folder, **changes):
 
 
 def test_damage_is_named(tmp_path, sentences, teacher):
-    folder = make(sentences, teacher, tmp_path / "cache").path
+    folder = make_cache(sentences, teacher, tmp_path / "cache").path
     shard = folder / "shard-000001.npy"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
@@ -309,7 +239,7 @@ def test_damage_is_named(tmp_path, sentences, teacher):
 
 
 def test_probabilities_that_cannot_be_are_found(tmp_path, sentences, teacher):
-    folder = make(sentences, teacher, tmp_path / "cache").path
+    folder = make_cache(sentences, teacher, tmp_path / "cache").path
     shard = folder / "shard-000000.npy"
     records = np.load(shard)
     records["log_probs"][1, 3, 0] = 0
@@ -337,24 +267,24 @@ def test_settings_that_cannot_be_are_named_and_leave_nothing(tmp_path, sentences
     changes = dict(changes)
     given = teacher_of(**changes.pop("teacher")) if "teacher" in changes else teacher
     with pytest.raises(ValueError, match=message):
-        make(sentences, given, tmp_path / "cache", **changes)
+        make_cache(sentences, given, tmp_path / "cache", **changes)
     assert not (tmp_path / "cache").exists()
 
 
 def test_random_sentences_are_refused(tmp_path, stores, teacher):
     with pytest.raises(ValueError, match="assembly='fixed', got 'random'"):
-        make(VisualSentenceDataset(stores, context=LENGTH), teacher, tmp_path / "cache")
+        make_cache(VisualSentenceDataset(stores, context=LENGTH), teacher, tmp_path / "cache")
 
 
 def test_a_teacher_of_another_tokenizer_is_refused(tmp_path, sentences):
     teacher = teacher_of()
     teacher.tokenizer_digest.copy_(torch.frombuffer(bytearray.fromhex("cd" * 8), dtype=torch.uint8))
     with pytest.raises(ValueError, match=f"made with tokenizer '{FINGERPRINT}', the teacher has '{'cd' * 8}'"):
-        make(sentences, teacher, tmp_path / "cache")
+        make_cache(sentences, teacher, tmp_path / "cache")
 
 
 def test_a_teacher_whose_weights_are_damaged_is_refused(tmp_path, sentences):
     teacher = teacher_of()
     teacher.head.projection.weight[3] = torch.nan
     with pytest.raises(ValueError, match="predictions in sentences 0 to 2 are not finite"):
-        make(sentences, teacher, tmp_path / "cache")
+        make_cache(sentences, teacher, tmp_path / "cache")

@@ -16,7 +16,7 @@ from tools import quickstart
 def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--smoke", "--folder", str(tmp_path)])
-    monkeypatch.setattr(quickstart, "run", run_here)
+    monkeypatch.setattr(quickstart, "run_tool", run_here)
     quickstart.main()
     first = capsys.readouterr().out
     assert "finished before" not in first
@@ -40,7 +40,7 @@ def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time
     def refuse(*arguments, **options):
         raise AssertionError(f"nothing is left to do, but {arguments} was run")
 
-    monkeypatch.setattr(quickstart, "run", refuse)
+    monkeypatch.setattr(quickstart, "run_tool", refuse)
     quickstart.main()
     second = capsys.readouterr().out
     steps = int(first.split("[1/")[1].split("]")[0])
@@ -56,18 +56,6 @@ def test_it_ends_with_a_table_and_an_image_and_has_nothing_to_do_the_second_time
     with pytest.raises(SystemExit, match="earlier version or with other configs"):
         quickstart.main()
     assert (tmp_path / "work_dirs/quickstart/student.json").exists()
-
-
-def test_lines_of_a_tool_are_shown_and_kept_and_its_failure_is_explained(tmp_path):
-    shown = []
-    log = tmp_path / "logs" / "tool.log"
-    quickstart.run(["-c", "print('one'); print('two')"], log, shown.append)
-    assert shown == ["one\n", "two\n"] and log.read_text() == "one\ntwo\n"
-    with pytest.raises(SystemExit) as stopped:
-        quickstart.run(["-c", "print('three'); raise SystemExit(3)"], log, shown.append)
-    assert shown[-1] == "three\n" and log.read_text().endswith("two\nthree\n")
-    for text in ("three\n", str(log), "failed: ", "run the same command again"):
-        assert text in str(stopped.value.code)
 
 
 def test_checkpoints_that_documents_name_are_those_that_it_writes():

@@ -12,30 +12,26 @@ import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.config import Config, DictAction
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from delvm_mm.engine.flops import training_flops_per_token
+from delvm_mm.engine.tool_runs import digest, merged_config, run_tool, training_state
+from delvm_mm.models import load_tokenizer
+from delvm_mm.progress import progress_of
+from documents import write_text
+from recipe_report import collect, put_into_docs, report
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs" / "comparison"
 WORK = Path("work_dirs", "comparison")
-sys.path[:0] = [str(ROOT / "tools"), str(Path(__file__).parent)]
-
-from documents import write_text  # noqa: E402
-from quickstart import TRAINING_LINE, digest, run  # noqa: E402
-from recipe_report import collect, put_into_docs, report  # noqa: E402
-
-from delvm_mm.engine.flops import training_flops_per_token  # noqa: E402
-from delvm_mm.models import load_tokenizer  # noqa: E402
 
 TOP_K = 128  # codes that the cached teacher keeps, of 512
 SECONDS_BETWEEN_LINES = 30  # where the output is no terminal
+GIGA = 1e9
 console = Console(highlight=False)
 
 
@@ -70,13 +66,14 @@ class Training(NamedTuple):
     config: Path
     folder: Path
     options: list[str]
+    steps: int
     flops: float  # of all its steps
     taught_by: str = ""  # what its teacher was asked for
 
     @property
     def settings(self) -> str:
         """A digest of what the run, and its teacher's, were asked for; another config or option changes it."""
-        return digest(merged(self.config, self.options).pretty_text, self.taught_by)
+        return digest(merged_config(self.config, self.options).pretty_text, self.taught_by)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -135,17 +132,18 @@ def student(name: str, seed: int, options: Sequence[str], teacher: Training) -> 
 
 def checkpoint_of(training: Training) -> Path:
     """The last checkpoint of a training, whether it has been written yet or not."""
-    return training.folder / f"iter_{merged(training.config, training.options).train_cfg.max_iters}.pth"
+    return training.folder / f"iter_{merged_config(training.config, training.options).train_cfg.max_iters}.pth"
 
 
 def plan(name: str, config: str, folder: Path, options: Sequence[str], teacher: Training | None = None) -> Training:
     """A training and what it costs, to say how much time is left."""
-    cfg = merged(CONFIGS / config, options)
-    arch = None if teacher is None else merged(teacher.config, teacher.options).model.backbone.arch
+    cfg = merged_config(CONFIGS / config, options)
+    arch = None if teacher is None else merged_config(teacher.config, teacher.options).model.backbone.arch
     context = cfg.train_dataloader.dataset.context
     codes = number_of_codes(cfg.model.tokenizer.pretrained)
     flops = training_flops_per_token(cfg.model.backbone.arch, context, codes, teacher=arch)
-    return Training(name, CONFIGS / config, folder, list(options), cfg.train_cfg.max_iters * flops)
+    steps = cfg.train_cfg.max_iters
+    return Training(name, CONFIGS / config, folder, list(options), steps, steps * flops)
 
 
 @functools.cache
@@ -153,71 +151,24 @@ def number_of_codes(tokenizer: str) -> int:
     return load_tokenizer(tokenizer).num_embeddings
 
 
-def merged(config: Path, options: Sequence[str]) -> Config:
-    """A config with the options of the command line in it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(parser.parse_args(["--cfg-options", *options]).cfg_options if options else {})
-    return cfg
-
-
 def train_all(trainings: Sequence[Training]) -> None:
     """Run trainings one after another; finished ones are skipped."""
     waiting = [training for training in trainings if not is_finished(training)]
     if len(waiting) < len(trainings):
         console.print(f"{len(trainings) - len(waiting)} of {len(trainings)} trainings are finished")
-    with Display(waiting) as display:
-        for training in waiting:
-            display.next(training)
-            train(training, display.show)
+    total = round(sum(training.flops for training in waiting) / GIGA)
+    before = 0.0
+    with progress_of("all trainings", "GFLOP", console, SECONDS_BETWEEN_LINES) as show:
+        for number, training in enumerate(waiting, start=1):
 
+            def watch(training: Training = training, number: int = number, before: float = before) -> None:
+                step, losses = training_state(training.folder)
+                done = round((before + training.flops * step / training.steps) / GIGA)
+                show(done, total, f"{number}/{len(waiting)} {training.name}: {step}/{training.steps}  {losses}")
 
-class Display:
-    """Bars of all trainings and of the one that runs, with the time left; lines where the output is no terminal."""
-
-    def __init__(self, trainings: Sequence[Training]) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(30),
-            TextColumn("{task.fields[shown]}"),
-            TimeRemainingColumn(),
-        )
-        self.bar = Progress(*columns, console=console)
-        self.count, self.total = len(trainings), sum(training.flops for training in trainings)
-        self.number, self.before, self.training = 0, 0.0, None
-        self.start = self.printed = time.perf_counter()
-
-    def __enter__(self) -> "Display":
-        self.bar.start()
-        self.all = self.bar.add_task("all", total=self.total, shown="")
-        self.one = self.bar.add_task("", total=None, shown="")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def next(self, training: Training) -> None:
-        """A training begins, and the one before it has ended."""
-        self.before += self.training.flops if self.training else 0
-        self.number, self.training = self.number + 1, training
-        self.bar.reset(self.one, description=training.name, total=None, shown="starting")
-
-    def show(self, line: str) -> None:
-        """Read a line of the training's log."""
-        if not (found := TRAINING_LINE.search(line)):
-            return
-        step, steps = int(found[1]), int(found[2])
-        done = self.before + self.training.flops * step / steps
-        loss = re.search(r"\bloss: [\d.]+", found[3])
-        shown = f"{step}/{steps}  {loss[0] if loss else ''}"
-        self.bar.update(self.one, completed=step, total=steps, shown=shown)
-        self.bar.update(self.all, completed=done, shown=f"{self.number}/{self.count}")
-        now = time.perf_counter()
-        if not console.is_terminal and now - self.printed > SECONDS_BETWEEN_LINES:
-            self.printed = now
-            left = timedelta(seconds=round((now - self.start) * (self.total - done) / done))
-            console.print(f"{self.number}/{self.count} {self.training.name}: {shown}  {left} left for all")
+            watch()
+            train(training, watch)
+            before += training.flops
 
 
 def is_finished(training: Training) -> bool:
@@ -239,13 +190,13 @@ def check_settings(training: Training) -> None:
         )
 
 
-def train(training: Training, show: Callable[[str], None]) -> None:
+def train(training: Training, watch: Callable[[], None]) -> None:
     """Run tools/train.py, going on from the last checkpoint if there is one."""
     training.folder.mkdir(parents=True, exist_ok=True)
     write_text(training.folder / "settings", training.settings)
     command = [ROOT / "tools" / "train.py", training.config, "--resume", "--work-dir", training.folder]
     options = ["--cfg-options", *training.options] if training.options else []
-    run([*command, *options], training.folder / "train.log", show)
+    run_tool([*command, *options], training.folder / "train.log", watch)
     (training.folder / "done").touch()
 
 
@@ -260,14 +211,14 @@ def tokenize(options: Sequence[str]) -> None:
     """Tokenize the scenes; the tool has its own progress, and refuses stores of other scenes."""
     command = [ROOT / "tools" / "tokenize_dataset.py", CONFIGS / "tokens.py"]
     command += ["--cfg-options", *options] if options else []
-    run_once(command, WORK / "tokens", digest(merged(CONFIGS / "tokens.py", options).pretty_text))
+    run_once(command, WORK / "tokens", digest(merged_config(CONFIGS / "tokens.py", options).pretty_text))
 
 
 def run_once(command: list, product: Path, asked: str) -> None:
     """Run a tool, unless it was run to its end before and asked for the same."""
     done = product.with_suffix(".done")
     if not done.exists() or done.read_text() != asked:
-        run(command, product.with_suffix(".log"), console=True)
+        run_tool(command)
         write_text(done, asked)
 
 

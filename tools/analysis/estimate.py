@@ -17,14 +17,11 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent))
-
+from delvm_mm.engine.flops import Arch, training_flops_per_token
+from delvm_mm.models.backbones.llama import ARCHITECTURES
 from documents import markdown_table, replace_block
 from footprint import BYTES, Footprint, activation_bytes, num_parameters, training_footprint
 from measure_step import check
-
-from delvm_mm.engine.flops import Arch, training_flops_per_token
-from delvm_mm.models.backbones.llama import ARCHITECTURES
 
 SHAPES = ARCHITECTURES | {"7b": dict(embed_dims=4096, num_layers=32, num_heads=32)}
 CONTEXT, CODES = 2048, 8192

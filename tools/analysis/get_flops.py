@@ -2,13 +2,13 @@
 
 import argparse
 
-from complexity import count_complexity
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from delvm_mm.engine.complexity import count_complexity
 from delvm_mm.engine.launch import load_config, user_errors
 
 

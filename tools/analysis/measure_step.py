@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from footprint import num_parameters, training_footprint
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from delvm_mm.engine.flops import training_flops_per_token
 from delvm_mm.models import DeLVM
+from footprint import num_parameters, training_footprint
 
 STUDENT = dict(embed_dims=96, num_layers=4, num_heads=4, feedforward_channels=256)
 TEACHER = dict(embed_dims=128, num_layers=3, num_heads=4, feedforward_channels=384)

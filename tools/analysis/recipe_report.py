@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import shutil
 import statistics
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from documents import markdown_table, replace_block, write_text
 from rich.console import Console
 from rich.table import Table
+
+from delvm_mm.engine.tool_runs import training_records
+from documents import markdown_table, replace_block, write_text
 
 TASKS = ("seg", "pose", "derain")
 QUESTIONS = [
@@ -58,19 +59,16 @@ class Result(NamedTuple):
 def collect(folder: Path, recipe: str, seed: int) -> Result:
     """Read the logs of a training, which may have been interrupted and resumed."""
     validation, seconds = {}, {}
-    for path in sorted(folder.glob("*/vis_data/scalars.json")):
-        for line in path.read_text().splitlines(keepends=True):
-            # A killed process may leave half a line.
-            record = json.loads(line) if line.endswith("\n") else {}
-            if "token/loss" in record:
-                metrics = {key.removeprefix("token/"): value for key, value in record.items() if "token/" in key}
-                # Logs of MMEngine's own LogProcessor hold means of several validations as the losses; these are exact.
-                exact = {key: math.log(value) for key, value in metrics.items() if key.endswith("perplexity")}
-                validation[record["step"]] = metrics | {
-                    key.removesuffix("perplexity") + "loss": value for key, value in exact.items()
-                }
-            elif "loss" in record:
-                seconds[record["step"]] = record["time"]
+    for record in training_records(folder):
+        if "token/loss" in record:
+            metrics = {key.removeprefix("token/"): value for key, value in record.items() if "token/" in key}
+            # Logs of MMEngine's own LogProcessor hold means of several validations as the losses; these are exact.
+            exact = {key: math.log(value) for key, value in metrics.items() if key.endswith("perplexity")}
+            validation[record["step"]] = metrics | {
+                key.removesuffix("perplexity") + "loss": value for key, value in exact.items()
+            }
+        elif "loss" in record:
+            seconds[record["step"]] = record["time"]
     if not validation:
         raise ValueError(f"the logs in {folder} hold no validation; delete the folder and train again")
     return Result(recipe, seed, validation, statistics.median(seconds.values()) if seconds else float("nan"))

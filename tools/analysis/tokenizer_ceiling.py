@@ -26,7 +26,6 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from delvm_mm.checkpoints.files import write_atomically
@@ -34,6 +33,7 @@ from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.evaluation.tokenizer_scores import TaskScores, codebook_scores, score_task
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import LPIPS, load_tokenizer
+from delvm_mm.progress import progress_of
 from delvm_mm.registry import DATASETS, EVALUATOR
 from delvm_mm.visualization.panels import stack_panels, write_image
 from delvm_mm.visualization.sheets import draw_row
@@ -76,23 +76,17 @@ def score_all(args: argparse.Namespace, tasks: dict[str, dict]) -> dict[str, dic
     tokenizers = {folder: load_tokenizer(folder).to(args.device) for folder in args.tokenizers}
     perceptual = LPIPS(args.lpips_vgg).to(args.device) if args.lpips_vgg else None
     scores: dict[str, dict[str, TaskScores]] = {folder: {} for folder in tokenizers}
-    with Progress() as progress:
-        for name, task in tasks.items():
-            queries = task["dataloader"]["dataset"]
-            queries = DATASETS.build(queries.get("query", queries))
-            if args.num_samples:
-                queries = _First(queries, args.num_samples)
-            for folder, tokenizer in tokenizers.items():
-                row = progress.add_task(f"{name}, {folder}", total=len(queries))
-                evaluator = EVALUATOR.build({**task["evaluator"], "ceiling": False, "prefix": None})
+    for name, task in tasks.items():
+        queries = task["dataloader"]["dataset"]
+        queries = DATASETS.build(queries.get("query", queries))
+        if args.num_samples:
+            queries = _First(queries, args.num_samples)
+        for folder, tokenizer in tokenizers.items():
+            evaluator = EVALUATOR.build({**task["evaluator"], "ceiling": False, "prefix": None})
+            num_panels = args.max_panels if args.show_dir else 0
+            with progress_of(f"{name}, {folder}", "samples") as show:
                 scores[folder][name] = score_task(
-                    tokenizer,
-                    queries,
-                    evaluator,
-                    perceptual,
-                    args.batch_size,
-                    args.max_panels if args.show_dir else 0,
-                    lambda done, row=row: progress.advance(row, done),
+                    tokenizer, queries, evaluator, perceptual, args.batch_size, num_panels, show
                 )
     return scores
 

@@ -19,8 +19,6 @@ from pathlib import Path
 
 import torch
 import transformers
-from machine import machine, resident
-from peer import llama_config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -29,6 +27,8 @@ from transformers import CompileConfig, LlamaForCausalLM
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.models.backbones.llama import resolve_arch
+from machine import machine, resident
+from peer import llama_config
 
 TINY = dict(embed_dims=128, num_layers=2, num_heads=4)
 CODES = 8192

@@ -28,7 +28,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from machine import machine
 from mmengine.dataset import default_collate
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +38,7 @@ from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.launch import user_errors
 from delvm_mm.stores import TokenStoreWriter
 from delvm_mm.stores.released_tokens import export_released_tokens
+from machine import machine
 
 IMAGES, TOKENS, GRID = 2, 256, (16, 16)
 NUM_EMBEDDINGS = 8192

@@ -17,13 +17,13 @@ from statistics import median
 import cv2
 import numpy as np
 import torch
-from machine import machine
 from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.table import Table
 
 from delvm_mm.codecs.color_mask import RandomColorMaskCodec
 from delvm_mm.codecs.instance_map import instance_map
+from machine import machine
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine
 from mmengine.registry import init_default_scope
 from PIL import Image
 from rich.console import Console
@@ -26,6 +25,7 @@ from delvm_mm.datasets import ImageFolderDataset, ProceduralScenes
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import VQGAN, load_tokenizer
 from delvm_mm.precompute import tokenize_clips
+from machine import machine
 
 BATCH = 16
 PIPELINE = [

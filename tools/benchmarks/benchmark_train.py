@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine, resident
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+
+from machine import machine, resident
 
 ARCHITECTURES: dict[str, Any] = {
     "256": dict(embed_dims=256, num_layers=12, num_heads=4),
@@ -174,8 +175,9 @@ def delvm(args: argparse.Namespace, arch: str) -> nn.Module:
 
 def hugging_face(args: argparse.Namespace, compiled: bool) -> tuple[Callable[[], None], Callable[[], int]]:
     """The peer's step with its own loss."""
-    from peer import llama_config
     from transformers import LlamaForCausalLM
+
+    from peer import llama_config
 
     config = llama_config(shape_of(args.arch), args.codes, args.context, use_cache=False)
     model = LlamaForCausalLM(config).to(args.device).train()

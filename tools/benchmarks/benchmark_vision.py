@@ -11,14 +11,11 @@ counted by MMEngine's analysis with both products of attention.
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from machine import machine
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -26,11 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "analysis"))
-
-from complexity import count_complexity
-
+from delvm_mm.engine.complexity import count_complexity
 from delvm_mm.hardware import choose_device
+from machine import machine
 
 CLASSES = 1000
 TINY = dict(embed_dims=64, num_layers=2, num_heads=2, feedforward_channels=192)

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable
 
 import torch
-from machine import machine
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import VQGAN
 from delvm_mm.models.tokenizers.conversion import save_as_diffusers
+from delvm_mm.progress import tracked
+from machine import machine
 
 QUICK = dict(hidden_channels=32, channel_mult=(1, 2, 2), z_channels=16, num_embeddings=256, quantized_embed_dim=16)
 
@@ -56,20 +56,17 @@ def main() -> None:
         for precision in args.precisions
     }
     seconds = {(precision, name): [] for precision in args.precisions for name in sides[precision]}
-    with Progress() as progress:
-        row = progress.add_task("rounds", total=(args.rounds + 1) * len(seconds))
-        for turn in range(args.rounds + 1):  # the first warms up
-            for precision, name in list(seconds):
-                start = now(args.device)
-                try:
-                    sides[precision][name](images)
-                except (RuntimeError, NotImplementedError) as error:
-                    print(f"{name} in {precision} cannot run: {str(error).splitlines()[0]}")
-                    del seconds[precision, name], sides[precision][name]
-                    continue
-                if turn:
-                    seconds[precision, name].append(now(args.device) - start)
-                progress.advance(row)
+    for turn in tracked(range(args.rounds + 1), "measuring", "rounds"):  # the first warms up
+        for precision, name in list(seconds):
+            start = now(args.device)
+            try:
+                sides[precision][name](images)
+            except (RuntimeError, NotImplementedError) as error:
+                print(f"{name} in {precision} cannot run: {str(error).splitlines()[0]}")
+                del seconds[precision, name], sides[precision][name]
+                continue
+            if turn:
+                seconds[precision, name].append(now(args.device) - start)
 
     table = Table("", "precision", "images/s, best", "median", "times the best diffusers")
     for precision in args.precisions:

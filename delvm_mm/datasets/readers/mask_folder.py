@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from delvm_mm.datasets.readers.base import IMAGE_SUFFIXES, ReaderDataset, images_in, require_folder
 from delvm_mm.datasets.readers.io.image import read_image
+from delvm_mm.datasets.readers.io.label_map import read_label_values
 from delvm_mm.registry import DATASETS
 
 __all__ = ["MaskFolderDataset"]
@@ -117,7 +117,7 @@ class MaskFolderDataset(ReaderDataset):
             ValueError: A file is damaged, or the mask has another size than the image, or a value without a label.
         """
         image = read_image(entry["img_path"])
-        mask = read_mask(entry["seg_map_path"])
+        mask = read_label_values(entry["seg_map_path"], white=255, what="mask")
         if mask.shape != image.shape[:2]:
             raise ValueError(
                 f"{entry['seg_map_path']} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {entry['img_path']} "
@@ -164,40 +164,6 @@ class MaskFolderDataset(ReaderDataset):
         for value, label in self.label_map.items():
             table[value] = label
         return table[mask]
-
-
-def read_mask(path: str | Path) -> np.ndarray:
-    """Values of a mask file.
-
-    Args:
-        path: PNG (or what else Pillow reads) of 1, 8 or 16 bits: gray, palette (its indices), or RGB and RGBA whose
-            three colors are equal everywhere. One bit is 0 and 255.
-
-    Returns:
-        uint8 or uint16, H x W.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no image, is damaged, or is colored.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no mask at {path}: check mask_dir and mask_suffix")
-    try:
-        with Image.open(path) as file:
-            mode = file.mode
-            values = np.array(file.convert("L") if mode == "1" else file)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a mask ({error}): copy or save it again as PNG") from error
-    if values.ndim == 3:
-        colors = values[..., : 1 if mode == "LA" else 3]
-        if (colors != colors[..., :1]).any():
-            raise ValueError(
-                f"{path} is a color image ({mode}): expected the values of labels, gray or palette; save it so"
-            )
-        values = colors[..., 0]
-    if values.dtype.kind not in "ui" or values.min() < 0 or values.max() >= 2**16:
-        raise ValueError(f"{path} holds {values.dtype} from {values.min()} to {values.max()}: expected 8 or 16 bits")
-    return np.ascontiguousarray(values if values.dtype == np.uint8 else values.astype(np.uint16))
 
 
 def _read_names(path: Path, img_suffix: str | None) -> list[str]:

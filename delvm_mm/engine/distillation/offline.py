@@ -9,6 +9,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from delvm_mm.engine.distillation.cache_fits import check_cache_fits
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.models import CachedTeacherTerm, ExtraLoss, LogitsKLLoss
 from delvm_mm.stores import TeacherCache
@@ -57,7 +58,8 @@ class CachedTeacher(ExtraLoss):
     def check_fits(self, student: nn.Module, dataset: Dataset) -> None:
         """As :meth:`check`, of a student and what it is trained on."""
         tokenizer = getattr(student, "tokenizer", None)
-        self.cache.check(
+        check_cache_fits(
+            self.cache,
             dataset,
             num_embeddings=student.num_embeddings,
             tokenizer_fingerprint=None if tokenizer is None else tokenizer.fingerprint,

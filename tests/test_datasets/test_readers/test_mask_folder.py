@@ -91,6 +91,19 @@ def test_sixteen_bits_keep_large_labels(folder):
     assert (MaskFolderDataset(folder, label_map={1000: 1})[0]["gt_seg_map"] == 1).all()
 
 
+def test_one_bit_is_0_and_255_for_a_label_map(folder):
+    truth = np.arange(256).reshape(16, 16) % 3 == 0
+    Image.fromarray(truth).save(folder / "masks" / "a.png")
+    labels = MaskFolderDataset(folder, label_map={0: 4, 255: 9})[0]["gt_seg_map"]
+    np.testing.assert_array_equal(labels, np.where(truth, 9, 4))
+
+
+def test_a_mask_of_too_many_pixels_is_refused_before_it_is_decoded(folder, monkeypatch):
+    monkeypatch.setattr("delvm_mm.datasets.readers.io.label_map.MAX_PIXELS", 200)
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as a mask \(16x16 pixels, more than 200"):
+        MaskFolderDataset(folder)[0]
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
 def test_images_of_any_mode_are_rgb(folder, mode):
     pixels = Image.fromarray(np.full((16, 16), 60000, np.uint16)) if mode == "I;16" else Image.new(mode, (16, 16))

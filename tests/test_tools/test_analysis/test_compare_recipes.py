@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -12,16 +11,12 @@ from mmengine.config import Config
 from PIL import Image
 from rich.console import Console
 
+import recipe_report
 from helpers import ROOT
 from helpers.tools_in_process import run_here
 from tools.analysis import compare_recipes as compare
 
 CONFIGS = ROOT / "configs" / "comparison"
-
-
-@pytest.fixture(scope="module")
-def reports():
-    return sys.modules["recipe_report"]
 
 
 def write_log(folder, losses, seconds=0.5):
@@ -48,7 +43,7 @@ def write_log(folder, losses, seconds=0.5):
 def test_recipes_differ_by_scheme_and_teacher_alone():
     teacher = compare.plan("teacher", "teacher.py", compare.WORK / "teacher", [])
     runs = {name: compare.student(name, 3, [], teacher) for name in compare.RECIPES}
-    configs = {name: compare.merged(run.config, run.options) for name, run in runs.items()}
+    configs = {name: compare.merged_config(run.config, run.options) for name, run in runs.items()}
     schemes = {name: config.train_dataloader.sampler.scheme for name, config in configs.items()}
     distilled = dict.fromkeys(("augment + KD", "augment + cached KD"), "augment")
     assert schemes == {"mixture": "mixture", "resample": "resample", "augment": "augment"} | distilled
@@ -86,22 +81,22 @@ def test_the_mixture_is_long_tailed_and_held_out_scenes_are_others():
         assert stores[f"val/{task}"]["dataset"]["start"] >= 1_000_000
 
 
-def test_means_deviations_and_paired_differences_by_hand(reports, tmp_path):
+def test_means_deviations_and_paired_differences_by_hand(tmp_path):
     runs = []
     for recipe, seed, losses in (
         ("mixture", 0, (2.0, 3.0, 4.0)), ("mixture", 1, (2.0, 4.0, 4.0)),
         ("augment", 0, (2.5, 2.0, 3.0)), ("augment", 1, (2.5, 4.5, 3.6)),
     ):  # fmt: skip
         folder = write_log(tmp_path / f"{recipe}{seed}", {10: (9.0, 9.0, 9.0), 20: losses})
-        runs.append(reports.collect(folder, recipe, seed))
-    teacher = reports.collect(write_log(tmp_path / "teacher", {20: (1.0, 1.0, 1.0)}), "teacher", 0)
-    _, header, rows = reports.recipe_table(runs, teacher)
+        runs.append(recipe_report.collect(folder, recipe, seed))
+    teacher = recipe_report.collect(write_log(tmp_path / "teacher", {20: (1.0, 1.0, 1.0)}), "teacher", 0)
+    _, header, rows = recipe_report.recipe_table(runs, teacher)
     table = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     pose = np.exp([3.0, 4.0])
     assert table["mixture"]["pose"] == f"{pose.mean():.1f} ± {pose.std(ddof=1):.1f}"
     assert table["mixture"]["mean loss (nats)"] == "3.167 ± 0.236"  # of 3 and 10/3
     assert table["(teacher)"]["seg"] == "2.7" and table["(frequency of codes)"]["derain"] == "64.0"
-    _, header, rows = reports.question_table(runs)
+    _, header, rows = recipe_report.question_table(runs)
     assert [row[0] for row in rows] == ["augment − mixture"], "the other recipes were not trained"
     answer = dict(zip(header, rows[0], strict=True))
     assert answer["seg"] == "+0.500 ± 0.000" and answer["pose"] == "-0.250 ± 1.061"
@@ -109,12 +104,12 @@ def test_means_deviations_and_paired_differences_by_hand(reports, tmp_path):
     assert answer["mean"] == "-0.150 ± 0.495" and rows[0][-1] == "1 of 2"
 
 
-def test_the_report_writes_every_validation_and_a_plot(reports, tmp_path):
+def test_the_report_writes_every_validation_and_a_plot(tmp_path):
     runs = [
-        reports.collect(write_log(tmp_path / f"{recipe}", {10: (3.0,) * 3, 20: (2.0,) * 3}), recipe, 0)
+        recipe_report.collect(write_log(tmp_path / f"{recipe}", {10: (3.0,) * 3, 20: (2.0,) * 3}), recipe, 0)
         for recipe in ("resample", "augment")
     ]
-    text = reports.report(runs, runs[0], tmp_path / "out", Console(file=io.StringIO(), width=200))
+    text = recipe_report.report(runs, runs[0], tmp_path / "out", Console(file=io.StringIO(), width=200))
     assert "| augment − resample | +0.000 | +0.000 | +0.000 | +0.000 | 0 of 1 |" in text
     rows = list(csv.DictReader((tmp_path / "out/comparison.csv").open()))
     assert len(rows) == 3 * 2 * 4  # runs and teacher, two validations, three tasks and all
@@ -124,9 +119,9 @@ def test_the_report_writes_every_validation_and_a_plot(reports, tmp_path):
     assert Image.open(tmp_path / "out/comparison.png").size[0] > 1000
 
 
-def test_the_page_says_what_the_numbers_beside_it_say(reports):
+def test_the_page_says_what_the_numbers_beside_it_say():
     docs = ROOT / "docs"
-    results = reports.read_csv(docs / "data" / "comparison.csv")
+    results = recipe_report.read_csv(docs / "data" / "comparison.csv")
     for result in results:
         for step, metrics in result.validation.items():
             for task in ("", "seg/", "pose/", "derain/"):
@@ -136,7 +131,10 @@ def test_the_page_says_what_the_numbers_beside_it_say(reports):
     students = [result for result in results if result.recipe != "teacher"]
     page = (docs / "comparison.md").read_text()
     shown = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
-    (_, columns, rows), (_, _, differences) = reports.recipe_table(students, teacher), reports.question_table(students)
+    (_, columns, rows), (_, _, differences) = (
+        recipe_report.recipe_table(students, teacher),
+        recipe_report.question_table(students),
+    )
     seconds = columns.index("s a step")  # not in the file
     assert [row[:seconds] for row in rows] == [line[:seconds] for line in shown if line[0] in {row[0] for row in rows}]
     assert differences == [line for line in shown if "\N{MINUS SIGN}" in line[0]]
@@ -145,9 +143,9 @@ def test_the_page_says_what_the_numbers_beside_it_say(reports):
     assert rows[0][3] == f"{np.mean(last):.1f} ± {np.std(last, ddof=1):.1f}" == "208.3 ± 12.9"
 
 
-def test_logs_without_validation_are_named(reports, tmp_path):
+def test_logs_without_validation_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"nothing hold no validation"):
-        reports.collect(tmp_path / "nothing", "mixture", 0)
+        recipe_report.collect(tmp_path / "nothing", "mixture", 0)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -156,7 +154,7 @@ def test_a_few_steps_of_everything_and_nothing_the_second_time(tmp_path, monkeyp
     docs.mkdir()
     (docs / "comparison.md").write_text("<!-- begin: compare_recipes.py -->\n<!-- end: compare_recipes.py -->\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "run", run_here)
+    monkeypatch.setattr(compare, "run_tool", run_here)
     command = ["--smoke", "--folder", str(tmp_path), "--seeds", "5", "--docs", str(docs)]
     recipes = ["--recipes", "augment + KD", "augment + cached KD"]
     compare.main([*command, *recipes])
@@ -170,7 +168,7 @@ def test_a_few_steps_of_everything_and_nothing_the_second_time(tmp_path, monkeyp
     def refuse(*arguments, **options):
         raise AssertionError(f"nothing is left to do, but {arguments} was run")
 
-    monkeypatch.setattr(compare, "run", refuse)
+    monkeypatch.setattr(compare, "run_tool", refuse)
     compare.main([*command, *recipes])
     out = capsys.readouterr().out
     assert "1 of 1 trainings are finished" in out and "2 of 2 trainings are finished" in out

@@ -10,12 +10,14 @@ from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS
 __all__ = ["read_label_values"]
 
 
-def read_label_values(path: str | Path) -> np.ndarray:
-    """Values of a label map.
+def read_label_values(path: str | Path, white: int = 1, what: str = "label map") -> np.ndarray:
+    """Values of a label map or mask.
 
     Args:
         path: PNG (or what else Pillow reads) of 1, 8 or 16 bits: gray, palette (its indices), or color with three equal
-            channels. One bit is 0 and 1.
+            channels.
+        white: What the ones of an image of 1 bit are.
+        what: What an error calls it, 'label map' or 'mask'.
 
     Returns:
         uint8 or uint16, H x W.
@@ -26,14 +28,14 @@ def read_label_values(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no label map at {path}: check the folder of label maps and their suffix")
+        raise FileNotFoundError(f"no {what} at {path}: check the folder of {what}s and their suffix")
     try:
         with Image.open(path) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise ValueError(f"{file.width}x{file.height} pixels, more than {MAX_PIXELS}")
             mode, values = file.mode, np.array(file)
     except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a label map ({error}): copy it or save it again as PNG") from error
+        raise ValueError(f"{path} cannot be read as a {what} ({error}): copy it or save it again as PNG") from error
     if values.ndim == 3:
         colors = values[..., : 1 if mode == "LA" else 3]
         if (colors != colors[..., :1]).any():
@@ -45,4 +47,6 @@ def read_label_values(path: str | Path) -> np.ndarray:
         raise ValueError(
             f"{path} holds {values.dtype} from {values.min()} to {values.max()}: expected values of 1, 8 or 16 bits"
         )
+    if values.dtype.kind == "b":
+        values = values * np.uint8(white)
     return np.ascontiguousarray(values.astype(np.uint8 if values.dtype.itemsize == 1 else np.uint16))
