@@ -38,7 +38,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["delvm_mm", "delvm_mm.*"]),
-    package_data={"delvm_mm.pretrained": ["*/*"]},
+    package_data={"delvm_mm.pretrained": ["*/*", "*/*/*", "*/*/*/*", "*/*/*/*/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10",
     # MMEngine and its toolboxes exist under two sets of distribution names with the same import names. Only one of the

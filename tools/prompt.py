@@ -1,6 +1,7 @@
 """Prompt a model from the shell: show it pairs of image and label, and let it label other images.
 
     prompt.py --prompt DIR --query PATH [PATH ...] --out DIR     answer queries
+    prompt.py --model DIR --task NAME --query PATH --out DIR     the same with the prompt of a model folder
     prompt.py complete PATH [PATH ...] --keep 0.5 --out DIR      finish images from their first rows
     prompt.py frames PATH [PATH ...] --num 4 --out DIR           predict the next frames of a video
 
@@ -37,7 +38,7 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if command == "prompt":
-        parser.add_argument("--prompt", required=True, metavar="DIR", help="folder with the pairs")
+        parser.add_argument("--prompt", metavar="DIR", help="folder with the pairs; a model folder may have its own")
         parser.add_argument("--query", required=True, nargs="+", metavar="PATH", help="images or folders to answer")
         parser.add_argument("--task", help="read the answers as this task: seg, pose, derain, or another of the config")
     else:
@@ -56,7 +57,7 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
 def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None:
     """Arguments of all commands; ``several`` are those of commands that go through images one by one."""
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the answers")
-    parser.add_argument("--model", help="'mini' (the quick start's, by default), 'mini_long', or a config")
+    parser.add_argument("--model", help="'mini' (by default), 'mini_long', a model folder, or a config")
     parser.add_argument("--weights", help="checkpoint of the config, or folder of a Hugging Face export")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the config's")
     parser.add_argument("--size", type=int, help="side of the model's images in pixels")
@@ -89,7 +90,9 @@ def answer(args: argparse.Namespace, inferencer: DeLVMInferencer) -> tuple[int, 
         frames = args.paths[0] if len(args.paths) == 1 else args.paths
         results = [inferencer.continue_frames(frames, n=args.num, **options)]
     else:
-        results = inferencer.iterate(args.query, args.prompt, args.task, **options)
+        if args.prompt is None and (args.task is None or inferencer.own_prompt(args.task) is None):
+            raise ValueError("give --prompt DIR, or --task with one that the model folder has a prompt for")
+        results = inferencer.iterate(args.query, args.prompt or (), args.task, **options)
     written, skipped = 0, []
     for result in results:
         written += len(result["predictions"])

@@ -42,7 +42,7 @@ from delvm_mm.registry import type_name
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", help="path of the config")
-    parser.add_argument("checkpoint", help="path of the weights; 'none' scores the untrained model")
+    parser.add_argument("checkpoint", help="path of the weights, or a model folder; 'none' scores the untrained model")
     parser.add_argument("--task", nargs="+", help="tasks to score, all of the config's by default")
     parser.add_argument("--show-dir", help="write panels prompt | query | prediction | truth into this folder")
     parser.add_argument("--max-panels", type=int, default=16, help="panels of each task (16 by default)")

@@ -29,7 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", nargs="+", default=["mini"], help="'mini' (the quick start's, by default), 'mini_long', configs"
+        "--model", nargs="+", default=["mini"], help="'mini' (by default), 'mini_long', model folders, configs"
     )
     parser.add_argument("--weights", nargs="+", help="of each model; a checkpoint, or a Hugging Face export's folder")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the configs'")

@@ -46,9 +46,11 @@ class DeLVMInferencer(AnswerStages):
     * ``skipped``: dicts of ``name`` and ``reason``, with ``on_error='skip'``.
 
     Args:
-        model: 'mini', the model that ``make quickstart`` trains (or 'mini_long'); the path of a config; a config; a
-            built :class:`DeLVM`; or None with a Hugging Face export as ``weights``.
-        weights: A checkpoint of that config, or a folder with a Hugging Face export. 'mini' has its own.
+        model: A model folder that :func:`save_model` wrote; 'mini', the model that ``make quickstart`` trains (or
+            'mini_long'); the path of a config; a config; a built :class:`DeLVM`; or None with a Hugging Face export
+            as ``weights``.
+        weights: A checkpoint of that config, or a folder with a Hugging Face export. Model folders and 'mini' have
+            their own.
         device: Such as 'cpu' or 'cuda:0'. Defaults to the best that there is.
         tokenizer: The tokenizer's folder (or config, or module) in place of the config's; needed with an export.
         size: Side of the model's images in pixels. Defaults to the config's ``size``, or the tokenizer's resolution.
@@ -116,6 +118,10 @@ class DeLVMInferencer(AnswerStages):
             task = codecs[task]
         return TASK_UTILS.build(task)
 
+    def own_prompt(self, task: str) -> str | None:
+        """The folder of prompt pairs that a model folder has for a task; None where it has none."""
+        return (self.cfg.get("tasks") or {}).get(task, {}).get("prompt")
+
     def __call__(
         self, query: Images, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
     ) -> Result:
@@ -123,7 +129,8 @@ class DeLVMInferencer(AnswerStages):
 
         Args:
             query: An image (path, array, PIL), a list of them, or a folder of image files.
-            prompt: (image, annotation) pairs, or a folder with ``<name>_img.png`` and ``<name>_label.png``.
+            prompt: (image, annotation) pairs, or a folder with ``<name>_img.png`` and ``<name>_label.png``. Without,
+                the one that a model folder has for ``task``.
             task: Read the answers as masks, keypoints, ...: a name in :attr:`tasks`, a codec, or its config (a
                 drawing is to be read with the sizes it was drawn with).
             **options: See :class:`AnswerOptions`.
@@ -153,6 +160,8 @@ class DeLVMInferencer(AnswerStages):
             dict[str, list]: What :meth:`__call__` returns, of one batch.
         """
         chosen = AnswerOptions.of(options)
+        if isinstance(prompt, Sequence) and not len(prompt) and isinstance(task, str):
+            prompt = self.own_prompt(task) or prompt
         pairs = [
             self.pipeline.pair(*pair, f"pair {n}", chosen.fit) for n, pair in enumerate(check_pairs(prompt), start=1)
         ]

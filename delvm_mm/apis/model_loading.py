@@ -1,4 +1,4 @@
-"""From what a user names, 'mini', a config, a Hugging Face export, to a config and weights."""
+"""From what a user names, 'mini', a config, a model folder, a Hugging Face export, to a config and weights."""
 
 import copy
 import os
@@ -11,10 +11,11 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import delvm_mm
+from delvm_mm.apis.model_folder import is_model_folder, read_model_folder
 from delvm_mm.checkpoints.sharded import is_sharded
 from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
-from delvm_mm.pretrained import shipped_names
+from delvm_mm.pretrained import resolve_shipped, shipped_names
 from delvm_mm.registry import MODELS
 
 __all__ = ["QUICKSTART_MODELS", "build_model", "find_config", "task_codecs"]
@@ -37,9 +38,10 @@ def find_config(
     """The config of a model, and its weights.
 
     Args:
-        model: A name in :data:`QUICKSTART_MODELS`, a config file, a config, or None where ``weights`` is a Hugging
-            Face export, which brings its own.
-        weights: A checkpoint, a Hugging Face export folder, or None for the quick start's.
+        model: A model folder; the name of one that the package carries, such as 'delvm_mm://mini'; a name in
+            :data:`QUICKSTART_MODELS`; a config file; a config; or None where ``weights`` is a model folder or a
+            Hugging Face export, which bring their own.
+        weights: A checkpoint, a Hugging Face export folder, or None for a folder's own and the quick start's.
         options: Dotted keys and values that override the config's, as ``--cfg-options`` gives them.
 
     Returns:
@@ -51,12 +53,19 @@ def find_config(
         ValueError: If neither of the two is given.
     """
     weights = None if weights is None else os.fspath(weights)
+    if model is None and weights is not None and is_model_folder(weights):
+        model, weights = weights, None
+    if isinstance(model, str | os.PathLike) and (folder := _model_folder(os.fspath(model))) is not None:
+        cfg = read_model_folder(folder)
+        cfg.merge_from_dict(dict(options or {}))
+        return cfg, weights or str(folder)
     if isinstance(model, str) and model in QUICKSTART_MODELS and not os.path.exists(model):
         return _quickstart(model, weights, options)
     if isinstance(model, str | os.PathLike):
         if not os.path.isfile(model):
             raise FileNotFoundError(
-                f"no model '{os.fspath(model)}': expected one of {list(QUICKSTART_MODELS)} or the path of a config"
+                f"no model '{os.fspath(model)}': expected one of {list(QUICKSTART_MODELS)}, the path of a config, or a "
+                "model folder"
             )
         return load_config(os.fspath(model), options, needed=("model",)), weights
     if isinstance(model, Config | ConfigDict | dict):
@@ -66,8 +75,8 @@ def find_config(
             raise ValueError("neither model nor weights were given; for the quick start's model, give model='mini'")
         if not is_huggingface(weights):
             raise ValueError(
-                f"weights {weights} were given without a model; give model=<config>, or the folder of a Hugging Face "
-                "export (config.json and weights) as weights"
+                f"weights {weights} were given without a model; give model=<config>, or a model folder or the folder "
+                "of a Hugging Face export (config.json and weights) as weights"
             )
         cfg = Config()
     else:
@@ -79,7 +88,7 @@ def find_config(
 
 def is_huggingface(weights: str | None) -> bool:
     """Whether weights are an export folder rather than a checkpoint."""
-    return weights is not None and os.path.isdir(weights) and not is_sharded(weights)
+    return weights is not None and os.path.isdir(weights) and not is_sharded(weights) and not is_model_folder(weights)
 
 
 def build_model(cfg: Config, weights: str | None, tokenizer: Any, device: str) -> DeLVM:
@@ -135,6 +144,17 @@ def task_codecs(cfg: Config, size: int) -> dict[str, dict]:
     codecs.setdefault("derain", dict(type="RestorationCodec"))
     codecs.setdefault("masks", dict(type="RandomColorMaskCodec"))
     return codecs
+
+
+def _model_folder(name: str) -> Path | None:
+    """The model folder of a path or of a name, 'mini' or 'delvm_mm://mini', that the package carries; or None."""
+    if os.path.exists(name):
+        return Path(name) if is_model_folder(name) else None
+    shipped = name if name.startswith("delvm_mm:/") else f"delvm_mm://{name}"
+    if shipped == name or shipped in shipped_names():
+        folder = resolve_shipped(shipped)
+        return folder if is_model_folder(folder) else None
+    return None
 
 
 def _quickstart(name: str, weights: str | None, options: dict[str, Any] | None) -> tuple[Config, str]:

@@ -19,6 +19,9 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
+from delvm_mm.checkpoints.weight_folder import is_weight_folder, weight_files
+from delvm_mm.pretrained import resolve_shipped
+
 _MAX_KEYS_SHOWN = 5
 _GLOBAL_IN_MESSAGE = re.compile(r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) ([^\s,]+)")
 
@@ -27,7 +30,8 @@ def load_state_dict(path: str | Path, prefix: str = "") -> dict[str, Tensor]:
     """Read the weights in a file; a checkpoint of MMEngine is unwrapped.
 
     Args:
-        path: A ``.safetensors`` file, or any name for what ``torch.save`` wrote.
+        path: A ``.safetensors`` file, any name for what ``torch.save`` wrote, or a folder, see
+            :func:`load_checkpoint`.
         prefix: Only keys that start with this are kept, without it; ``'vqgan.'`` picks one part of a larger model.
 
     Returns:
@@ -63,8 +67,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     ``mmengine.runner.Runner`` saves.
 
     Args:
-        path: A ``.safetensors`` file, any name for what ``torch.save`` wrote, or a folder of shards that
-            ``ShardedCheckpointHook`` wrote.
+        path: A ``.safetensors`` file, any name for what ``torch.save`` wrote, a folder of shards that
+            ``ShardedCheckpointHook`` wrote, or one with ``model.safetensors`` or ``pytorch_model.bin``, whole or in
+            shards with an index: a model folder, or a Hugging Face export.
 
     Returns:
         The dict in the file, tensors on the CPU.
@@ -73,7 +78,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, no checkpoint, or wants to run code.
     """
-    path = Path(path)
+    path = resolve_shipped(path)
     if path.is_dir():
         from delvm_mm.checkpoints.sharded import (  # takes a moment to import, and is rarely needed
             REST,
@@ -83,7 +88,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
         if is_sharded(path):
             return read_whole(path, load_checkpoint(path / REST))
-        raise ValueError(f"{path} is a folder; give the weight file in it, for example pytorch_model.bin")
+        if is_weight_folder(path):
+            return _load_weight_folder(path)
+        raise ValueError(f"{path} is a folder without weights; give a weight file, for example pytorch_model.bin")
     if not path.is_file():
         raise FileNotFoundError(f"No weight file at {path}. Check the path, or download the file first")
     _refuse_git_lfs_pointer(path)
@@ -136,6 +143,16 @@ def check_fits(module: nn.Module, state_dict: dict[str, Tensor], source: str | P
             f"The weights in {source} do not fit {type(module).__name__} ({len(own)} names in the model, "
             f"{len(state_dict)} in the file): " + "; ".join(problems) + ". Check that the config belongs to the file."
         )
+
+
+def _load_weight_folder(folder: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for file, names in weight_files(folder).items():
+        part = load_state_dict(file)
+        if lost := [name for name in names or () if name not in part]:
+            raise ValueError(f"{file} lacks {_some(lost)}, which the index of {folder} says are in it; copy it again")
+        weights |= part
+    return weights
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

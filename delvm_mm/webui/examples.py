@@ -1,10 +1,11 @@
-"""Examples to start from: built-in scenes, rendered when the page starts, so that nothing has to be downloaded."""
+"""Examples to start from: those of a model folder, or built-in scenes, rendered when the page starts."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.apis import DeLVMInferencer, read_prompt_folder
+from delvm_mm.apis.images import list_sources
 from delvm_mm.datasets import ProceduralScenes
 
 __all__ = ["Example", "render_examples"]
@@ -32,12 +33,14 @@ class Example:
 
 
 def render_examples(inferencer: DeLVMInferencer, num_queries: int = 4) -> list[Example]:
-    """Render scenes of each built-in task at a model's size, labels drawn by its codecs.
+    """The prompts and queries that a model folder has, or scenes of each built-in task, labels drawn by its codecs.
 
     Args:
         inferencer: Whose size, codecs and number of pairs.
-        num_queries: Of each task.
+        num_queries: Of each built-in task.
     """
+    if own := _own_examples(inferencer):
+        return own
     examples = []
     for task, title in TASKS.items():
         codec = inferencer.codec(task)
@@ -48,4 +51,17 @@ def render_examples(inferencer: DeLVMInferencer, num_queries: int = 4) -> list[E
             pairs.append((scene["img"], codec.encode(codec.annotation_of(scene))))
         queries = [scenes.scene(QUERIES_FROM + number)["img"] for number in range(num_queries)]
         examples.append(Example(task, title, pairs, queries))
+    return examples
+
+
+def _own_examples(inferencer: DeLVMInferencer) -> list[Example]:
+    examples = []
+    for task, settings in (inferencer.cfg.get("tasks") or {}).items():
+        if "prompt" in settings and "queries" in settings:
+            pairs = [
+                tuple(inferencer.pipeline(path).pixels for path in pair)
+                for pair in read_prompt_folder(settings["prompt"])[: inferencer.generator.max_pairs]
+            ]
+            queries = [inferencer.pipeline(path).pixels for path in list_sources(settings["queries"])]
+            examples.append(Example(task, task, pairs, queries))
     return examples

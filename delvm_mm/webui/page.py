@@ -82,9 +82,10 @@ class Page:
             with gr.Column(scale=3, min_width=300):
                 gr.Markdown("**Start from an example** (again: the next query) or add your own images.")
                 with gr.Row():
+                    named = dict(enumerate(example.task for example in self.examples[self.default]))
                     self.example_buttons = [
-                        gr.Button(example.title, size="sm", min_width=100, elem_id=f"example-{example.task}")
-                        for example in self.examples[self.default]
+                        gr.Button(**button, size="sm", min_width=100, elem_id=f"example-{named.get(number, number)}")
+                        for number, button in enumerate(self._buttons(self.default))
                     ]
                     self.clear = gr.Button("remove all", size="sm", min_width=100, elem_id="clear")
                 self.used, self.images = [], []
@@ -145,7 +146,10 @@ class Page:
             **private,
         )
         self.model.change(
-            self._choose_model, self.model, [self.task, self.temperature, self.top_p, self.seed], **private
+            self._choose_model,
+            self.model,
+            [self.task, self.temperature, self.top_p, self.seed, *self.example_buttons],
+            **private,
         )
         settings = [self.model, self.task, self.temperature, self.top_p, self.seed, self.whole]
         self.run.click(
@@ -169,7 +173,14 @@ class Page:
         return [("just an image", NO_TASK), *zip(titles, tasks, strict=True)]
 
     def _choose_model(self, model: str) -> list[Any]:
-        return [gr.update(choices=self._tasks(model), value=NO_TASK), *self._sampling(model)]
+        buttons = [gr.update(**button) for button in self._buttons(model)]
+        return [gr.update(choices=self._tasks(model), value=NO_TASK), *self._sampling(model), *buttons]
+
+    def _buttons(self, model: str) -> list[dict[str, Any]]:
+        """Titles of a model's examples, and hidden buttons where another model has more."""
+        titles = [example.title for example in self.examples[model]]
+        titles += [None] * (max(map(len, self.examples.values())) - len(titles))
+        return [dict(value=title or "", visible=title is not None) for title in titles]
 
     def _load_example(self, model: str, index: int, shown: int) -> list[Any]:
         example = self.examples[model][index]

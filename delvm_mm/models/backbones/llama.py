@@ -85,6 +85,17 @@ class LLaMA(BaseModule):
         self.rope_cos, self.rope_sin = rotary_table(self.head_dim, max_positions, rope_base)
         self.reset_parameters()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments that say what it computes."""
+        return dict(
+            arch=dict(self.arch),
+            max_positions=self.max_positions,
+            qkv_bias=self.layers[0].self_attn.q_proj.bias is not None,
+            norm_eps=self.norm.eps,
+            rope_base=self.rope_base,
+        )
+
     def reset_parameters(self) -> None:
         """Draw the published initial weights."""
         for number, layer in enumerate(self.layers, start=1):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from mmengine.model import BaseModule
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from delvm_mm.checkpoints.files import write_atomically
@@ -182,8 +183,13 @@ class VQGAN(BaseModule):
         vqgan._read_tokens_of(Path(path) / "config.json")
         return vqgan.eval()
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``pytorch_model.bin`` as openMUSE does; each appears whole or not at all."""
+    def save_pretrained(self, folder: str | Path, safe_serialization: bool = False) -> None:
+        """Write ``config.json`` and the weights as openMUSE does; each appears whole or not at all.
+
+        Args:
+            folder: Made where it is missing.
+            safe_serialization: Write ``model.safetensors``, not ``pytorch_model.bin``.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"_class_name": "VQGANModel", **self.config}
@@ -193,7 +199,10 @@ class VQGAN(BaseModule):
             config["_tokens_of"] = self._tokens_of
         weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         config_text = json.dumps(config, indent=2) + "\n"
-        write_atomically(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
+        if safe_serialization:
+            write_atomically(folder / "model.safetensors", save(weights, {"format": "pt"}))
+        else:
+            write_atomically(folder / "pytorch_model.bin", lambda file: torch.save(weights, file))
         write_atomically(folder / "config.json", config_text.encode())
 
     def init_weights(self) -> None:

@@ -1,0 +1,148 @@
+"""``tools/publish_model.py``: what it takes from config and checkpoint, and the tools that read what it makes."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.hooks import EMAHook
+
+from delvm_mm.apis import load_model
+from delvm_mm.checkpoints.io import load_state_dict
+from delvm_mm.models import VQGAN
+from delvm_mm.registry import DATASETS, MODELS
+from delvm_mm.webui.examples import render_examples
+from tools import prompt as prompt_tool
+from tools import publish_model as tool
+from tools import test as test_tool
+
+CODECS = dict(seg=dict(type="ForegroundMaskCodec"), pose=dict(type="SkeletonCodec", radius=2, thickness=1))
+METRICS = dict(
+    seg=dict(type="mmseg.IoUMetric", iou_metrics=["mIoU"]),
+    pose=dict(type="mmpose.PCKAccuracy", thr=0.2, norm_item="bbox"),
+)
+
+
+def task_config(task):
+    scenes = dict(type="ProceduralScenes", task=task, size=32, pipeline=[dict(type="DrawLabel", codec=CODECS[task])])
+    dataset = dict(
+        type="VisionPromptDataset", support=dict(**scenes, start=100, length=4), query=dict(**scenes, length=3),
+        num_pairs=2, selection="random",
+    )  # fmt: skip
+    loader = dict(batch_size=3, num_workers=0, dataset=dataset, collate_fn=dict(type="pseudo_collate"))
+    loader["sampler"] = dict(type="DefaultSampler", shuffle=False)
+    evaluator = dict(type="VisionPromptEvaluator", prefix=task, codec=CODECS[task], metrics=[METRICS[task]])
+    return dict(dataloader=loader, evaluator=evaluator)
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A folder with ``config.py``, a tokenizer, and ``iter_1.pth`` with optimizer state; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    VQGAN(
+        resolution=32, hidden_channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, z_channels=8, num_embeddings=32,
+        quantized_embed_dim=8, norm_num_groups=4,
+    ).save_pretrained("tokenizer")  # fmt: skip
+    model = dict(
+        type="DeLVM",
+        tokenizer=dict(type="VQGAN", pretrained="tokenizer"),
+        backbone=dict(
+            type="LLaMA", arch=dict(embed_dims=32, num_layers=2, num_heads=4), max_positions=512, init_std=0.5
+        ),
+        embedding=dict(type="CodebookEmbedding", init_std=1.0),
+        head=dict(type="NextTokenHead", init_std=0.5),
+        sampler=dict(temperature=0.5, seed=0),
+    )
+    tasks = {task: task_config(task) for task in CODECS}
+    Config(dict(default_scope="delvm_mm", size=32, model=model, tasks=tasks)).dump("config.py")
+    built = MODELS.build(model)
+    optimizer = torch.optim.AdamW(built.parameters())
+    torch.save(dict(state_dict=built.state_dict(), optimizer=optimizer.state_dict(), meta={}), "iter_1.pth")
+    return tmp_path
+
+
+def run(monkeypatch, main, *arguments):
+    monkeypatch.setattr(sys, "argv", ["tool", *map(str, arguments)])
+    main()
+
+
+def test_the_folder_has_the_weights_and_the_prompts_of_the_config(work, capsys):
+    results = {"seg": {"seg/mIoU": 50.0, "seg/images_per_s": 3.0}}
+    Path("scores.json").write_text(json.dumps(results))
+    tool.main(["config.py", "iter_1.pth", "out/tiny", "--license", "mit", "--results", "scores.json"])
+    (folder,) = Path("out").iterdir()
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:8]
+    assert folder.name == f"tiny-{digest}" and str(folder) in capsys.readouterr().out
+    stored, trained = load_state_dict(folder), load_state_dict("iter_1.pth")
+    assert stored.keys() == trained.keys() and all(torch.equal(stored[name], trained[name]) for name in stored)
+    front = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    assert (front["license"], front["metrics"]) == ("mit", ["mIoU"])
+    dataset = DATASETS.build(Config.fromfile("config.py").tasks.seg.dataloader.dataset)
+    shown = np.asarray(dataset[0]["data_samples"].prompt_images)
+    for number, image in enumerate(shown):
+        name = f"{number // 2:02d}_{'label' if number % 2 else 'img'}.png"
+        np.testing.assert_array_equal(image, prompt_tool.DeLVMInferencer(folder).pipeline(
+            folder / "prompts" / "seg" / name).pixels)  # fmt: skip
+
+
+def test_every_tool_takes_the_folder(work, monkeypatch, capsys):
+    tool.main(["config.py", "iter_1.pth", "tiny", "--exact-name"])
+    run(monkeypatch, test_tool.main, "config.py", "iter_1.pth", "--task", "seg", "--out", "a.json")
+    run(monkeypatch, test_tool.main, "config.py", "tiny", "--task", "seg", "--out", "b.json")
+    ours, theirs = (json.loads(Path(name).read_text())["seg"] for name in ("b.json", "a.json"))
+    assert {key: value for key, value in ours.items() if "per_s" not in key} == {
+        key: value for key, value in theirs.items() if "per_s" not in key
+    }
+    query = "tiny/prompts/pose/queries/00.png"
+    run(monkeypatch, prompt_tool.main, "--model", "tiny", "--task", "pose", "--query", query, "--out", "answers")
+    assert json.loads(Path("answers/predictions/00.json").read_text())["task"] == "pose"
+    with pytest.raises(SystemExit):
+        run(monkeypatch, prompt_tool.main, "--model", "tiny", "--query", query, "--out", "answers")
+    assert "give --prompt DIR" in capsys.readouterr().err
+    inferencer = prompt_tool.DeLVMInferencer("tiny/", device="cpu")
+    assert inferencer.size == 32 and inferencer.model.sampler == dict(temperature=0.5, seed=0)
+    examples = render_examples(inferencer)
+    assert {example.task for example in examples} == {"seg", "pose"}
+    assert [(len(example.pairs), len(example.queries)) for example in examples] == [(2, 3), (2, 3)]
+
+
+def test_averaged_weights_are_chosen_unless_the_last_are_asked_for(work):
+    cfg = Config.fromfile("config.py")
+    model = MODELS.build(cfg.model)
+    hook, checkpoint = EMAHook(), dict(state_dict=None)
+    runner = type("Trained", (), dict(model=model, iter=0))()
+    hook.before_run(runner)
+    last = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        hook.ema_model.module.head.projection.weight.fill_(7.0)
+    checkpoint["state_dict"] = model.state_dict()
+    hook.before_save_checkpoint(runner, checkpoint)
+    torch.save(checkpoint, "ema.pth")
+    tool.main(["config.py", "ema.pth", "averaged", "--exact-name", "--no-prompts"])
+    tool.main(["config.py", "ema.pth", "last", "--exact-name", "--no-prompts", "--weights", "last"])
+    assert (load_model("averaged").head.projection.weight == 7).all()
+    assert torch.equal(load_model("last").head.projection.weight, last["head.projection.weight"])
+    assert not Path("averaged/prompts").exists()
+
+
+def test_bad_input_leaves_nothing(work, capsys):
+    Path("mine").mkdir()
+    Path("mine/file").write_text("")
+    Path("bad.json").write_text("[1]")
+    cases = {
+        "is no model folder": ["config.py", "iter_1.pth", "mine"],
+        "is not what tools/test.py": ["config.py", "iter_1.pth", "out", "--results", "bad.json"],
+        "dtype is 'int8'": ["config.py", "iter_1.pth", "out", "--dtype", "int8"],
+        "No weight file at": ["config.py", "iter_2.pth", "out"],
+    }
+    for message, arguments in cases.items():
+        with pytest.raises(SystemExit):
+            tool.main(arguments)
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in work.iterdir()) == ["bad.json", "config.py", "iter_1.pth", "mine", "tokenizer"]
