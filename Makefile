@@ -10,7 +10,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_OPTIONS) tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules $(PYTEST_OPTIONS) tests delvm_mm
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -9,6 +9,9 @@ from mmengine.device import get_device
 def choose_device(device: str | torch.device | None = None) -> torch.device:
     """The device that was asked for, by default the one that MMEngine trains on: a GPU if there is one.
 
+    Returns:
+        The device.
+
     Raises:
         ValueError: There is no such device.
     """
@@ -32,6 +35,9 @@ def has_bfloat16(device: str) -> bool:
 
     Args:
         device: Type of a device, such as 'cpu' or 'cuda'.
+
+    Returns:
+        True for all devices but the CPUs without.
     """
     if device != "cpu":
         return True

@@ -44,6 +44,7 @@ class DataSample(BaseDataElement):
     Answers of :class:`~delvm_mm.apis.DeLVMInferencer` have the fields of their codec too, such as ``pred_sem_seg``.
 
     Examples:
+        >>> import torch
         >>> sample = DataSample(metainfo=dict(task="seg"), token_nll=torch.zeros(3))
         >>> sample.task, len(sample.token_nll)
         ('seg', 3)

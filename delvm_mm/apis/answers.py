@@ -50,6 +50,9 @@ class Answer:
         """The structured prediction: ``mask``, ``keypoints`` and so on, in pixels of the model's image.
 
         ``mask_original``, ``keypoints_original`` and so on are the same in pixels of the query's file.
+
+        Returns:
+            Name -> value; empty where the image itself is the answer.
         """
         decoded = self.decoded
         if isinstance(decoded, dict):

@@ -90,6 +90,9 @@ class ImageGenerator:
     def rows_to_keep(self, keep: float) -> int:
         """Rows of tokens in a part of an image, rounded.
 
+        Returns:
+            At least 1, and fewer than the image has.
+
         Raises:
             ValueError: If nothing would be kept, or nothing left to write.
         """

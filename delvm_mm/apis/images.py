@@ -116,6 +116,9 @@ class ImageReader:
             fit: 'crop' or 'pad', see :class:`AnswerOptions`.
             bbox: The part to look at, x1, y1, x2, y2 in its pixels; rounded outwards to whole ones.
 
+        Returns:
+            The image at the model's size S x S, and where it was cut out.
+
         Raises:
             FileNotFoundError: There is no such file.
             TypeError: It is none of these.
@@ -166,6 +169,9 @@ class ImageReader:
     ) -> tuple[ModelImage, ModelImage]:
         """Read an image and its annotation, which have to be of one shape.
 
+        Returns:
+            Image and annotation, at the model's size.
+
         Raises:
             ValueError: Their proportions differ, so that the same cut would show different parts, or the label is no
                 drawing: the values of a mask or trimap, which are black as an image.
@@ -193,7 +199,11 @@ def list_sources(source: ImageSource | Iterable[ImageSource], what: str = "query
         source: A path, an array, a PIL image, a folder, or any number of these in a sequence.
         what: What it is, for messages.
 
+    Returns:
+        What was given, one entry an image.
+
     Raises:
+        TypeError: It is none of these.
         FileNotFoundError: A folder or file does not exist.
         ValueError: There is no image.
     """
@@ -215,6 +225,9 @@ def list_sources(source: ImageSource | Iterable[ImageSource], what: str = "query
 
 def read_prompt_folder(folder: str | os.PathLike) -> list[tuple[Path, Path]]:
     """Pairs of a prompt in a folder: ``<name>_img.*`` and ``<name>_label.*``, sorted by name.
+
+    Returns:
+        Paths of (image, label).
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -244,6 +257,9 @@ def read_prompt_folder(folder: str | os.PathLike) -> list[tuple[Path, Path]]:
 def check_pairs(prompt: Any) -> Sequence[tuple[ImageSource, ImageSource]]:
     """Check that a prompt is a sequence of (image, label); a folder becomes one.
 
+    Returns:
+        The pairs.
+
     Raises:
         TypeError: It is something else.
         ValueError: It is empty.
@@ -264,6 +280,9 @@ def check_pairs(prompt: Any) -> Sequence[tuple[ImageSource, ImageSource]]:
 
 def _whole_box(bbox: Sequence[float], size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
     """A box in an image of ``size`` (W, H), rounded outwards.
+
+    Returns:
+        x1, y1, x2, y2, whole pixels inside the image.
 
     Raises:
         ValueError: It is none, or nothing of it is in the image.

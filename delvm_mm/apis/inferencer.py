@@ -62,9 +62,10 @@ class DeLVMInferencer(AnswerStages):
         ValueError: If the weights do not fit, or ``size`` does not fit the tokenizer.
 
     Example:
-        >>> inferencer = DeLVMInferencer(model="mini")
+        >>> inferencer = DeLVMInferencer(model="mini")  # doctest: +SKIP
         >>> result = inferencer("photo.jpg", prompt=[("a.png", "a_mask.png"), ("b.png", "b_mask.png")], task="seg")
-        >>> result["predictions"][0]["mask"].shape
+        ... # doctest: +SKIP
+        >>> result["predictions"][0]["mask"].shape  # doctest: +SKIP
         (40, 40)
     """
 
@@ -105,6 +106,9 @@ class DeLVMInferencer(AnswerStages):
 
     def codec(self, task: str | dict | LabelCodec | None) -> LabelCodec | None:
         """The codec that reads a task's answers.
+
+        Returns:
+            None where no task is named.
 
         Raises:
             ValueError: If there is no such task.

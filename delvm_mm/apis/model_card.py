@@ -48,6 +48,9 @@ class ModelCard:
             model: For its sizes and its tokenizer's fingerprint.
             tasks: Name -> config of the codec.
             size: Side of its images in pixels.
+
+        Returns:
+            Markdown, with front matter in YAML.
         """
         front = yaml.safe_dump(self.front_matter(model), sort_keys=False, allow_unicode=True, width=1000)
         parts = [f"---\n{front}---\n\n# {self.name}", self.description.strip(), *self._body(model, tasks, size)]

@@ -135,6 +135,9 @@ def task_codecs(cfg: Config, size: int) -> dict[str, dict]:
     Args:
         cfg: With ``tasks``, or without.
         size: Side of the images in pixels; the paper's skeletons are scaled to it.
+
+    Returns:
+        Name of the task -> config of its codec.
     """
     scale = size / DRAWN_AT
     codecs = {name: task["evaluator"]["codec"] for name, task in (cfg.get("tasks") or {}).items()}

@@ -66,6 +66,9 @@ class AnswerOptions:
     def of(cls, options: dict[str, Any]) -> "AnswerOptions":
         """Options by name.
 
+        Returns:
+            The options, checked.
+
         Raises:
             TypeError: If there is none of a name.
         """
@@ -84,6 +87,9 @@ class AnswerOptions:
 
     def boxes(self, num_queries: int) -> list[Sequence[float] | None]:
         """The box of each query, None where all of it is to be looked at.
+
+        Returns:
+            x1, y1, x2, y2 or None, one a query.
 
         Raises:
             ValueError: There are not as many as queries.

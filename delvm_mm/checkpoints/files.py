@@ -39,6 +39,9 @@ def temporary_beside(path: str | Path) -> Iterator[Path]:
     """A hidden name beside a file or folder that takes long to write, for :func:`put_in_place` at the end.
 
     What a run that was killed has left under the name is deleted at the beginning, what is still there at the end, too.
+
+    Yields:
+        The name; nothing is there yet.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")

@@ -24,6 +24,9 @@ def damage_of(path: str | Path) -> str | None:
 
     Args:
         path: A file of ``torch.save``, or the folder of a sharded checkpoint.
+
+    Returns:
+        A phrase for a message, or None.
     """
     path = Path(path)
     if path.is_dir():

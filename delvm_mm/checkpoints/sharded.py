@@ -106,6 +106,9 @@ def read_whole(folder: str | Path, rest: dict[str, Any]) -> dict[str, Any]:
         folder: A folder of shards.
         rest: The contents of its ``rest.pth``.
 
+    Returns:
+        With the keys of ``rest`` and whole tensors, on the CPU.
+
     Raises:
         ValueError: The folder is damaged, incomplete, or wants to run code.
     """

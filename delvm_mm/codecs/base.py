@@ -114,6 +114,9 @@ def check_image(image: np.ndarray, owner: str) -> np.ndarray:
 def check_color(color: Any, name: str) -> tuple[int, int, int]:
     """Check an RGB color of three integers in 0..255 and return it as a tuple.
 
+    Returns:
+        Red, green and blue.
+
     Raises:
         ValueError: if it is anything else.
     """

@@ -53,6 +53,9 @@ def map_prediction_back(prediction: Any, affine: np.ndarray, shape: tuple[int, i
         prediction: Of a codec's ``decode``: an image, a map, or a dict with ``keypoints`` or ``instance_map``.
         affine: 2 x 3, takes (x, y, 1) of the original image to the model's.
         shape: Height and width of the original.
+
+    Returns:
+        As ``prediction``, height and width those of ``shape``; keypoints are moved, maps take the nearest value.
     """
     if isinstance(prediction, np.ndarray):
         return map_image_back(prediction, affine, shape)

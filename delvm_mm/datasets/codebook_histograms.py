@@ -47,6 +47,9 @@ class CodebookHistograms:
         """Positions of the images, those most like ``image`` first; equals are in their order.
 
         Likeness is the intersection of the histograms (Swain and Ballard, 1991): the codes that both images have.
+
+        Returns:
+            int64, N.
         """
         common = np.minimum(self.counts, self._count([image])).sum(1, dtype=np.int64)
         return np.argsort(-common, kind="stable")

@@ -124,6 +124,9 @@ class SentenceSampler(Sampler[int]):
 
         Args:
             num_samples: Indices this rank has used, counted from ``start``; not added to an earlier skip.
+
+        Raises:
+            ValueError: It is negative.
         """
         if num_samples < 0:
             raise ValueError(f"num_samples must not be negative, got {num_samples}")

@@ -24,8 +24,11 @@ class SeededDataset(Dataset):
         seed: Seed of the samples.
 
     Example:
-        >>> rainy = dict(type="ImageFolderDataset", data_root="photos", pipeline=[..., dict(type="AddRain")])
-        >>> dataset = SeededDataset(dataset=rainy, seed=0)
+        >>> from delvm_mm.datasets import ProceduralScenes
+        >>> rainy = ProceduralScenes(task="seg", size=32, length=4, pipeline=[dict(type="AddRain")])
+        >>> dataset = SeededDataset(rainy, seed=0)
+        >>> bool((dataset[1]["img"] == dataset[1]["img"]).all())
+        True
     """
 
     def __init__(self, dataset: Mapping[str, Any] | Dataset, seed: int = 0) -> None:

@@ -127,6 +127,7 @@ class VisionPromptDataset(Dataset):
             ``ori_annotation`` of the query where its pipeline has them, for scores at the original's size.
 
         Raises:
+            IndexError: There is no such query.
             ValueError: Too few pairs show other images than the query's, or the images do not fit together.
         """
         if not 0 <= index < len(self):

@@ -15,6 +15,9 @@ def fault_of_config(error: KeyError | TypeError) -> str | None:
 
     Args:
         error: As it was caught.
+
+    Returns:
+        The sentence, or None.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     asked = [frame for frame in frames if REGISTRY in frame.f_code.co_filename.replace("\\", "/")]

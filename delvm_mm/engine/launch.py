@@ -244,6 +244,9 @@ def user_errors(main: Callable[..., None]) -> Callable[..., None]:
 
     A ``KeyError`` or ``TypeError`` is a bug and keeps its traceback, unless a registry says that the config has an
     unknown name or argument. Where a run has a log already, the traceback of whatever ended it is in that.
+
+    Returns:
+        ``main`` with this around it.
     """
 
     @functools.wraps(main)

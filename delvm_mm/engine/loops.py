@@ -149,6 +149,9 @@ def count_micro_batches(tokens: int, world_size: int, batch_size: int, length: i
         batch_size: Sentences of one batch of one process.
         length: Tokens of a sentence.
 
+    Returns:
+        At least 1.
+
     Raises:
         ValueError: If they do not divide; the message names the nearest numbers that do.
     """

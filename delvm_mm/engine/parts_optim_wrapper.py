@@ -44,6 +44,9 @@ class PartsOptimWrapperConstructor:
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         """Build the wrappers.
 
+        Returns:
+            A wrapper for each part, by its name.
+
         Raises:
             ValueError: If the model has no such part, or DDP is to average its gradients.
         """

@@ -65,6 +65,9 @@ def changes_of(schedulers: Sequence[Any], saved: Sequence[Mapping[str, Any]]) ->
     Args:
         schedulers: Of one optimizer, as they were built.
         saved: State of those of the checkpoint.
+
+    Returns:
+        Phrases for a message.
     """
     found = []
     if len(schedulers) != len(saved):

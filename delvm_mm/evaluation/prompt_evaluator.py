@@ -312,6 +312,9 @@ def _coco_fields(truth: dict, sample_idx: int, shape: tuple[int, int]) -> dict:
         truth: ``keypoints`` N x K x 2, ``keypoints_visible`` N x K (x 1), ``bboxes`` N x 4 (x1, y1, x2, y2).
         sample_idx: Number of the sample in its data set.
         shape: Height and width of the image.
+
+    Returns:
+        ``id``, ``img_id``, ``ori_shape`` and ``raw_ann_info``.
     """
     sample_idx = int(sample_idx)  # it is written to JSON
     keypoints = np.asarray(truth["keypoints"], np.float64)

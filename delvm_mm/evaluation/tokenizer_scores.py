@@ -57,6 +57,9 @@ def score_task(
         num_panels: Samples of which images are kept.
         progress: Called with (samples done, samples in all) after each batch.
 
+    Returns:
+        Scores, the use of the codebook and the tokens.
+
     Raises:
         ValueError: A sample has no label, or the tokenizer cannot take its size.
     """
@@ -128,6 +131,9 @@ def codebook_scores(counts: np.ndarray) -> dict[str, float]:
 
     Args:
         counts: How often each of the K codes was written.
+
+    Returns:
+        These two.
     """
     shares = counts[counts > 0] / counts.sum()
     return {

@@ -83,6 +83,9 @@ def defeats(results: Mapping[str, Any], prefix: str | None = None) -> list[str]:
     Args:
         results: Of a :class:`VisionPromptEvaluator`.
         prefix: The evaluator's, the name of the task.
+
+    Returns:
+        Sentences, none where the model is better everywhere.
     """
     scores: dict[str, dict[str, float]] = {}
     for key, value in results.items():

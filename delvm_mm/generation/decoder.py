@@ -101,6 +101,9 @@ def pack_decoder(
         head: With a linear ``projection``, C -> K.
         dtype: Type of the copy.
         static: Whether decoding is to be compiled or captured. Defaults to False.
+
+    Returns:
+        The copy, without gradients, on the device of the backbone.
     """
     device = backbone.norm.weight.device
     flash = has_flash_with_lse(device) and not static

@@ -42,6 +42,9 @@ def split_batch(
         max_bytes: The bound.
         one_prompt: Whether a part is limited to rows of one prompt. Defaults to False.
 
+    Returns:
+        Parts, which together have each row once.
+
     Raises:
         ValueError: If not even one row fits.
     """

@@ -114,6 +114,9 @@ class DeLVM(BaseModel):
             data_samples: One a row, filled and returned by ``mode='predict'``.
             mode: 'tensor' (logits B x L x K), 'loss' (a dict) or 'predict' (data samples).
 
+        Returns:
+            As ``mode`` says.
+
         Raises:
             ValueError: If ``mode`` is none of these, a token is outside the codebook, or the context is too short.
         """
@@ -188,6 +191,9 @@ class DeLVM(BaseModel):
             and, where the sample has a ``label_image``, ``ceiling_image`` and ``query_ceiling_image``: the truth and
             the query after tokenizer and back.
             For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
+
+        Raises:
+            ValueError: Prompts have another shape, or there is no tokenizer to read them.
         """
         samples = data_samples or [DataSample() for _ in range(len(inputs))]
         if inputs.ndim == 2:

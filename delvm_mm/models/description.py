@@ -57,6 +57,9 @@ def weights_of(model: DeLVM, dtype: torch.dtype | None = None) -> dict[str, Tens
     Args:
         model: On any device; its own tensors are given where ``dtype`` asks for nothing else.
         dtype: Of floating parameters. Buffers, such as a codebook, stay exact.
+
+    Returns:
+        Name in the state dict -> tensor.
     """
     parameters = {name for name, _ in model.named_parameters()}
     return {

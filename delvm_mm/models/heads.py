@@ -78,6 +78,9 @@ class NextTokenHead(BaseModule):
 
         Returns:
             ``loss_ce`` and the terms' names; see :func:`next_token_losses`.
+
+        Raises:
+            ValueError: There are terms or weights, and the projection is no plain ``nn.Linear``.
         """
         if type(self.projection) is not nn.Linear:  # an adapter or a quantized layer stands in its place
             if terms or token_weights is not None:

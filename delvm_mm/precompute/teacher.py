@@ -191,6 +191,9 @@ def teacher_fingerprint(teacher: nn.Module) -> str:
 
     Args:
         teacher: A :class:`~delvm_mm.models.DeLVM`; its frozen tokenizer has a fingerprint of its own.
+
+    Returns:
+        The digits.
     """
     # Heads, norms and rotary positions change what is predicted and show in no weight.
     backbone = teacher.backbone

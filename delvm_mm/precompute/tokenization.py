@@ -182,6 +182,9 @@ def _batches(start: int, stop: int, batch_clips: int) -> Iterator[range]:
     """Clip numbers of each batch of a shard.
 
     Rounding in a convolution can depend on the batch: the same batches, whether resumed or not, make the same tokens.
+
+    Yields:
+        Consecutive numbers, at most ``batch_clips``.
     """
     for first in range(start, stop, batch_clips):
         yield range(first, min(first + batch_clips, stop))

@@ -21,6 +21,9 @@ def resolve_shipped(path: str | Path) -> Path:
     Args:
         path: A path, or a name of :func:`shipped_names`.
 
+    Returns:
+        A path, which need not exist if it is not of the package.
+
     Raises:
         FileNotFoundError: The package carries no such folder.
     """

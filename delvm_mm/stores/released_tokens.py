@@ -151,7 +151,8 @@ def import_released_tokens(
 
     Raises:
         FileExistsError: ``out`` is there and not empty; nothing is overwritten.
-        FileNotFoundError, ValueError: As for :func:`read_released_tokens`; or an argument is out of range.
+        FileNotFoundError: There is no such file.
+        ValueError: As for :func:`read_released_tokens`; or an argument is out of range.
     """
     out = Path(out)
     if clip_length is not None and clip_length < 1:

@@ -11,6 +11,9 @@ def select_stores(folders: Sequence[str], names: Sequence[str] | None) -> list[s
         folders: Folders of the config's stores.
         names: What ``--stores`` was given, such as ``train/seg``.
 
+    Returns:
+        Some of ``folders``, in their order.
+
     Raises:
         ValueError: A name is that of none.
     """

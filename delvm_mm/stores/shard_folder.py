@@ -158,6 +158,9 @@ def default_shard_size(item_bytes: int, total: int | None) -> int:
     Args:
         item_bytes: Size of an item.
         total: Items in all, None where it is not known.
+
+    Returns:
+        At least 1.
     """
     largest = max(1, MAX_SHARD_BYTES // item_bytes)
     if total is None:

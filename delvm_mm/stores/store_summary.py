@@ -21,6 +21,9 @@ def store_summary(store: TokenStore, track: Track = list) -> dict[str, str]:
         store: Also an unfinished one.
         track: Wraps the shards that are read, for a progress bar.
 
+    Returns:
+        In the order in which they are to be shown.
+
     Raises:
         ValueError: A token is outside the codebook.
     """
@@ -45,6 +48,9 @@ def store_summary(store: TokenStore, track: Track = list) -> dict[str, str]:
 
 def codebook_use(store: TokenStore, track: Track = list) -> dict[str, str]:
     """How many entries of the codebook the tokens use, and the perplexity of their distribution.
+
+    Returns:
+        Name -> text, as :func:`store_summary`.
 
     Raises:
         ValueError: A token is outside the codebook.

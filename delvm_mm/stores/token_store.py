@@ -108,6 +108,9 @@ class TokenStore(ShardFolder):
 
         Returns:
             uint16 array k x tokens, a read-only view into the memory-mapped shard.
+
+        Raises:
+            IndexError: There is no such clip.
         """
         number = clip + len(self) if clip < 0 else clip
         if not 0 <= number < len(self):

@@ -69,6 +69,9 @@ def stream_answer(
         stop: Set it to stop.
         **options: See :class:`AnswerOptions`.
 
+    Yields:
+        What is written so far; the last one has the whole answer.
+
     Raises:
         Stopped: ``stop`` was set.
         ValueError: What the inferencer raises.

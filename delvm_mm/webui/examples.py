@@ -38,6 +38,9 @@ def render_examples(inferencer: DeLVMInferencer, num_queries: int = 4) -> list[E
     Args:
         inferencer: Whose size, codecs and number of pairs.
         num_queries: Of each built-in task.
+
+    Returns:
+        One for each task, with its prompt and queries.
     """
     if own := _own_examples(inferencer):
         return own

@@ -108,6 +108,9 @@ class ReaderDataset(BaseDataset):
         Args:
             idx: Position; negative counts from the end.
 
+        Returns:
+            What :meth:`read_sample` gives, with ``sample_idx``, ``view`` and ``task``.
+
         Raises:
             IndexError: There is no such sample.
         """
@@ -140,6 +143,9 @@ class ReaderDataset(BaseDataset):
     def read_sample(self, entry: dict) -> dict:
         """Make a results dict of an entry of ``load_data_list``; subclasses read per-sample annotation here.
 
+        Returns:
+            A copy of the entry, completed.
+
         Raises:
             ValueError, OSError: The sample is damaged; the message names its file.
         """
@@ -147,6 +153,9 @@ class ReaderDataset(BaseDataset):
 
     def read_json(self, path: str | Path) -> Any:
         """Content of a JSON file.
+
+        Returns:
+            Lists, dicts and plain values.
 
         Raises:
             FileNotFoundError: There is none.
@@ -160,6 +169,9 @@ class ReaderDataset(BaseDataset):
 
 def parse_json(content: bytes, name: str) -> Any:
     """Parse JSON.
+
+    Returns:
+        Lists, dicts and plain values.
 
     Raises:
         ValueError: It is none; the message gives ``name`` and the place.
@@ -177,6 +189,9 @@ def require_folder(path: str | Path, what: str) -> Path:
         path: The folder.
         what: What it should hold, for the message.
 
+    Returns:
+        ``path`` as it was given.
+
     Raises:
         FileNotFoundError: There is no such folder.
     """
@@ -188,6 +203,9 @@ def require_folder(path: str | Path, what: str) -> Path:
 
 def list_images(folder: str | Path) -> list[Path]:
     """Image files of a folder (by suffix), sorted by path.
+
+    Returns:
+        At least one path.
 
     Raises:
         FileNotFoundError: There is no such folder.

@@ -21,6 +21,9 @@ def listed(paths: Sequence[str], root: str | Path, list_file: str | Path) -> lis
             ``images/cat_1.jpg``, or a folder under ``root``, for all in it. What follows a blank is not looked at, nor
             are empty lines and those that begin with #.
 
+    Returns:
+        Positions in ``paths``.
+
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no text, names nothing, a name twice, one that no sample has, or one of several images.
@@ -64,6 +67,9 @@ def regular_part(groups: Sequence[str], val_every: int, part: str) -> list[int]:
         groups: What each sample belongs to, such as its image: never divided.
         val_every: Groups 0, n, 2n, ... in the order of the data set are of the part 'val'.
         part: 'val', or 'train' for all others.
+
+    Returns:
+        Positions in ``groups``, ascending.
     """
     numbers: dict[str, int] = {}
     for group in groups:

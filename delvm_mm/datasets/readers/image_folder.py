@@ -124,6 +124,9 @@ def walk_folders(root: str | Path) -> Iterator[tuple[Path, list[Path]]]:
 
     Links to folders are followed, except back to a folder above; hidden files and folders are left out.
 
+    Yields:
+        Folder and its image files.
+
     Raises:
         OSError: ``root`` is missing, or a folder cannot be listed: what it holds could not be counted.
     """

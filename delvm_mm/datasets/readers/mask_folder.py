@@ -50,7 +50,7 @@ class MaskFolderDataset(ReaderDataset):
         ValueError: There is no pair, or an argument is out of range.
 
     Example:
-        >>> pets = MaskFolderDataset("pets", mask_dir="annotations/trimaps", ann_file="train.txt",
+        >>> pets = MaskFolderDataset("pets", mask_dir="annotations/trimaps", ann_file="train.txt",  # doctest: +SKIP
         ...                          label_map={1: 1, 2: 0, 3: 255})
     """
 
@@ -112,6 +112,9 @@ class MaskFolderDataset(ReaderDataset):
 
     def read_sample(self, entry: dict) -> dict:
         """Results dict with image and mask.
+
+        Returns:
+            See the class.
 
         Raises:
             ValueError: A file is damaged, or the mask has another size than the image, or a value without a label.

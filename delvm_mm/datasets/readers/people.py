@@ -58,6 +58,9 @@ class PeopleReader(ReaderDataset):
         Args:
             image: ``img_path``, ``img_id``, and what :meth:`read_person` wants to know of the image.
             people: Its people, as they stand in the annotation file, each with its ``id``.
+
+        Returns:
+            Entries of the data list; none of an image without people.
         """
         if self.per_person:
             return [image | {"people": [person]} for person in people]
@@ -81,6 +84,9 @@ class PeopleReader(ReaderDataset):
 
     def read_sample(self, entry: dict) -> dict:
         """Results dict of an image and its people.
+
+        Returns:
+            See the class.
 
         Raises:
             ValueError: An annotation is damaged, or a labeled keypoint lies far outside the image.

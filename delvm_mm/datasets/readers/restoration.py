@@ -75,6 +75,9 @@ class PairedFolderDataset(ReaderDataset):
     def read_sample(self, entry: dict) -> dict:
         """Add the encoded images of an LMDB.
 
+        Returns:
+            The entry; of an LMDB with ``img_bytes`` and ``gt_img_bytes``.
+
         Raises:
             ValueError: The image has no other half, or the LMDB is damaged.
         """
@@ -200,6 +203,9 @@ def _find_rain_folder(root: Path, split: str, form: str) -> str:
 
 def _pair_folders(folders: Sequence[tuple[Path, Path]]) -> list[dict]:
     """Pairs of one or several folders of inputs and targets.
+
+    Returns:
+        An entry for each input, with the paths of both.
 
     Raises:
         FileNotFoundError: There is one pair of folders, and one of them is missing.

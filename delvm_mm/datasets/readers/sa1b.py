@@ -207,6 +207,9 @@ def _pair(files: dict[str, Any], place: Path, archive: str | None) -> list[dict]
         files: Where each file lies, by name.
         place: The folder or archive.
         archive: The archive, None if it is a folder.
+
+    Returns:
+        An entry for each number; ``image`` or ``annotation`` is None where there is none.
     """
     matches = (_IMAGE.fullmatch(file) or _ANNOTATION.fullmatch(file) for file in files)
     stems = {match[1] for match in matches if match}

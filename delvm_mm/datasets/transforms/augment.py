@@ -328,6 +328,9 @@ class CropPerson(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Crop every field that is there.
 
+        Returns:
+            ``results``, changed.
+
         Raises:
             ValueError: The sample has no box in the image, or not one entry for each person.
         """

@@ -54,6 +54,9 @@ def image_shape(results: dict, owner: str) -> tuple[int, int]:
         results: The dict that passes through a pipeline.
         owner: Name of the transform, for messages.
 
+    Returns:
+        Height and width in pixels.
+
     Raises:
         ValueError: There is no image, sizes differ, or the label is drawn already and would stay behind.
     """
@@ -73,6 +76,9 @@ def image_shape(results: dict, owner: str) -> tuple[int, int]:
 
 def shape_to_crop(results: dict, height: int, width: int, owner: str) -> tuple[int, int]:
     """Height and width of the images, of which ``height`` and ``width`` are to be cut out.
+
+    Returns:
+        Height and width in pixels.
 
     Raises:
         ValueError: They are too small; the message names the sample.
@@ -183,6 +189,9 @@ def inside(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 def height_and_width(size: int | tuple[int, int], owner: str) -> tuple[int, int]:
     """The two of a size given as one side or as (height, width).
+
+    Returns:
+        Height and width in pixels.
 
     Raises:
         ValueError: They are not at least 1 pixel.

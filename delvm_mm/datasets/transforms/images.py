@@ -163,6 +163,9 @@ class KeepAnnotation(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Keep the annotation.
 
+        Returns:
+            ``results``, with ``ori_annotation``.
+
         Raises:
             ValueError: The image was moved already.
         """

@@ -48,6 +48,9 @@ class BGRToRGB(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Turn the image.
 
+        Returns:
+            ``results``, with an RGB ``img``.
+
         Raises:
             ValueError: There is no image, it has not three channels, or it is known to be RGB.
         """
@@ -91,6 +94,9 @@ class LoadAnnotations(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Read the label map.
+
+        Returns:
+            ``results``, with ``gt_seg_map``.
 
         Raises:
             FileNotFoundError: There is no such file.

@@ -15,6 +15,9 @@ def build_vision_llama(**kwargs: Any) -> nn.Module:
     Args:
         **kwargs: The arguments of ``VisionLLaMA``.
 
+    Returns:
+        The backbone.
+
     Raises:
         ImportError: If mmpretrain is not installed or cannot be imported.
     """

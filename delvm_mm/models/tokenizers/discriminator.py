@@ -106,6 +106,9 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str = "hinge") -> Tenso
         real: Logits, any shape.
         fake: Logits, any shape.
         kind: 'hinge' (Lim and Ye, "Geometric GAN", 2017) or 'vanilla' (cross-entropy).
+
+    Returns:
+        A scalar.
     """
     if kind == "hinge":
         return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2

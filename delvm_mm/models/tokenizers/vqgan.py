@@ -37,9 +37,10 @@ class VQGAN(BaseModule):
     Source: Esser et al., "Taming Transformers for High-Resolution Image Synthesis", CVPR 2021.
 
     Example:
-        >>> vqgan = VQGAN.from_pretrained("vqgan-f16-8192-laion")
-        >>> tokens = vqgan.encode(torch.rand(1, 3, 256, 256))  # 1 x 256
-        >>> images = vqgan.decode(tokens)  # 1 x 3 x 256 x 256
+        >>> vqgan = VQGAN.from_pretrained("delvm_mm://mini_tokenizer")
+        >>> tokens = vqgan.encode(torch.rand(1, 3, 40, 40))
+        >>> tokens.shape, vqgan.decode(tokens).shape
+        (torch.Size([1, 100]), torch.Size([1, 3, 40, 40]))
 
     Args:
         resolution: Side in pixels of the training images; with ``attn_resolutions`` it places the attention.
@@ -150,6 +151,9 @@ class VQGAN(BaseModule):
 
         Names that start with ``_`` are another library's notes and are ignored.
 
+        Returns:
+            The tokenizer, in train mode.
+
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: The file is no JSON object, or has a name that is not an argument.
@@ -171,6 +175,9 @@ class VQGAN(BaseModule):
 
         Args:
             path: The folder, or ``'delvm_mm://mini_tokenizer'``, the one that the package carries.
+
+        Returns:
+            The tokenizer.
 
         Raises:
             FileNotFoundError: The folder, its ``config.json`` or its weights are missing.
@@ -282,6 +289,9 @@ class VQGAN(BaseModule):
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the token grid of an image.
+
+        Returns:
+            h, w.
 
         Raises:
             ValueError: A side is not a positive multiple of ``downsample_factor``.

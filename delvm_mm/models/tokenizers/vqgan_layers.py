@@ -311,6 +311,9 @@ def _convolve_repeated(hidden: Tensor, conv: nn.Conv2d) -> Tensor:
     Of the three taps along a side two meet copies of one place: rows (and columns) 2i see places i - 1 and i with the
     weights (w0, w1 + w2), rows 2i + 1 see i and i + 1 with (w0 + w1, w2). So four 2 x 2 convolutions at half the size
     do what one 3 x 3 does at the full one, with 4/9 of the multiplications; the sum is rounded in another order.
+
+    Returns:
+        N x C' x 2H x 2W of N x C x H x W.
     """
     first, second, third = conv.weight.to(torch.promote_types(conv.weight.dtype, torch.float32)).unbind(2)
     rows = (torch.stack((first, second + third), 2), torch.stack((first + second, third), 2))

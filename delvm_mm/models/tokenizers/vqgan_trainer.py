@@ -38,8 +38,10 @@ class VQGANTrainer(BaseModel):
     Of a ``VQGAN`` with ``linear_skip``, the linear maps start as the principal components of the first batch's patches.
 
     Example:
-        >>> trainer = VQGANTrainer(vqgan=dict(resolution=64, channel_mult=(1, 1, 2, 4), num_embeddings=512))
-        >>> losses = trainer(torch.rand(8, 3, 64, 64), mode="loss")
+        >>> trainer = VQGANTrainer(dict(resolution=32, hidden_channels=32, channel_mult=(1, 2), num_embeddings=64))
+        >>> losses = trainer(torch.rand(2, 3, 32, 32), mode="loss")
+        >>> "loss_commit" in losses
+        True
 
     Args:
         vqgan: Config of the ``VQGAN``, or one that is built; a folder or ``dict(pretrained=folder)`` to go on from
@@ -147,6 +149,9 @@ class VQGANTrainer(BaseModel):
             mode: ``'loss'``: a dict of losses, of ``perplexity`` and of ``codebook_usage`` (percent of codes used in
                 the last ``restart_after`` steps). ``'predict'``: data elements with ``image`` and ``reconstruction``,
                 uint8 arrays H x W x 3. ``'tensor'``: reconstructions N x 3 x H x W in [0, 1].
+
+        Returns:
+            As ``mode`` says.
 
         Raises:
             ValueError: ``mode`` is something else, or ``inputs`` cannot be tokenized.

@@ -65,6 +65,9 @@ class LmdbImages:
     def entries(self) -> list[LmdbEntry]:
         """What ``meta_info.txt`` lists, in its order; a damaged line is an entry with a problem.
 
+        Returns:
+            At least one entry.
+
         Raises:
             ValueError: The file lists nothing, or a key twice.
         """
@@ -78,6 +81,9 @@ class LmdbImages:
 
     def read(self, key: str) -> bytes:
         """The encoded image of a key.
+
+        Returns:
+            Bytes of an image file.
 
         Raises:
             OSError: ``data.mdb`` cannot be opened.

@@ -68,6 +68,9 @@ class TarReader:
             offset: Of its first byte in the archive.
             size: Number of bytes.
 
+        Returns:
+            ``size`` bytes.
+
         Raises:
             OSError: The archive cannot be opened or read.
             ValueError: It ends before the file does.

@@ -76,6 +76,9 @@ def _position(runner: Runner, meta: Mapping[str, Any]) -> tuple[int, int]:
     """Steps and epochs that were made, as the schedules of now count them.
 
     Where epochs are what is configured (``convert_to_iter_based``), their length may be another than it was.
+
+    Returns:
+        Steps, epochs.
     """
     iters, epochs = meta["iter"], meta["epoch"]
     loop = runner.train_loop
