@@ -39,6 +39,8 @@ def main() -> None:
     if os.path.isdir(args.out):
         raise ValueError(f"{args.out} is a folder; name the file to write")
     checkpoint = load_checkpoint(args.folder)
+    if "state_dict" not in checkpoint:
+        raise ValueError(f"{args.folder} holds no weights under 'state_dict': expected what a run has saved")
     if args.weights_only:
         checkpoint = {key: checkpoint[key] for key in ("meta", "state_dict") if key in checkpoint}
     os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)

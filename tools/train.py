@@ -9,16 +9,18 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 
 import argparse
+from contextlib import nullcontext
 
 from mmengine.config import Config
 from torch import nn
 
-from delvm_mm.checkpoints.resume import decide_start
+from delvm_mm.checkpoints.resume import alone_in, decide_start
 from delvm_mm.engine.hooks import ResumedScheduleHook
 from delvm_mm.engine.launch import (
     build_runner,
     check_precision,
     check_weights_fit,
+    is_first_process,
     load_config,
     parse_arguments,
     set_up_distributed,
@@ -55,6 +57,16 @@ def use_autocast(cfg: Config, path: str) -> None:
         wrapper.type = "delvm_mm.AutocastOptimWrapper"  # in whatever scope the config is
 
 
+def train(cfg: Config, load_from: str | None) -> None:
+    """Build the runner of a config and train; ``load_from`` are the weights where there is nothing to resume from."""
+    runner = build_runner(cfg)
+    runner.register_hook(ResumedScheduleHook())
+    checkpoint = decide_start(runner, load_from)
+    if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
+        check_weights_fit(unwrap_model(runner.model), checkpoint)
+    runner.train()
+
+
 @user_errors
 def main() -> None:
     args = parse_args()
@@ -77,13 +89,9 @@ def main() -> None:
         cfg.load_from = None if args.resume == "auto" else args.resume
 
     use_safe_checkpoints()
-    runner = build_runner(cfg)
-    runner.register_hook(ResumedScheduleHook())
-    checkpoint = decide_start(runner, load_from)
-    if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
-        model = unwrap_model(runner.model)
-        check_weights_fit(model, checkpoint)
-    runner.train()
+    # Of several processes the first keeps the folder for all.
+    with alone_in(cfg.work_dir) if is_first_process(cfg.launcher) else nullcontext():
+        train(cfg, load_from)
 
 
 if __name__ == "__main__":

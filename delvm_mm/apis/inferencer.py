@@ -47,10 +47,9 @@ class DeLVMInferencer(AnswerStages):
 
     Args:
         model: A model folder that :func:`save_model` wrote; 'mini', the model that ``make quickstart`` trains (or
-            'mini_long'); the path of a config; a config; a built :class:`DeLVM`; or None with a Hugging Face export
-            as ``weights``.
-        weights: A checkpoint of that config, or a folder with a Hugging Face export. Model folders and 'mini' have
-            their own.
+            'mini_long'); the path of a config; a config; a built :class:`DeLVM`; or None where ``weights`` has its own.
+        weights: A checkpoint (what a run has saved holds its config), or a folder with a Hugging Face export. Model
+            folders and 'mini' have their own.
         device: Such as 'cpu' or 'cuda:0'. Defaults to the best that there is.
         tokenizer: The tokenizer's folder (or config, or module) in place of the config's; needed with an export.
         size: Side of the model's images in pixels. Defaults to the config's ``size``, or the tokenizer's resolution.

@@ -13,6 +13,7 @@ from torch import nn
 import delvm_mm
 from delvm_mm.apis.model_folder import is_model_folder, read_model_folder
 from delvm_mm.checkpoints.sharded import is_sharded
+from delvm_mm.engine.config_files import config_of_checkpoint
 from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.pretrained import resolve_shipped, shipped_names
@@ -39,8 +40,8 @@ def find_config(
 
     Args:
         model: A model folder; the name of one that the package carries, such as 'delvm_mm://mini'; a name in
-            :data:`QUICKSTART_MODELS`; a config file; a config; or None where ``weights`` is a model folder or a
-            Hugging Face export, which bring their own.
+            :data:`QUICKSTART_MODELS`; a config file; a config; or None where ``weights`` brings its own: a checkpoint
+            that a run has saved, a model folder or a Hugging Face export.
         weights: A checkpoint, a Hugging Face export folder, or None for a folder's own and the quick start's.
         options: Dotted keys and values that override the config's, as ``--cfg-options`` gives them.
 
@@ -73,12 +74,12 @@ def find_config(
     elif model is None:
         if weights is None:
             raise ValueError("neither model nor weights were given; for the quick start's model, give model='mini'")
-        if not is_huggingface(weights):
+        cfg = Config() if is_huggingface(weights) else config_of_checkpoint(weights)
+        if cfg is None or not (is_huggingface(weights) or "model" in cfg):
             raise ValueError(
-                f"weights {weights} were given without a model; give model=<config>, or a model folder or the folder "
-                "of a Hugging Face export (config.json and weights) as weights"
+                f"weights {weights} hold no config and were given without a model; give model=<config>, or as weights "
+                "what a run has saved, a model folder or the folder of a Hugging Face export (config.json and weights)"
             )
-        cfg = Config()
     else:
         raise TypeError(f"model is a {type(model).__name__}; expected 'mini', the path of a config, or a config")
     if options:
@@ -190,7 +191,7 @@ def _last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint of a training run; the run writes down its path, but the folder may have moved since."""
     note = folder / "last_checkpoint"
     if note.is_file():
-        path = folder / Path(note.read_text().strip()).name
+        path = folder / Path(os.fsdecode(note.read_bytes()).strip()).name
         if path.is_file():
             return str(path)
     checkpoints = sorted(folder.glob("iter_*.pth"), key=lambda path: int("0" + path.stem.removeprefix("iter_")))

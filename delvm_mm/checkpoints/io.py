@@ -7,6 +7,7 @@ Pickles are read with ``weights_only`` on and never in any other way.
 
 import contextlib
 import importlib
+import os
 import pickle
 import re
 import zipfile
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from delvm_mm.checkpoints.weight_folder import is_weight_folder, weight_files
 from delvm_mm.pretrained import resolve_shipped
 
+CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
 _MAX_KEYS_SHOWN = 5
 _GLOBAL_IN_MESSAGE = re.compile(r"(?:GLOBAL|[Uu]nsupported class|unrecognized function) ([^\s,]+)")
 
@@ -76,7 +78,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, no checkpoint, or wants to run code.
+        ValueError: The file is damaged, no checkpoint but a config, or wants to run code.
     """
     path = resolve_shipped(path)
     if path.is_dir():
@@ -93,6 +95,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is a folder without weights; give a weight file, for example pytorch_model.bin")
     if not path.is_file():
         raise FileNotFoundError(f"No weight file at {path}. Check the path, or download the file first")
+    if path.suffix in CONFIG_SUFFIXES:
+        raise ValueError(f"{path} is a config, where a checkpoint is expected: give its weights, such as iter_1000.pth")
     _refuse_git_lfs_pointer(path)
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
     if not isinstance(content, dict):
@@ -168,10 +172,12 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _load_pickle(path: Path) -> Any:
     # Only zip archives can be mapped into memory; older files are read whole.
-    options = {"mmap": True} if zipfile.is_zipfile(path) else {}
+    name = os.fsencode(path)
+    is_utf8 = name.decode(errors="replace").encode() == name  # others torch opens as files only
+    options = {"mmap": True} if is_utf8 and zipfile.is_zipfile(path) else {}
     try:
-        with _mmengine_globals_allowed():
-            return torch.load(path, map_location="cpu", weights_only=True, **options)
+        with _mmengine_globals_allowed(), contextlib.nullcontext(path) if is_utf8 else path.open("rb") as source:
+            return torch.load(source, map_location="cpu", weights_only=True, **options)
     except Exception as error:  # torch raises many kinds for damaged files: RuntimeError, EOFError, KeyError, ...
         refused = _GLOBAL_IN_MESSAGE.search(str(error))
         if refused or (isinstance(error, pickle.UnpicklingError) and _is_pickle(path)):

@@ -2,10 +2,17 @@
 
 import os
 import re
+import socket
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.runner import Runner
@@ -13,7 +20,37 @@ from mmengine.runner import Runner
 from delvm_mm.checkpoints.io import load_checkpoint
 
 MARKER = ".run_started"
+LOCK = ".run_lock"
 _STEP = re.compile(r"^(?:iter|epoch)_(\d+)\.pth$")
+
+
+@contextmanager
+def alone_in(work_dir: str | Path) -> Iterator[None]:
+    """Keep a work folder for this process; the lock ends with the process, however that ends.
+
+    Args:
+        work_dir: Folder of the run, made if it is not there.
+
+    Raises:
+        ValueError: If another run has it.
+    """
+    os.makedirs(work_dir, exist_ok=True)
+    with open(os.path.join(work_dir, LOCK), "a+", encoding="utf-8") as file:
+        try:
+            # A lock of the process, which workers that it forks, and that live on for seconds, do not share.
+            fcntl and fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ValueError(
+                f"another run is training in {work_dir} ({file.read().strip() or 'which one is not known'}): wait for "
+                "it, or give this one a folder of its own with --work-dir"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def damage_of(path: str | Path) -> str | None:
@@ -154,10 +191,10 @@ def _look(runner: Runner, environment: Mapping[str, str]) -> tuple[str | None, l
 
 def _named_by(note: Path) -> Path | None:
     try:
-        name = note.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        name = os.fsdecode(note.read_bytes()).strip("\ufeff \r\n")
+    except OSError:
         return None
-    return Path(name) if name else None
+    return Path(name) if name.strip("\0") else None
 
 
 def _candidates(work_dir: Path, named: Path | None) -> list[Path]:

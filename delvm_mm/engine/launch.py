@@ -24,7 +24,9 @@ from torch import nn
 from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load_state_dict
 from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
 from delvm_mm.engine.config_errors import fault_of_config
+from delvm_mm.engine.config_files import read_config
 from delvm_mm.engine.config_hooks import hooks_of, settle_hooks
+from delvm_mm.engine.config_variables import ineffective_options
 from delvm_mm.engine.log_processor import with_exact_metrics
 from delvm_mm.quiet import quiet_terminal
 from delvm_mm.registry import type_name
@@ -72,17 +74,22 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a top-level key looks misspelled or is missing, an option names no key of the config, or a named
-            hook has no type.
+        ValueError: If it is a checkpoint, a top-level key looks misspelled or is missing, an option names no key of the
+            config or a variable that others were computed from, or a hook has no type or an unknown argument.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no config at {path}; configs of this project are in configs/")
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     known = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | set(OWN_KEYS)
     for key in options or {}:
         top = key.split(".")[0]
         if top not in cfg and top not in known:
             raise ValueError(f"--cfg-options: {path} has no key '{top}'{_suggest(top, known | set(cfg.keys()))}")
+    if late := ineffective_options(path, options or {}, known):
+        option, kept = late
+        shown = ", ".join(kept[:6]) + (f" and {len(kept) - 6} more" if len(kept) > 6 else "")
+        raise ValueError(
+            f"--cfg-options: '{option}' is a variable of {path}, which has been read: {shown} were computed from "
+            "it and would stay as they are; set these"
+        )
     for key in needed:
         if key not in cfg:
             raise ValueError(f"{path} has no '{key}'; derive it from a config in configs/")
@@ -152,6 +159,11 @@ def launcher_of(environment: Mapping[str, str]) -> str:
     return "none"
 
 
+def is_first_process(launcher: str) -> bool:
+    """Whether this process is the first of those that a launcher started, before they have met."""
+    return launcher == "none" or os.environ[LAUNCHER_VARIABLES[launcher][0]] == "0"
+
+
 def check_precision(cfg: Config) -> None:
     """Refuse MMEngine's ``AmpOptimWrapper`` where it cannot run.
 
@@ -184,6 +196,7 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner that a config asks for; its logger keeps from the terminal what a user cannot act on."""
     runner = RUNNERS.build(cfg) if cfg.get("runner_type") else Runner.from_cfg(cfg)
     quiet_terminal(runner.logger)
+    log_any_name(runner.logger)
     return runner
 
 
@@ -276,6 +289,15 @@ def print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not of what a notebook or a test puts in its place
             stream.reconfigure(errors="backslashreplace")
+
+
+def log_any_name(logger: logging.Logger) -> None:
+    """Let the log files of a logger take names that are no UTF-8, with their bytes escaped, from now on."""
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.errors = "backslashreplace"
+            if handler.stream is not None:
+                handler.stream.reconfigure(errors=handler.errors)
 
 
 def _message_for_user(error: Exception) -> str | None:

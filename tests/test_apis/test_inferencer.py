@@ -373,7 +373,7 @@ def test_mini_needs_no_tokenizer_of_its_own_where_the_config_names_the_one_that_
         (dict(), ValueError, "neither model nor weights"),
         (dict(model="maxi"), FileNotFoundError, "no model 'maxi': expected one of"),
         (dict(model=3), TypeError, "model is a int"),
-        (dict(weights="weights.pth"), ValueError, "without a model"),
+        (dict(weights="weights.pth"), FileNotFoundError, "No weight file at weights.pth"),
     ],
 )
 def test_a_model_that_is_none_is_named(arguments, error, message):
@@ -397,3 +397,20 @@ def test_published_prompts_are_taken_as_they_are(inferencer, shared):
         query = samples / "queries" / f"{task}_1.png"
         (prediction,) = inferencer(query, samples / f"{task}_prompt", task=task)["predictions"]
         assert prediction["crop"]["original_size"] == list(Image.open(query).size)
+
+
+def test_a_checkpoint_that_holds_its_config_needs_no_model(tiny_model, tmp_path, inferencer, scenes, prompt):
+    weights = torch.load(tiny_model.weights)
+    text = Config.fromfile(tiny_model.config).pretty_text  # as MMEngine saves it
+    torch.save(dict(weights, meta=dict(cfg=text)), tmp_path / "iter_2.pth")
+    alone = DeLVMInferencer(weights=tmp_path / "iter_2.pth", device="cpu", show_progress=False)
+    assert alone.tasks == inferencer.tasks
+    answers = [each(scenes[4], prompt)["predictions"][0]["tokens"] for each in (alone, inferencer)]
+    np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.parametrize("meta", [dict(), dict(meta=dict(cfg="")), dict(meta=dict(cfg="work_dir = 'here'"))])
+def test_weights_without_a_config_need_a_model(tiny_model, tmp_path, meta):
+    torch.save(torch.load(tiny_model.weights) | meta, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="hold no config and were given without a model"):
+        find_config(None, tmp_path / "weights.pth")

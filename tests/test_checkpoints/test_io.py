@@ -181,3 +181,10 @@ def test_load_into_without_strict_takes_what_fits_by_name_but_no_other_shape():
     assert torch.equal(module.bias.detach(), torch.ones(3))
     with pytest.raises(ValueError, match="another shape"):
         load_into(module, {"bias": torch.ones(4)}, "w.pth", strict=False)
+
+
+def test_a_config_where_a_checkpoint_is_expected_is_called_one(tmp_path):
+    # Its first letter is the first of a pickle that imports something.
+    (tmp_path / "teacher.py").write_text("custom_hooks = []\n")
+    with pytest.raises(ValueError, match=r"teacher\.py is a config, where a checkpoint is expected"):
+        load_checkpoint(tmp_path / "teacher.py")

@@ -1,9 +1,11 @@
 """Hooks of configs by name."""
 
+import re
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import nn
 
@@ -96,3 +98,39 @@ def test_documents_name_hooks_that_there_are():
             named |= set(Config.fromfile(path).get("default_hooks", {}))
     for name in named - set(MMENGINE_HOOKS):
         assert f"`{name}`" in section
+
+
+CHECKPOINT = dict(type="CheckpointHook")
+
+
+@pytest.mark.parametrize(
+    ("hook", "message"),
+    [
+        (CHECKPOINT | dict(intervall=3), "CheckpointHook has no argument 'intervall'; did you mean 'interval'?"),
+        (dict(type="mmengine.CheckpointHook", max_keep=3), "CheckpointHook has no argument 'max_keep'"),
+        (dict(type="SafeCheckpointHook", save_bestt="a"), "did you mean 'save_best'"),
+        (dict(type="EMAHook", momentun=0.1), "EMAHook has no argument 'momentun'; did you mean 'momentum'?"),
+        (dict(type="EMAHook", ema_type="StochasticWeightAverage", momentum=0.1), "EMAHook has no argument 'momentum'"),
+        (dict(type="LoggerHook", intreval=1), "LoggerHook has no argument 'intreval'"),
+        (dict(type="ParamSchedulerHook", interval=1), "ParamSchedulerHook has no argument 'interval'; it has none"),
+        (dict(type="MemoryHook", intervals=1), "MemoryHook has no argument 'intervals'; did you mean 'interval'?"),
+        (dict(type="TokenizerCheckHook", strict=1), "TokenizerCheckHook has no argument 'strict'"),
+        (dict(type=EMAHook, gamma=1), "EMAHook has no argument 'gamma'"),
+    ],
+)
+def test_a_misspelled_argument_of_any_hook_is_refused_when_the_config_is_read(tmp_path, hook, message):
+    (tmp_path / "derived.py").write_text("default_scope = 'delvm_mm'\n")
+    for options in ({"custom_hooks": [hook]}, {"default_hooks.one": hook}):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load_config(str(tmp_path / "derived.py"), options)
+
+
+class TakesAny(Hook):
+    def __init__(self, **kwargs):
+        self.kwargs = kwargs
+
+
+def test_hooks_that_take_any_argument_may_have_them(tmp_path):
+    (tmp_path / "derived.py").write_text("default_scope = 'delvm_mm'\n")
+    ema = dict(type="EMAHook", momentum=0.1, update_buffers=True, begin_iter=3, priority="LOW")
+    load_config(str(tmp_path / "derived.py"), {"custom_hooks": [dict(type=TakesAny, anything=1), ema]})

@@ -1,13 +1,18 @@
 """What a user reads when ``tools/train.py`` is given something wrong."""
 
 import itertools
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from delvm_mm.engine import launch
+from delvm_mm.engine.config_files import config_of_checkpoint
+from helpers import ROOT
 from tools import train as train_tool
 
 NUMBERS = itertools.count()
@@ -47,6 +52,9 @@ def train(monkeypatch, *options):
         (["load_from=teacher.pth"], "teacher.pth do not fit DeLVM"),
         (["load_from=gone.pth"], "gone.pth"),
         (["load_from=code.pth"], "refused"),
+        (["custom_hooks.3.teacher.checkpoint=teacher.py"], "teacher.py is a config, where a checkpoint is expected"),
+        (["custom_hooks.3.teacher.cfg=teacher.pth"], "teacher.pth is a checkpoint, where a config is expected"),
+        (["default_hooks.checkpoint.intervall=2"], "SafeCheckpointHook has no argument 'intervall'"),
     ],
 )
 def test_bad_input_gives_one_clear_error_and_a_failing_exit_code(run_folder, monkeypatch, capsys, options, message):
@@ -73,3 +81,45 @@ def test_float16_without_a_gpu_is_refused(run_folder, monkeypatch, capsys):
     monkeypatch.setattr(launch, "get_device", lambda: "cpu")
     assert train(monkeypatch, "--cfg-options", "optim_wrapper.type=AmpOptimWrapper") == 1
     assert "needs a GPU, and there is none here; use 'AutocastOptimWrapper'" in capsys.readouterr().err
+
+
+HOLDS = """
+import sys, time
+from delvm_mm.checkpoints.resume import alone_in
+with alone_in("run"):
+    print("here", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_in_a_work_folder_is_refused_until_the_first_is_over(run_folder, monkeypatch, capsys):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    first = subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert first.stdout.readline() == "here\n"
+        assert train(monkeypatch) == 1
+        error = capsys.readouterr().err
+        assert f"another run is training in run (process {first.pid} on" in error and "--work-dir" in error
+        assert os.listdir("run") == [".run_lock"], "nothing was written"
+    finally:
+        first.kill()
+        first.communicate()
+    assert train(monkeypatch, "--resume", "gone.pth") == 1
+    assert "gone.pth" in capsys.readouterr().err
+
+
+def test_a_run_may_have_names_that_are_no_utf8(run_folder, monkeypatch, capsys):
+    name = os.fsdecode(b"caf\xe9")
+    number = next(NUMBERS)
+    options = [f"experiment_name=odd_{number}", "train_cfg.max_iters=2", f"codecs.{name}={name}", "custom_hooks=[]"]
+    options += ["default_hooks.checkpoint.interval=2"]
+    cfg = Config.fromfile("student.py")
+    cfg.codecs = dict()
+    cfg.dump("student.py")
+    monkeypatch.setattr(sys, "argv", ["train.py", "student.py", "--work-dir", name, "--cfg-options", *options])
+    train_tool.main()
+    shown = capsys.readouterr()
+    assert "Logging error" not in shown.out + shown.err
+    (log,) = Path(name).glob("*/*.log")
+    assert "Checkpoints will be saved to" in log.read_text() and "caf\\udce9" in log.read_text()
+    assert config_of_checkpoint(f"{name}/iter_2.pth").codecs == {name: name}

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from delvm_mm.checkpoints.io import load_into, load_state_dict
+from delvm_mm.engine.config_files import read_config
 from delvm_mm.models import DeLVM
 from delvm_mm.models.losses.distillation import TeacherTerm
 from delvm_mm.models.losses.extra_loss import ExtraLoss
@@ -121,7 +121,7 @@ def build_teacher(cfg: str | os.PathLike | Mapping[str, Any], checkpoint: str | 
         name = f"the teacher's config {cfg}"
         if not os.path.exists(cfg):
             raise FileNotFoundError(f"{name} does not exist; set DistillationHook.teacher.cfg")
-        cfg = Config.fromfile(cfg)
+        cfg = read_config(os.fspath(cfg))
     weights = _load_weights(checkpoint, student)
     # The student's own tokenizer serves both; weights trained with another one are refused when they are loaded.
     if "model" not in cfg:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.hub import get_config
 from mmengine.logging import print_log
@@ -14,6 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from delvm_mm.checkpoints.io import load_into, load_state_dict
+from delvm_mm.engine.config_files import read_config
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import HOOKS, MODELS
 from delvm_mm.toolboxes import require_toolbox
@@ -124,7 +124,7 @@ class ClassifierDistillationHook(Hook):
             name = f"the teacher's config {cfg}"
             if not os.path.exists(cfg):
                 raise FileNotFoundError(f"{name} does not exist; set ClassifierDistillationHook.teacher.cfg")
-            cfg = Config.fromfile(cfg)
+            cfg = read_config(os.fspath(cfg))
         if "model" not in cfg:
             raise ValueError(f"{name} has no 'model'")
         model = dict(cfg["model"])

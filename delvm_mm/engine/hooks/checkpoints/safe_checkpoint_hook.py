@@ -1,6 +1,7 @@
 """Checkpoints written atomically: a file is complete, or what it was before."""
 
 import difflib
+import errno
 import inspect
 import os
 from typing import Any
@@ -78,12 +79,13 @@ class SafeCheckpointHook(CheckpointHook):
             barrier()  # sharded checkpoints are folders that all processes write to
             if is_main_process():
                 put_in_place(temporary, self.last_ckpt)
-                write_atomically(os.path.join(runner.work_dir, "last_checkpoint"), self.last_ckpt.encode())
+                write_atomically(os.path.join(runner.work_dir, "last_checkpoint"), os.fsencode(self.last_ckpt))
         except OSError as error:
             delete(temporary)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            advice = "make room and go on with --resume" if full else "see to that and go on with --resume"
             raise OSError(
-                f"cannot save {self.last_ckpt}: {error.strerror or error}; earlier checkpoints are kept: make room and "
-                "go on with --resume"
+                f"cannot save {self.last_ckpt}: {error.strerror or error}; earlier checkpoints are kept: {advice}"
             ) from error
         if outdated is not None and is_main_process():
             delete(os.path.join(self.out_dir, self.filename_tmpl.format(outdated)))
