@@ -59,7 +59,7 @@ val_cfg = dict(type='ValLoop')
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=600_000, val_interval=10_000)
 
 adam = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4, betas=(0.5, 0.9), weight_decay=0.01))
-optim_wrapper = dict(constructor='PartsOptimWrapperConstructor', vqgan=adam, discriminator=adam)
+optim_wrapper = dict(constructor='MultiOptimWrapperConstructor', vqgan=adam, discriminator=adam)
 auto_scale_lr = dict(base_batch_size=128)
 param_scheduler = [dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=2000)]
 default_hooks = dict(

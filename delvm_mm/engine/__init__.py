@@ -21,8 +21,8 @@ from delvm_mm.engine.hooks import (
 )
 from delvm_mm.engine.log_processor import LogProcessor
 from delvm_mm.engine.loops import AccumulatingTrainLoop
+from delvm_mm.engine.multi_optim_wrapper import MultiOptimWrapperConstructor
 from delvm_mm.engine.optim_constructor import GroupedOptimWrapperConstructor
-from delvm_mm.engine.parts_optim_wrapper import PartsOptimWrapperConstructor
 from delvm_mm.engine.self_averaging_model import SelfAveragingModel
 
 __all__ = [
@@ -35,9 +35,9 @@ __all__ = [
     "GroupedOptimWrapperConstructor",
     "LogProcessor",
     "MemoryHook",
+    "MultiOptimWrapperConstructor",
     "NonFiniteGuardHook",
     "PanelHook",
-    "PartsOptimWrapperConstructor",
     "ReconstructionHook",
     "ResumedScheduleHook",
     "SafeCheckpointHook",

@@ -30,7 +30,7 @@ class VQGANAdversarialTrainer(VQGANTrainer):
     The two have an optimizer each, and several processes average gradients here and not in DDP::
 
         optim_wrapper = dict(
-            constructor="PartsOptimWrapperConstructor",
+            constructor="MultiOptimWrapperConstructor",
             vqgan=dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=4.5e-6, betas=(0.5, 0.9))),
             discriminator=dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=4.5e-6, betas=(0.5, 0.9))),
         )
@@ -109,7 +109,7 @@ class VQGANAdversarialTrainer(VQGANTrainer):
         if not isinstance(optim_wrapper, OptimWrapperDict) or set(optim_wrapper.keys()) != set(PARTS):
             raise ValueError(
                 f"{type(self).__name__} needs an optimizer for each of {PARTS}: set optim_wrapper = dict(constructor="
-                "'PartsOptimWrapperConstructor', vqgan=dict(optimizer=...), discriminator=dict(optimizer=...))"
+                "'MultiOptimWrapperConstructor', vqgan=dict(optimizer=...), discriminator=dict(optimizer=...))"
             )
         data = self.data_preprocessor(data, True)
         judged = bool(self.train_steps >= self.disc_start)

@@ -3,13 +3,12 @@
 import itertools
 import logging
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from delvm_mm.engine import AutocastOptimWrapper, MemoryHook, ThroughputHook, autocast_optim_wrapper
+from delvm_mm.engine import AutocastOptimWrapper, ThroughputHook, autocast_optim_wrapper
 from delvm_mm.engine.flops import MatrixPeak, training_flops_per_token
 from delvm_mm.engine.hooks import throughput_hook
 from delvm_mm.models import DeLVM
@@ -103,20 +102,27 @@ def test_utilization_of_another_model_is_refused():
         ThroughputHook(peak_flops=1e12).before_train(runner)
 
 
-def test_the_peak_memory_of_the_process_is_logged_where_there_is_no_cuda(monkeypatch):
+def test_throughput_counts_the_tokens_of_all_sentences_since_the_last_value(monkeypatch):
+    clock = iter([10.0, 12.0, 13.0])
+    monkeypatch.setattr(throughput_hook.time, "perf_counter", lambda: next(clock))
     logged = {}
-    runner = SimpleNamespace(iter=9, message_hub=SimpleNamespace(update_scalar=logged.__setitem__))
-    MemoryHook(interval=10).after_train_iter(runner, 9)
-    # The peak as Linux states it elsewhere, in KiB.
-    status = Path("/proc/self/status")
-    if status.exists():
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        assert logged["train/memory"] == pytest.approx(int(fields["VmHWM"].split()[0]) / 1024, rel=0.02)
-    assert logged["train/memory"] > 50  # PyTorch alone is larger
-    runner.iter = 10
-    logged.clear()
-    MemoryHook(interval=10).after_train_iter(runner, 10)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    runner.iter = 19
-    MemoryHook(interval=10).after_train_iter(runner, 19)
-    assert logged == {}
+    runner = SimpleNamespace(iter=0, message_hub=SimpleNamespace(update_scalar=logged.__setitem__))
+    hook = ThroughputHook(interval=3)
+    for step in range(3):
+        runner.iter = step
+        hook.after_train_iter(runner, step, dict(inputs=torch.zeros(4, 512)))
+    # The first step only starts the clock: two batches of 2048 tokens in 3 seconds.
+    assert logged == {"train/tokens_per_s": 2 * 4 * 512 / 3}
+
+
+def test_testing_logs_the_images_a_second_since_its_begin(monkeypatch):
+    clock = iter([10.0, 14.0, 16.0])
+    monkeypatch.setattr(throughput_hook.time, "perf_counter", lambda: next(clock))
+    logged = {}
+    runner = SimpleNamespace(message_hub=SimpleNamespace(update_scalar=logged.__setitem__))
+    hook = ThroughputHook()
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, outputs=[None] * 8)
+    assert logged == {"test/images_per_s": 8 / 4}
+    hook.after_test_iter(runner, 1, outputs=[None] * 4)
+    assert logged == {"test/images_per_s": 12 / 6}

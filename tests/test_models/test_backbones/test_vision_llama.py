@@ -11,8 +11,13 @@ from torch import nn
 from delvm_mm.models import LLaMA
 
 pytest.importorskip("mmpretrain")
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+
 from delvm_mm.models import VisionLLaMA
 from delvm_mm.registry import MODELS
+from helpers.tiny_classifier import classifier
 
 TINY = dict(embed_dims=32, num_layers=3, num_heads=4, feedforward_channels=48)
 # Large deviations, so that attention is far from uniform.
@@ -389,3 +394,24 @@ def test_a_small_one_learns_64_random_labels_by_heart():
         F.cross_entropy(scores, labels).backward()
         optimizer.step()
     pytest.fail(f"{(scores.argmax(1) == labels).sum()} of 64 labels after 120 steps")
+
+
+def test_layer_wise_decay_gives_lower_layers_lower_rates():
+    init_default_scope("mmpretrain")
+    wrapper = build_optim_wrapper(
+        MMPRETRAIN_MODELS.build(classifier(with_pos_embed=True)),
+        dict(
+            optimizer=dict(type="AdamW", lr=1.0, weight_decay=0.1),
+            constructor="LearningRateDecayOptimWrapperConstructor",
+            paramwise_cfg=dict(
+                layer_decay_rate=0.5, flat_decay_mult=0.0, custom_keys={".pos_embed": dict(decay_mult=0.0)}
+            ),
+        ),
+    )
+    groups = {group["param_name"]: (group["lr"], group["weight_decay"]) for group in wrapper.optimizer.param_groups}
+    # Depths of a model of 2 layers: 0 before them, 1, 2, and 3 behind them.
+    assert groups["backbone.pos_embed"] == (1 / 8, 0.0)
+    assert groups["backbone.patch_embed.projection.weight"] == (1 / 8, 0.1)
+    assert groups["backbone.layers.0.mlp.up_proj.weight"] == (1 / 4, 0.1)
+    assert groups["backbone.layers.1.input_layernorm.weight"] == (1 / 2, 0.0)
+    assert groups["backbone.norm.weight"] == (1, 0.0) and groups["head.layers.head.weight"] == (1, 0.1)

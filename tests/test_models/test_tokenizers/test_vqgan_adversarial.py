@@ -153,7 +153,7 @@ def test_one_optimizer_for_both_is_refused():
     trainer = _trainer()
     one = OptimWrapper(optimizer=torch.optim.Adam(trainer.parameters()))
     for wrapper in (one, OptimWrapperDict(vqgan=one)):
-        with pytest.raises(ValueError, match="PartsOptimWrapperConstructor"):
+        with pytest.raises(ValueError, match="MultiOptimWrapperConstructor"):
             trainer.train_step(_batch(), wrapper)
 
 

@@ -105,7 +105,7 @@ def run_two_parts(work_dir, schedules, epochs, batch_size=2, resume=None):
     """Learning rates of both optimizers after a run of epochs over 8 samples."""
     sgd = dict(optimizer=dict(type="SGD", lr=0.1))
     cfg = dict(
-        optim_wrapper=dict(constructor="PartsOptimWrapperConstructor", left=sgd, right=sgd),
+        optim_wrapper=dict(constructor="MultiOptimWrapperConstructor", left=sgd, right=sgd),
         param_scheduler=schedules,
         train_dataloader=dict(
             batch_size=batch_size,

@@ -10,14 +10,15 @@ from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class PartsOptimWrapperConstructor:
+# Under its name in 0.1 too.
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(name=["MultiOptimWrapperConstructor", "PartsOptimWrapperConstructor"])
+class MultiOptimWrapperConstructor:
     """Build an ``OptimWrapperDict`` with one optimizer wrapper for each named part of the model.
 
     Example::
 
         optim_wrapper = dict(
-            constructor='PartsOptimWrapperConstructor',
+            constructor='MultiOptimWrapperConstructor',
             vqgan=dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-4)),
             discriminator=dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-4)))
 
@@ -32,7 +33,7 @@ class PartsOptimWrapperConstructor:
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict | None = None) -> None:
         if paramwise_cfg is not None:
-            raise ValueError("PartsOptimWrapperConstructor: put paramwise_cfg into the parts of optim_wrapper")
+            raise ValueError("MultiOptimWrapperConstructor: put paramwise_cfg into the parts of optim_wrapper")
         for name, cfg in optim_wrapper_cfg.items():
             if not isinstance(cfg, dict) or "optimizer" not in cfg:
                 raise ValueError(
