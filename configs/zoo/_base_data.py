@@ -8,7 +8,7 @@ pets_root = 'data/pets'
 photos_root = 'data/photos'
 codecs = dict(
     mask=dict(type='ForegroundMaskCodec'),
-    skeleton=dict(type='SkeletonCodec', radius=3.0, thickness=3.0),
+    skeleton=dict(type='KeypointDiscsCodec', radius=5, spacing=5, grid=4),
     image=dict(type='RestorationCodec'))
 pack = dict(type='PackClip', factor=8)
 draw = {name: dict(type='DrawLabel', codec=codec) for name, codec in codecs.items()}

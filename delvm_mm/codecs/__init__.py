@@ -2,12 +2,15 @@
 
 from delvm_mm.codecs.base import LabelCodec
 from delvm_mm.codecs.color_mask import RandomColorMaskCodec
+from delvm_mm.codecs.keypoint_discs import KeypointDiscsCodec
+from delvm_mm.codecs.keypoints import mpii_to_coco
 from delvm_mm.codecs.mask import ForegroundMaskCodec
 from delvm_mm.codecs.restoration import RestorationCodec
-from delvm_mm.codecs.skeleton import SkeletonCodec, mpii_to_coco
+from delvm_mm.codecs.skeleton import SkeletonCodec
 
 __all__ = [
     "ForegroundMaskCodec",
+    "KeypointDiscsCodec",
     "LabelCodec",
     "RandomColorMaskCodec",
     "RestorationCodec",
