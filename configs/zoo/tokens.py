@@ -4,8 +4,8 @@ _base_ = ['_base_data.py', '../_base_/runtime.py']
 root = 'work_dirs/zoo'
 work_dir = root + '/tokens'
 tokenizer = dict(type='VQGAN', pretrained='delvm_mm://zoo_tokenizer')
-# Clips of a task in scenes; augmented copies of the 390 pets for masks and for each degradation; of the 27 photographs.
-num_scenes, pet_masks, pet_images, photo_images = 6000, 12, 4, 40
+# Clips of each task in scenes; augmented copies of the 390 pets for masks and for each degradation; of the 27 photographs.
+num_scenes, pet_masks, pet_images, photo_images = dict(seg=4000, pose=6000, derain=3000), 10, 2, 30
 
 scenes = {
     task: dict(
@@ -31,7 +31,7 @@ photos = {
 }
 train = root + '/tokens/train/'
 stores = [
-    *[dict(out=f'{train}{task}_scenes', dataset=dict(**clips, start=0, length=num_scenes))
+    *[dict(out=f'{train}{task}_scenes', dataset=dict(**clips, start=0, length=num_scenes[task]))
       for task, clips in scenes.items()],
     dict(out=train + 'seg_pets', dataset=masks, num_augmented_copies=pet_masks),
     *[dict(out=f'{train}{task}_pets', dataset=clips, num_augmented_copies=pet_images) for task, clips in pets.items()],

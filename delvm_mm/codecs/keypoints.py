@@ -47,7 +47,7 @@ class KeypointCodec(LabelCodec):
         )
 
     @abstractmethod
-    def draw_person(self, image: np.ndarray, keypoints: np.ndarray, visible: np.ndarray) -> None:
+    def _draw_person(self, image: np.ndarray, keypoints: np.ndarray, visible: np.ndarray) -> None:
         """Draw one person.
 
         Args:
@@ -57,7 +57,7 @@ class KeypointCodec(LabelCodec):
         """
 
     @abstractmethod
-    def read_person(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read_person(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read one person.
 
         Args:
@@ -83,7 +83,7 @@ class KeypointCodec(LabelCodec):
         keypoints, visible, (height, width) = self._check(annotation, "encode")
         image = np.zeros((height, width, 3), np.uint8)
         for person, seen in zip(keypoints, visible, strict=True):
-            self.draw_person(image, person, seen)
+            self._draw_person(image, person, seen)
         return image
 
     def decode(self, image: np.ndarray) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class KeypointCodec(LabelCodec):
             ValueError: if it is not H x W x 3.
         """
         check_image(image, f"{self._name}.decode")
-        points, scores = self.read_person(image)
+        points, scores = self._read_person(image)
         scores = scores[None].astype(np.float32)
         return dict(
             keypoints=points[None].astype(np.float32),

@@ -72,7 +72,7 @@ class SkeletonCodec(KeypointCodec):
         self.radius = radius
         self.thickness = thickness
 
-    def read_person(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read_person(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scale = READING_RADIUS / self.radius
         size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
         read = image
@@ -82,7 +82,7 @@ class SkeletonCodec(KeypointCodec):
         points = (points + 0.5) * image.shape[1::-1] / size - 0.5
         return points[JOINT_OF_COCO], scores[JOINT_OF_COCO]
 
-    def draw_person(self, image: np.ndarray, keypoints: np.ndarray, visible: np.ndarray) -> None:
+    def _draw_person(self, image: np.ndarray, keypoints: np.ndarray, visible: np.ndarray) -> None:
         points = np.where(COCO_OF_JOINT[:, None] < 0, keypoints[SHOULDERS].mean(0), keypoints[COCO_OF_JOINT])
         drawn = np.where(COCO_OF_JOINT < 0, visible[SHOULDERS].all(), visible[COCO_OF_JOINT])
         drawn &= inside(points, image.shape)
