@@ -58,7 +58,7 @@ def layout_of(source: str) -> str:
     if not config.is_file():
         raise FileNotFoundError(f"{source} is neither a .ckpt file nor a folder with a config.json")
     try:
-        return "diffusers" if json.loads(config.read_text())["_class_name"] == "VQModel" else "openmuse"
+        return "diffusers" if json.loads(config.read_bytes())["_class_name"] == "VQModel" else "openmuse"
     except (ValueError, KeyError, TypeError):
         return "openmuse"  # which says what is wrong with it
 

@@ -118,7 +118,7 @@ def read_results(path: str | None) -> dict[str, dict[str, Any]]:
     if path is None:
         return {}
     try:
-        results = json.loads(Path(path).read_text(encoding="utf-8"))
+        results = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"--results: {path} is not JSON ({error})") from error
     if not isinstance(results, dict) or not all(isinstance(metrics, dict) for metrics in results.values()):

@@ -14,6 +14,7 @@ from delvm_mm.codecs.mapping import map_image_back
 from delvm_mm.datasets import read_image
 from delvm_mm.datasets.readers.base import IMAGE_SUFFIXES, list_images
 from delvm_mm.datasets.readers.frame_folders import natural_key
+from delvm_mm.datasets.readers.io.files import one_form
 from delvm_mm.datasets.readers.io.image import MAX_PIXELS
 from delvm_mm.datasets.transforms import CenterCrop, Letterbox, ResizeShortSide
 from delvm_mm.datasets.transforms.geometry import crop
@@ -240,7 +241,7 @@ def read_prompt_folder(folder: str | os.PathLike) -> list[tuple[Path, Path]]:
     for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         for suffix in (IMAGE_SUFFIX, LABEL_SUFFIX):
             if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(suffix) and not path.name.startswith("."):
-                pair = halves.setdefault(path.stem.removesuffix(suffix), {})
+                pair = halves.setdefault(one_form(path.stem.removesuffix(suffix)), {})
                 if suffix in pair:
                     raise ValueError(f"{pair[suffix]} and {path} are both the {KINDS[suffix]} of one pair: keep one")
                 pair[suffix] = path

@@ -42,7 +42,7 @@ Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 def is_model_folder(path: Any) -> bool:
     """Whether a path, or a name such as ``'delvm_mm://mini'``, is a folder that :func:`save_model` wrote."""
     try:
-        config = json.loads((resolve_shipped(path) / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((resolve_shipped(path) / CONFIG).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, TypeError):
         return False
     return isinstance(config, dict) and config.get("format") == FORMAT
@@ -151,7 +151,7 @@ def read_model_folder(folder: str | Path) -> Config:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no model folder: it has no {CONFIG}; save_model writes such folders")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); copy it again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

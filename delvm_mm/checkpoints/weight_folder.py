@@ -76,7 +76,7 @@ def save_weight_folder(folder: str | Path, weights: Mapping[str, Tensor], shard_
 
 def _shards(index: Path) -> dict[Path, list[str] | None]:
     try:
-        places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        places = dict(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{index} is no index of shards: expected a JSON object with 'weight_map' ({error})"

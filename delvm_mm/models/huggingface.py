@@ -35,7 +35,11 @@ def delvm_from_huggingface(folder: str | Path, tokenizer: Any = None) -> DeLVM:
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"{folder}: hidden_act is '{config['hidden_act']}', expected 'silu'")
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
+    rotary = config.get("rotary") or {}
+    scaled = (rope.get("rope_type") or rope.get("type") or "default") != "default"
+    # InternLM's: 'dynamic' is plain within the context, beyond which nothing is read here.
+    if scaled or (rotary.get("type") or "origin") not in ("origin", "dynamic"):
+        rope = rope if scaled else rotary
         raise ValueError(f"{folder}: scaled rotary positions ({rope}) are not supported")
     if config.get("tie_word_embeddings"):
         raise ValueError(f"{folder}: tied embeddings are not supported; DeLVM's head is a table of its own")
@@ -68,8 +72,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected the config.json of a Hugging Face export")
     try:
-        config = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
     needed = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
     missing = [key for key in (*needed, "max_position_embeddings", "rms_norm_eps") if key not in config]
@@ -79,8 +83,9 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _rope_base(config: dict[str, Any]) -> float:
-    # transformers 5 moved the base into a dict of its own.
-    return config.get("rope_theta", (config.get("rope_parameters") or {}).get("rope_theta", 10000.0))
+    # Of transformers, transformers 5 and InternLM; null is as good as nothing.
+    places = (config, config.get("rope_parameters") or {}, dict(rope_theta=(config.get("rotary") or {}).get("base")))
+    return next((place["rope_theta"] for place in places if place.get("rope_theta") is not None), 10000.0)
 
 
 def _rename(key: str) -> str:

@@ -224,7 +224,7 @@ def read_index(folder: Path, form: ShardFormat) -> dict:
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has no {INDEX_FILE}: it is not a {form.kind}, or was not copied completely")
     try:
-        index = json.loads(file.read_text())
+        index = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} is not valid JSON ({error}): copy it again or {form.remedy}") from error
     if not isinstance(index, dict) or index.get("format") != form.name:

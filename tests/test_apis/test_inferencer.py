@@ -15,6 +15,7 @@ from delvm_mm.apis.model_loading import find_config
 from delvm_mm.codecs import ForegroundMaskCodec
 from delvm_mm.datasets import ProceduralScenes
 from delvm_mm.models import delvm_from_huggingface
+from helpers.layouts_names import COMPOSED, DECOMPOSED
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +250,13 @@ def test_drawn_labels_are_taken():
     palette.putpalette([0, 0, 0, 255, 255, 255])
     for label in (image, white, Image.fromarray(white > 0), palette, np.full_like(image, (0, 3, 9))):
         ImageReader(8).pair(image, label, "pair 1")
+
+
+def test_halves_of_a_pair_in_a_prompt_folder_may_have_accents_of_two_forms(tmp_path):
+    names = f"{COMPOSED}_img.png", f"{DECOMPOSED}_label.png"
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert read_prompt_folder(tmp_path) == [tuple(tmp_path / name for name in names)]
 
 
 def test_a_second_image_of_one_pair_in_a_prompt_folder_is_refused(tmp_path):

@@ -65,3 +65,25 @@ def test_weights_of_another_shape_are_refused(exported, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(intermediate_size=128)))
     with pytest.raises(ValueError, match="mlp"):
         delvm_from_huggingface(tmp_path / "export")
+
+
+@pytest.mark.parametrize(
+    ("changes", "base"),
+    [
+        (dict(rope_theta=None, rope_parameters=None), 10000.0),
+        (dict(rope_theta=None, rope_parameters=dict(rope_type=None, rope_theta=None)), 10000.0),
+        (dict(rope_theta=None, rope_parameters=None, rotary=dict(base=None, type="origin")), 10000.0),
+        (dict(rope_theta=None, rope_parameters=None, rotary=dict(base=50000, type="dynamic")), 50000),
+        (dict(rope_theta=None, rope_parameters=dict(rope_theta=2000.0), rotary=dict(base=3000)), 2000.0),
+        (dict(rope_theta=1000.0, rope_parameters=None), 1000.0),
+    ],
+)
+def test_the_base_of_positions_is_read_wherever_it_stands_and_null_is_the_default(exported, tmp_path, changes, base):
+    _, folder = exported
+    shutil.copytree(folder, tmp_path / "export")
+    path = tmp_path / "export" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8-sig")
+    assert delvm_from_huggingface(tmp_path / "export").backbone.rope_base == base
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | dict(rotary=dict(type="linear"))))
+    with pytest.raises(ValueError, match="scaled rotary positions"):
+        delvm_from_huggingface(tmp_path / "export")

@@ -1,12 +1,11 @@
 """Which samples of a data set are used: those that a list names, or every n-th one."""
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
 
-from delvm_mm.datasets.readers.io.files import IMAGE_SUFFIXES, refuse_twice
+from delvm_mm.datasets.readers.io.files import IMAGE_SUFFIXES, one_form, refuse_twice
 
 __all__ = ["listed", "regular_part"]
 
@@ -94,5 +93,5 @@ def _read_names(path: Path) -> list[str]:
 
 def _parts(name: str) -> tuple[str, ...]:
     """Parts of a path without the image's suffix, with accents in one form on every system."""
-    path = PurePath(unicodedata.normalize("NFC", name))
+    path = PurePath(one_form(name))
     return (path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path).parts

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from delvm_mm.codecs.openpose import COCO_KEYPOINTS, NUM_KEYPOINTS, coco_order, is_person
 from delvm_mm.datasets.readers.base import refuse_twice, require_folder
+from delvm_mm.datasets.readers.io.image import turned_by_exif
 from delvm_mm.datasets.readers.people import AREA_OF_BOX, PeopleReader, num_labeled, numbers
 from delvm_mm.registry import DATASETS
 
@@ -115,10 +116,16 @@ class CocoPoseDataset(PeopleReader):
                 f"{where} is of image {entry['img_id']!r}, for which 'images' has no entry with a file_name"
             )
         listed = entry["listed_size"]
+        if any(isinstance(side, str) for side in listed):
+            raise ValueError(
+                f"{where} is of {entry['img_path']}, of which 'images' gives width {listed[0]!r} and height "
+                f"{listed[1]!r} as text: expected whole numbers, without quotation marks"
+            )
         if entry["size"] is not None and None not in listed and entry["size"] != listed:
+            cause = turned_by_exif(entry["img_path"], listed) or ": use the images as they were published"
             raise ValueError(
                 f"{where} is of {entry['img_path']}, which has {entry['size'][0]}x{entry['size'][1]} pixels, where "
-                f"'images' says {listed[0]}x{listed[1]}: use the images as they were published"
+                f"'images' says {listed[0]}x{listed[1]}{cause}"
             )
         if self._categories and person["category_id"] not in self._categories:
             raise ValueError(

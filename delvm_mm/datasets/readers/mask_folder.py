@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from delvm_mm.datasets.readers.base import IMAGE_SUFFIXES, ReaderDataset, images_in, require_folder
-from delvm_mm.datasets.readers.io.image import read_image
+from delvm_mm.datasets.readers.io.files import one_form
+from delvm_mm.datasets.readers.io.image import read_image, turned_by_exif
 from delvm_mm.datasets.readers.io.label_map import read_label_values
 from delvm_mm.registry import DATASETS
 
@@ -86,7 +87,7 @@ class MaskFolderDataset(ReaderDataset):
         masks = require_folder(Path(self.data_root, self.mask_dir), "their masks")
         image_of = self._images_by_name(images)
         mask_of = {
-            path.name[: -len(self.mask_suffix)]: path
+            one_form(path.name[: -len(self.mask_suffix)]): path
             for path in masks.iterdir()
             if path.name.endswith(self.mask_suffix) and not path.name.startswith(".")
         }
@@ -122,9 +123,10 @@ class MaskFolderDataset(ReaderDataset):
         image = read_image(entry["img_path"])
         mask = read_label_values(entry["seg_map_path"], white=255, what="mask")
         if mask.shape != image.shape[:2]:
+            cause = turned_by_exif(entry["img_path"], mask.shape[::-1])
             raise ValueError(
                 f"{entry['seg_map_path']} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {entry['img_path']} "
-                f"{image.shape[1]}x{image.shape[0]} (EXIF orientation applied): save both at one size"
+                f"{image.shape[1]}x{image.shape[0]} (EXIF orientation applied)" + (cause or ": save both at one size")
             )
         shape = image.shape[:2]
         labels = self._labels(mask, entry["seg_map_path"])
@@ -143,7 +145,7 @@ class MaskFolderDataset(ReaderDataset):
             kinds = self.img_suffix or ", ".join(IMAGE_SUFFIXES)
             raise ValueError(f"{folder} holds no image ({kinds}): check img_dir and img_suffix")
         by_name = {}
-        for name, path in paths:
+        for name, path in ((one_form(name), path) for name, path in paths):
             if name in by_name:
                 raise ValueError(f"{folder} has two images of one name, {by_name[name].name} and {path.name}: keep one")
             by_name[name] = path
@@ -173,13 +175,13 @@ def _read_names(path: Path, img_suffix: str | None) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no list at {path}: ann_file names a text file with a name in each line")
     names = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         name = line.split()[0]
         suffixes = IMAGE_SUFFIXES if img_suffix is None else (img_suffix,)
         ending = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), "")
-        names.append(name[: len(name) - len(ending)])
+        names.append(one_form(name[: len(name) - len(ending)]))
     if not names:
         raise ValueError(f"{path} names no image: expected a name in each line")
     if len(set(names)) < len(names):

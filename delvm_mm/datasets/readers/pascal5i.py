@@ -15,7 +15,8 @@ from rich import get_console
 from rich.progress import track
 
 from delvm_mm.datasets.readers.base import ReaderDataset, refuse_twice, require_folder
-from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS, image_size
+from delvm_mm.datasets.readers.io.files import present
+from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS, image_size, turned_by_exif
 from delvm_mm.registry import DATASETS
 
 __all__ = ["PASCAL_CLASSES", "Pascal5iDataset", "read_label_map"]
@@ -154,9 +155,10 @@ class Pascal5iDataset(ReaderDataset):
         labels = read_label_map(entry["seg_map_path"])
         size = image_size(entry["img_path"])
         if size is not None and labels.shape != size[::-1]:
+            cause = turned_by_exif(entry["img_path"], labels.shape[::-1]) or ": use both as they were published"
             raise ValueError(
                 f"{entry['seg_map_path']} is a label map of {labels.shape[1]}x{labels.shape[0]} pixels, its image "
-                f"{entry['img_path']} has {size[0]}x{size[1]}: use both as they were published"
+                f"{entry['img_path']} has {size[0]}x{size[1]}{cause}"
             )
         if entry["class_id"] == UNKNOWN_CLASS:
             raise ValueError(f"{entry['seg_map_path']} could not be read when the data set was built: build it again")
@@ -172,7 +174,7 @@ class Pascal5iDataset(ReaderDataset):
         """Label map of each image of the split, by the image's name."""
         lists = Path(self.data_root, "ImageSets", "Segmentation")
         folder = require_folder(Path(self.data_root, "SegmentationClass"), "the label maps of VOC 2012")
-        maps = {name: str(folder / f"{name}.png") for name in _read_names(lists / f"{self.split}.txt")}
+        maps = {name: str(present(folder / f"{name}.png")) for name in _read_names(lists / f"{self.split}.txt")}
         if self.sbd is not None:
             evaluated = {*_read_names(lists / "val.txt")}
             original = (self.sbd / SBD_CLASSES).is_dir()
@@ -299,7 +301,7 @@ def _read_names(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no list of images at {path}: check data_root and the data set's layout")
     try:
-        names = path.read_text(encoding="utf-8").split()
+        names = path.read_text(encoding="utf-8-sig").split()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text: expected the name of an image in each line") from error
     if not names:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from delvm_mm.datasets.readers.base import IMAGE_SUFFIXES, ReaderDataset, images_in, require_folder, sorted_entries
+from delvm_mm.datasets.readers.io.files import one_form
 from delvm_mm.datasets.readers.io.lmdb import LmdbImages
 from delvm_mm.registry import DATASETS
 
@@ -230,16 +231,16 @@ def _pair_images(input_dir: Path, inputs: list[Path], target_dir: Path, targets:
     """Pair by name without suffix; where several targets have it, the suffix has to be the same too."""
     by_stem: dict[str, list[Path]] = {}
     for target in targets:
-        by_stem.setdefault(target.stem, []).append(target)
+        by_stem.setdefault(one_form(target.stem), []).append(target)
     entries, named = [], set()
-    names = Counter(image.stem for image in inputs)
+    names = Counter(one_form(image.stem) for image in inputs)
     for image in inputs:
-        candidates = by_stem.get(image.stem, [])
-        same = [target for target in candidates if target.name == image.name]
+        candidates = by_stem.get(one_form(image.stem), [])
+        same = [target for target in candidates if one_form(target.name) == one_form(image.name)]
         candidates = same or candidates
         named.update(candidates)
         entry = {"img_path": str(image)}
-        if len(candidates) == 1 and names[image.stem] > 1 and not same:
+        if len(candidates) == 1 and names[one_form(image.stem)] > 1 and not same:
             entry["problem"] = (
                 f"{image} is not the only input named {image.stem}, and {candidates[0]} one target: keep one"
             )

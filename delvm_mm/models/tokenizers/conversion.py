@@ -63,7 +63,7 @@ def vqgan_from_diffusers(folder: str | Path, symmetric_pixels: bool = False, res
     if not path.is_file() or not weights:
         raise FileNotFoundError(f"{folder} is no folder of a VQModel: expected config.json and {_DIFFUSERS_WEIGHTS[0]}")
     try:
-        config = dict(json.loads(path.read_text(encoding="utf-8")))
+        config = dict(json.loads(path.read_text(encoding="utf-8-sig")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a JSON object ({error}). Copy or download it again") from error
     vqgan = VQGAN(**_vqgan_config(config, path, resolution), symmetric_pixels=symmetric_pixels)

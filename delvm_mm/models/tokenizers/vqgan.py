@@ -417,7 +417,7 @@ def _read_json_object(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"No config at {path}; a checkpoint folder holds config.json and the weights")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}). Copy or download it again") from error
     if not isinstance(config, dict):

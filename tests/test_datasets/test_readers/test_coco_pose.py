@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from delvm_mm.codecs.openpose import COCO_KEYPOINTS
 from delvm_mm.datasets import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
 from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset
+from helpers.layouts_names import COMPOSED, DECOMPOSED, turn_by_exif
 from helpers.layouts_people import write_coco_pose
 
 
@@ -267,3 +268,44 @@ def test_the_samples_go_through_a_pipeline_to_skeletons_on_the_people(shared):
     for sample in seen:
         x, y = sample["keypoints"][0, wrist].round().astype(int)
         assert sample["label"][y, x].tolist() != [0, 0, 0]
+
+
+def test_sizes_of_before_an_exif_orientation_are_named_as_such(coco):
+    dataset = CocoPoseDataset(coco.parents[1])
+    turn_by_exif(dataset.get_data_info(0)["img_path"])
+    with pytest.raises(ValueError, match=r"where 'images' says \d+x\d+\. Its EXIF orientation.* turns it by a quarter"):
+        dataset[0]
+    assert "EXIF" not in _error(CocoPoseDataset(coco.parents[1]), 1, coco, width=7)
+
+
+def _error(dataset, number, coco, **changes):
+    """What a sample says whose entry in ``images`` is changed."""
+    content = json.loads(coco.read_text())
+    for image in content["images"]:
+        image.update(changes)
+    coco.write_text(json.dumps(content))
+    with pytest.raises(ValueError) as error:
+        CocoPoseDataset(dataset.data_root)[number]
+    return str(error.value)
+
+
+def test_sizes_as_text_are_named_as_such(coco):
+    message = _error(CocoPoseDataset(coco.parents[1]), 0, coco, width="64")
+    assert "gives width '64' and height" in message and "as text: expected whole numbers" in message
+
+
+@pytest.mark.parametrize("forms", [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_file_is_found_whatever_form_its_accents_have(coco, forms):
+    content = json.loads(coco.read_text())
+    named, on_disk = forms
+    first = content["images"][0]
+    path = coco.parents[1] / "train2017" / first["file_name"]
+    path.rename(path.with_name(f"{on_disk}.jpg"))
+    first["file_name"] = f"{named}.jpg"
+    coco.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())  # with the mark of Windows' editors
+    (sample,) = [
+        sample
+        for sample in CocoPoseDataset(coco.parents[1], pipeline=[dict(type="LoadImage")])
+        if sample["img_id"] == first["id"]
+    ]
+    assert sample["img"].shape[:2] == (first["height"], first["width"])

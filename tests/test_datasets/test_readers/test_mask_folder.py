@@ -4,6 +4,7 @@ from PIL import Image
 
 from delvm_mm.datasets import MaskFolderDataset
 from delvm_mm.registry import DATASETS
+from helpers.layouts_names import COMPOSED, DECOMPOSED, turn_by_exif
 
 TRIMAP = {1: 1, 2: 0, 3: 255}
 
@@ -187,3 +188,19 @@ def test_two_images_of_one_name_are_refused(folder):
 def test_arguments_that_do_not_fit_are_refused(folder, arguments, words):
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         MaskFolderDataset(folder, **arguments)
+
+
+def test_a_mask_of_an_image_before_its_exif_orientation_is_named_as_such(folder):
+    turn_by_exif(folder / "images" / "b.jpg")
+    with pytest.raises(ValueError, match=r"20x31 \(EXIF orientation applied\)\. Its EXIF orientation.*by a quarter"):
+        MaskFolderDataset(folder, label_map=TRIMAP)[1]
+
+
+def test_accents_are_of_one_form_and_a_list_may_begin_with_a_mark(folder):
+    (folder / "images" / "a.png").rename(folder / "images" / f"{COMPOSED}.png")
+    (folder / "masks" / "a.png").rename(folder / "masks" / f"{DECOMPOSED}.png")
+    (folder / "train.txt").write_text(f"{DECOMPOSED}.png\nb\n", encoding="utf-8-sig")
+    for dataset in (MaskFolderDataset(folder), MaskFolderDataset(folder, ann_file="train.txt")):
+        assert any(sample["img"].shape == (16, 16, 3) for sample in dataset)
+    (folder / "train.txt").write_text(f"b\n{COMPOSED}\n", encoding="utf-8-sig")
+    assert len(MaskFolderDataset(folder, ann_file="train.txt")) == 2

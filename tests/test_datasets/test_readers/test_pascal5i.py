@@ -6,6 +6,7 @@ from PIL import Image
 
 from delvm_mm.datasets import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
 from delvm_mm.datasets.readers.pascal5i import PASCAL_CLASSES, Pascal5iDataset, read_label_map
+from helpers.layouts_names import COMPOSED, DECOMPOSED, turn_by_exif
 from helpers.layouts_people import save_label_map, save_sbd, voc_palette, write_voc
 
 
@@ -89,6 +90,23 @@ def test_lists_of_classes_save_reading_the_label_maps(small_voc, monkeypatch):
     (small_voc / "lists/cat.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"cat\.txt"):
         Pascal5iDataset(small_voc, 1, class_lists="lists")
+
+
+def test_lists_may_begin_with_a_mark_and_accents_have_two_forms(small_voc):
+    path = small_voc / "ImageSets" / "Segmentation" / "val.txt"
+    first, *others = path.read_text().split()
+    (small_voc / "JPEGImages" / f"{first}.jpg").rename(small_voc / "JPEGImages" / f"{DECOMPOSED}.jpg")
+    (small_voc / "SegmentationClass" / f"{first}.png").rename(small_voc / "SegmentationClass" / f"{DECOMPOSED}.png")
+    path.write_text("\n".join([COMPOSED, *others]), encoding="utf-8-sig")
+    samples = list(Pascal5iDataset(small_voc, split="val", fold=0, pipeline=[dict(type="LoadImage")]))
+    assert COMPOSED in {sample["img_id"] for sample in samples}
+
+
+def test_a_mask_of_before_an_exif_orientation_is_named_as_such(small_voc):
+    dataset = Pascal5iDataset(small_voc, split="val", fold=0)
+    turn_by_exif(dataset.get_data_info(0)["img_path"])
+    with pytest.raises(ValueError, match="Its EXIF orientation, which is applied here, turns it by a quarter"):
+        dataset[0]
 
 
 def test_a_wrong_list_is_an_error_of_the_sample(small_voc):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from delvm_mm.datasets import read_image
 from delvm_mm.datasets.readers.io import lmdb as lmdb_images
 from delvm_mm.datasets.readers.restoration import RAIN_TEST_SETS, GoProDataset, PairedFolderDataset, RainDataset
+from helpers.layouts_names import COMPOSED, DECOMPOSED
 from helpers.layouts_restoration import (
     save,
     scene,
@@ -51,6 +52,15 @@ def test_images_are_paired_by_stem_whatever_the_suffix(tmp_path):
         assert sample["gt_img_path"] == str(tmp_path / "target" / f"{path.stem}.png")
         assert np.array_equal(sample["gt_img"], scene("derain", number + 1, 48, 64)["gt_img"])
         assert sample["img"].shape == (48, 64, 3) and sample["task"] == "restoration"
+
+
+def test_accents_of_a_pair_may_have_two_forms(tmp_path):
+    (image,) = write_pairs(tmp_path, 1)
+    image.rename(image.with_stem(COMPOSED))
+    target = tmp_path / "target" / image.name
+    target.rename(target.with_stem(DECOMPOSED))
+    (sample,) = PairedFolderDataset(tmp_path, pipeline=LOAD)
+    assert sample["img"].shape == sample["gt_img"].shape
 
 
 def test_folders_and_task_are_arguments(tmp_path):

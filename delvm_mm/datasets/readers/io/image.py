@@ -4,10 +4,13 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from delvm_mm.datasets.readers.io.files import present
 
 MAX_PIXELS = 80_000_000
 """Images with more pixels are refused before they are decoded: just below the limit of Pillow's own warning."""
@@ -40,7 +43,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS, content: bytes | 
         FileNotFoundError: There is no such file.
         ValueError: The file is empty, truncated, too large, or not an image.
     """
-    path = Path(path)
+    path = Path(path) if content is not None else present(path)
     if content is None:
         if not path.exists():
             raise FileNotFoundError(f"no image at {path}: check the path and the data root of the dataset")
@@ -87,12 +90,34 @@ def image_size(path: str | Path) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(present(path)) as image:
                 width, height = image.size
                 turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except Exception:  # a damaged file may raise anything; this is not the place to name it
         return None
     return (height, width) if turned else (width, height)
+
+
+def turned_by_exif(path: str | Path, size: Sequence[int]) -> str:
+    """Why sizes differ, where an EXIF orientation is why.
+
+    Args:
+        path: The image file.
+        size: Width and height that something else says it has.
+
+    Returns:
+        A clause for the end of a message; '' where it is not why.
+    """
+    upright = image_size(path)
+    if upright is None or upright != (size[1], size[0]) or upright[0] == upright[1]:
+        return ""
+    with Image.open(present(path)) as image:
+        if image.size != tuple(size):
+            return ""
+    return (
+        ". Its EXIF orientation, which is applied here, turns it by a quarter, and the other size is that before it: "
+        "turn the annotations too, or save the image without the orientation"
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:

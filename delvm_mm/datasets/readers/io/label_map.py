@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from delvm_mm.datasets.readers.io.files import present
 from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS
 
 __all__ = ["read_label_values"]
@@ -26,7 +27,7 @@ def read_label_values(path: str | Path, white: int = 1, what: str = "label map")
         FileNotFoundError: There is no such file.
         ValueError: It is no image, is damaged, too large, or colored.
     """
-    path = Path(path)
+    path = present(path)
     if not path.is_file():
         raise FileNotFoundError(f"no {what} at {path}: check the folder of {what}s and their suffix")
     try:
