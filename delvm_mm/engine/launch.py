@@ -93,8 +93,10 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
     for key in needed:
         if key not in cfg:
             raise ValueError(f"{path} has no '{key}'; derive it from a config in configs/")
-    if options:
-        cfg.merge_from_dict(dict(options))
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except (KeyError, TypeError) as error:  # an entry that a list has not, a key below a value that has none
+        raise ValueError(f"--cfg-options: {error.args[0]}") from error
     for key in cfg:
         if key not in known and (close := difflib.get_close_matches(key, known, n=1, cutoff=0.85)):
             raise ValueError(f"{path}: '{key}' is not a key that is read; did you mean '{close[0]}'?")

@@ -36,6 +36,13 @@ def test_variables_of_ones_own_are_welcome(tmp_path):
     assert load_config(str(path)).work_dir == "work_dirs/my_config"
 
 
+def test_an_option_for_an_entry_that_a_list_has_not_is_an_error(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text("param_scheduler = [dict(end=3)]\n")
+    with pytest.raises(ValueError, match="--cfg-options: Index 1 exceeds the length of list"):
+        load_config(str(path), {"param_scheduler.1.end": 4})
+
+
 def test_what_a_tool_needs_must_be_there(tmp_path):
     path = tmp_path / "config.py"
     path.write_text("num_pairs = 3\n")
