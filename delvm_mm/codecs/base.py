@@ -51,7 +51,7 @@ class LabelCodec(ABC):
         """
 
     def decode_mean(self, images: np.ndarray) -> Any:
-        """Read the mean of several label images, the answer of who has seen the labels of a prompt and not the query.
+        """Read the mean of several label images, an answer that knows the prompt's labels and not the query.
 
         Args:
             images: RGB label images, uint8, N x H x W x 3, N at least 1.

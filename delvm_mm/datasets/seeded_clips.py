@@ -22,7 +22,7 @@ FILE_ERRORS = (None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errn
 
 
 class Unreadable(NamedTuple):
-    """A clip that could not be read: what takes its place in a batch, so that a worker need not die of it."""
+    """A clip that could not be read: what takes its place in a batch, so that the worker goes on."""
 
     clip: int
     error: str

@@ -182,8 +182,8 @@ def check_precision(cfg: Config) -> None:
 def _init_restarted_group(backend: str) -> None:
     """Join the processes that ``torchrun`` has started again.
 
-    Its store is still that of the first attempt, with the addresses of processes that are dead: who reads them before
-    they are overwritten cannot connect, and the restart fails. So this attempt writes under names of its own.
+    Its store is still that of the first attempt, with the addresses of processes that have ended: one that reads
+    them before they are overwritten cannot connect, and the restart fails. So this attempt has names of its own.
     """
     store, rank, world_size = next(torch.distributed.rendezvous("env://"))
     if torch.cuda.is_available():

@@ -17,7 +17,7 @@ class LogProcessor(MMEngineLogProcessor):
     """MMEngine's, with the metrics of a validation or a test logged as they are.
 
     MMEngine smooths every value whose name matches ``mean_pattern``, such as ``token/loss``, over the last
-    ``window_size`` of its kind: of a metric these are other validations, of weights that are long gone. Here
+    ``window_size`` of its kind: of a metric these are other validations, of earlier weights. Here
     the pattern is for training alone; ``custom_cfg`` averages what else shall be.
 
     ``log_processor = dict(type="LogProcessor")`` is this one where ``default_scope = "delvm_mm"``; without a type

@@ -32,7 +32,7 @@ class SkippedStep:
 
 
 class GuardedOptimWrapper(OptimWrapper):
-    """Mixin before an optimizer wrapper's own class: steps that are not finite are skipped.
+    """Mixin for optimizer wrappers: steps whose loss or gradient is not finite are skipped.
 
     :func:`guard_steps` gives it to a wrapper that is built already. A skipped step leaves weights and optimizer state
     as they were; with gradient accumulation the whole accumulated step is dropped. How it is done:
@@ -92,7 +92,7 @@ class GuardedOptimWrapper(OptimWrapper):
 
     @property
     def clip_func(self) -> Callable[..., Tensor | None]:
-        """What MMEngine clips with, an attribute of the wrapper that a property goes before; its norm is kept."""
+        """MMEngine's function for clipping, whose norm is recorded; it hides the wrapper's attribute of this name."""
         return self._recording_clip
 
     def _recording_clip(self, *args: Any, **kwargs: Any) -> Tensor | None:

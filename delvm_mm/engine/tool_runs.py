@@ -101,6 +101,6 @@ def merged_config(config: Path, options: Sequence[str]) -> Config:
 
 
 def digest(*asked: str) -> str:
-    """Changes with what a run was asked for, and with the tokenizer that the package carries."""
+    """16 hexadecimal digits of what a run was asked for and of the tokenizer that the package carries."""
     weights = resolve_shipped("delvm_mm://mini_tokenizer") / "model.safetensors"
     return hashlib.sha256("".join(asked).encode() + weights.read_bytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Images for people: one row of prompt | query | prediction | truth, and rows stacked to a sheet."""
+"""Panels: a row of prompt | query | prediction | truth, and rows stacked to a sheet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -143,3 +143,21 @@ def test_what_holds_a_wrapper_or_overrides_it_goes_on():
 def test_a_wrapper_that_has_no_part_in_a_step_was_not_stepped():
     wrapper = guard_steps(OptimWrapper(torch.optim.SGD(nn.Linear(4, 2).parameters(), lr=0.1)))
     assert not wrapper.stepped
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "fused AdamW"])
+def test_a_part_of_the_gradient_that_is_bad_elsewhere_stops_the_step_here(monkeypatch, optimizer):
+    # With shards the norm that this process sees may be finite; the others' verdict comes with the largest flag.
+    asked = []
+
+    def all_reduce(flag, op):
+        asked.append((flag.item(), op))
+        flag.fill_(1.0)
+
+    monkeypatch.setattr(step_guard, "all_reduce", all_reduce)
+    model = nn.Linear(4, 2)
+    wrapper = guard_steps(OptimWrapper(OPTIMIZERS[optimizer](model.parameters()), clip_grad=CLIP), reduce=True)
+    before = model.weight.clone()
+    wrapper.update_params(finite(model))
+    assert asked == [(0.0, "max")] and torch.equal(model.weight, before)
+    assert math.isfinite(wrapper.take_outcome().grad_norm)

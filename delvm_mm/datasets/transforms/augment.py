@@ -144,7 +144,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomFlip(BaseTransform):
-    """Mirror at times.
+    """Mirror with a given probability.
 
     A mirrored person is one with left and right exchanged, and that does not depend on which way the mirror stands: a
     person flipped vertically is the one flipped horizontally, turned by 180 degrees. So in both directions left and

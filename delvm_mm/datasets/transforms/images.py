@@ -1,4 +1,4 @@
-"""Transforms without chance: load an image, resize it, crop it, draw the label.
+"""Deterministic transforms: load an image, resize it, crop it, draw the label.
 
 Those that move pixels move everything that is annotated on them too, see ``geometry.py``. mmcv's transforms of these
 names know other field names and place keypoints by whole pixels of the old image; here they follow the image to a

@@ -16,7 +16,7 @@ from delvm_mm.stores import TeacherCache
 
 
 class CachedTeacher(ExtraLoss):
-    """Looks up what the teacher said of the sentences of a batch, for a loss term.
+    """Looks up the teacher's predictions for the sentences of a batch, for a loss term.
 
     Args:
         path: A finished teacher cache; ``tools/cache_teacher.py`` makes it.
@@ -90,7 +90,7 @@ class CachedTeacher(ExtraLoss):
         return terms
 
     def close(self) -> None:
-        """Nothing, as there is no teacher: what a hook calls in the end."""
+        """Do nothing: there is no teacher to release."""
 
 
 def _sentences_of(data_samples: Any, batch: int) -> list[int]:

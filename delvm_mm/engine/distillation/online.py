@@ -102,7 +102,7 @@ class OnlineTeacher(ExtraLoss):
 
 
 def build_teacher(cfg: str | os.PathLike | Mapping[str, Any], checkpoint: str | None, student: DeLVM) -> DeLVM:
-    """Build a teacher, load its weights and check that it speaks of the same codes as the student.
+    """Build a teacher, load its weights and check that it has the student's codes.
 
     Args:
         cfg: Path of a config, or a config, whose ``model`` is a :class:`DeLVM`.

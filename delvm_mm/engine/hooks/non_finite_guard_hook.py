@@ -73,7 +73,7 @@ class NonFiniteGuardHook(Hook):
         self._guarded = [guard_steps(wrapper, reduce=is_sharded) for wrapper in wrappers]
 
     def after_train(self, runner: Runner) -> None:
-        """Let the optimizer go."""
+        """Stop watching the optimizer."""
         for wrapper in self._guarded:
             unguard_steps(wrapper)
         self._guarded = []

@@ -1,4 +1,4 @@
-"""What share each task has of the training, as planned and as it comes."""
+"""Shares of the tasks in training, as planned and as measured."""
 
 from collections import Counter
 from typing import Any

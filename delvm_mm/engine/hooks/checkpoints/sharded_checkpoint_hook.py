@@ -49,7 +49,7 @@ class ShardedCheckpointHook(Hook):
         self._gathered: dict[str, Any] | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Take every process into saving, and read folders shard by shard."""
+        """Make all processes take part in saving, and read folders shard by shard."""
         if not is_fully_sharded(runner.model) or self._restore:
             return
         loader = CheckpointLoader._schemes[""]
