@@ -35,12 +35,14 @@ val_dataloader = dict(
     persistent_workers=False,
     dataset=dict(stores=[f'{root}/tokens/val/{task}_scenes' for task in _base_.scene_tasks], context=context))
 max_iters = 20000
-train_cfg = dict(max_iters=max_iters, val_interval=2000, global_batch_tokens=None)
+train_cfg = dict(max_iters=max_iters, val_interval=500, global_batch_tokens=None)
 # weight decay as published
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-3))
+# Constant, then down over the last sixth: a run may be ended, or be made longer, without another beginning.
+cooldown = max_iters // 6
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
-    dict(type='CosineAnnealingLR', eta_min=1e-4, by_epoch=False, begin=200, end=max_iters)
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=100),
+    dict(type='LinearLR', start_factor=1., end_factor=0.02, by_epoch=False, begin=max_iters - cooldown, end=max_iters)
 ]
 auto_scale_lr = dict(base_batch_size=2)
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=200, max_keep_ckpts=3))
