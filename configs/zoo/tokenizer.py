@@ -64,13 +64,13 @@ train_dataloader = dict(
         seed=0,
         sources=[
             dict(dataset=dict(**scenes['seg'], start=0, length=700), share=3),
-            dict(dataset=dict(**scenes['pose'], start=0, length=1500), share=9),
+            dict(dataset=dict(**scenes['pose'], start=0, length=1500), share=14),
             dict(dataset=dict(**scenes['derain'], start=0, length=700), share=3),
             dict(dataset=pet_masks, copies=2, share=4),
             *[dict(dataset=dataset, share=1) for dataset in degraded_pets.values()],
             *[dict(dataset=dataset, copies=5, share=0.5) for dataset in degraded.values()]
         ]))
-max_iters = 2500
+max_iters = 3500
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1000000)
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -78,7 +78,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
-    dict(type='LinearLR', start_factor=1., end_factor=0.005, by_epoch=False, begin=max_iters - 700, end=max_iters)
+    dict(type='LinearLR', start_factor=1., end_factor=0.005, by_epoch=False, begin=max_iters - 1200, end=max_iters)
 ]
 default_hooks = dict(
     logger=dict(interval=50),
