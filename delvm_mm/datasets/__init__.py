@@ -4,7 +4,7 @@ from delvm_mm.datasets.random_crops import RandomCrops
 from delvm_mm.datasets.readers.base import ReaderDataset
 from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset
 from delvm_mm.datasets.readers.frame_folders import FrameFolderDataset
-from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset
+from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset, ScikitImageDataset
 from delvm_mm.datasets.readers.io.image import read_image
 from delvm_mm.datasets.readers.mask_folder import MaskFolderDataset
 from delvm_mm.datasets.readers.mpii import MpiiDataset
@@ -37,6 +37,7 @@ __all__ = [
     "ReaderDataset",
     "SA1BDataset",
     "SeededDataset",
+    "ScikitImageDataset",
     "SentenceSampler",
     "VisionPromptDataset",
     "VisualSentenceDataset",

@@ -6,7 +6,7 @@ import pytest
 from delvm_mm.codecs import KeypointDiscsCodec, SkeletonCodec
 from delvm_mm.datasets import ProceduralScenes
 from delvm_mm.registry import TASK_UTILS
-from tests.helpers.poses import as_jpeg, blurred, clean, noisy, person, random_pose
+from helpers.poses import as_jpeg, blurred, clean, noisy, person, random_pose
 
 SIZE = 96
 

@@ -8,7 +8,7 @@ import pytest
 
 from delvm_mm.codecs import SkeletonCodec, mpii_to_coco
 from delvm_mm.registry import TASK_UTILS
-from tests.helpers.poses import as_jpeg, blurred, clean, drifted, noisy, person, random_pose
+from helpers.poses import as_jpeg, blurred, clean, drifted, noisy, person, random_pose
 
 
 def part_found(codec, size, degrade, count):

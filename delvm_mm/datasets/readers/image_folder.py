@@ -1,7 +1,8 @@
 """Readers of single images: any folder, and ImageNet."""
 
+import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from delvm_mm.datasets.readers.base import (
 from delvm_mm.registry import DATASETS
 from delvm_mm.toolboxes import require_toolbox
 
-__all__ = ["ImageFolderDataset", "ImageNetDataset", "walk_folders"]
+__all__ = ["ImageFolderDataset", "ImageNetDataset", "ScikitImageDataset", "walk_folders"]
 
 
 @DATASETS.register_module()
@@ -58,6 +59,37 @@ class ImageFolderDataset(ReaderDataset):
         else:
             images = list_images(self.data_root)
         return [{"img_path": str(image)} for image in images]
+
+
+@DATASETS.register_module()
+class ScikitImageDataset(ReaderDataset):
+    """Photographs that scikit-image brings along, so that there are some to try without a download.
+
+    Which there are, whose they are and how they are licensed: https://scikit-image.org/docs/stable/api/skimage.data.html;
+    those that it would have to download first are not read.
+
+    Args:
+        names: File names, such as 'chelsea.png', in the order of the samples.
+        **kwargs: As ``ReaderDataset``, without ``data_root``.
+
+    Raises:
+        ValueError: There is no name, or scikit-image does not bring a file of that name along.
+    """
+
+    METAINFO: dict = dict(task="image")
+
+    def __init__(self, names: Sequence[str], **kwargs: Any) -> None:
+        package = importlib.util.find_spec("skimage").submodule_search_locations[0]
+        self.names = list(names)
+        super().__init__(Path(package, "data"), **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Look for the files."""
+        there = [image.name for image in list_images(self.data_root)]
+        missing = [name for name in self.names if name not in there]
+        if missing or not self.names:
+            raise ValueError(f"names are {self.names}, expected some of those that {self.data_root} has: {there}")
+        return [{"img_path": str(Path(self.data_root, name))} for name in self.names]
 
 
 @DATASETS.register_module()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset
+from delvm_mm.datasets.readers.image_folder import ImageFolderDataset, ImageNetDataset, ScikitImageDataset
 from helpers.layouts_restoration import save, write_image_folder, write_imagenet
 
 PACK = [{"type": "LoadImage"}, {"type": "PackClip", "keys": ("img",)}]
@@ -143,3 +143,15 @@ def test_a_task_may_be_named_like_a_file_or_folder_of_the_working_directory(tmp_
     for task in ("cats", "list", "neither"):
         assert ImageFolderDataset(tmp_path, metainfo=dict(task=task)).task == task
     assert ImageFolderDataset(tmp_path).task == "image"
+
+
+def test_photographs_of_scikit_image_are_read_in_the_order_of_their_names():
+    dataset = ScikitImageDataset(["rocket.jpg", "coffee.png"], pipeline=[dict(type="LoadImage")])
+    assert [os.path.basename(dataset[index]["img_path"]) for index in range(2)] == ["rocket.jpg", "coffee.png"]
+    assert dataset[1]["img"].shape == (400, 600, 3)
+
+
+@pytest.mark.parametrize("names", [["nobody.png"], []])
+def test_photographs_that_scikit_image_does_not_bring_are_refused(names):
+    with pytest.raises(ValueError, match=r"names are \[.*\], expected some of those that .*: \[.*'chelsea.png'"):
+        ScikitImageDataset(names)
