@@ -8,7 +8,7 @@ import pytest
 
 from delvm_mm.codecs import SkeletonCodec, mpii_to_coco
 from delvm_mm.registry import TASK_UTILS
-from helpers.poses import as_jpeg, blurred, clean, drifted, noisy, person, random_pose
+from helpers.poses import as_jpeg, blurred, clean, darkened, drifted, noisy, person, random_pose
 
 
 def part_found(codec, size, degrade, count):
@@ -23,7 +23,14 @@ def part_found(codec, size, degrade, count):
 
 @pytest.mark.parametrize(
     ("degrade", "count", "least"),
-    [(clean, 250, 0.97), (blurred, 100, 0.95), (as_jpeg, 100, 0.95), (noisy, 100, 0.96), (drifted, 100, 0.9)],
+    [
+        (clean, 250, 0.97),
+        (blurred, 100, 0.95),
+        (as_jpeg, 100, 0.95),
+        (noisy, 100, 0.96),
+        (drifted, 100, 0.9),
+        (darkened, 50, 0.95),
+    ],
 )
 def test_random_poses_are_read_back_at_256_px(degrade, count, least):
     assert part_found(SkeletonCodec(), 256, degrade, count) >= least
