@@ -70,7 +70,7 @@ train_dataloader = dict(
             *[dict(dataset=dataset, share=1) for dataset in degraded_pets.values()],
             *[dict(dataset=dataset, copies=5, share=0.5) for dataset in degraded.values()]
         ]))
-max_iters = 3500
+max_iters = 6000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=1000000)
 optim_wrapper = dict(
     type='OptimWrapper',
