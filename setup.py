@@ -67,11 +67,13 @@ setup(
         ],
         "openmmlab": ["mmengine>=0.10.4", "mmcv-lite>=2.1,<2.2", "mmpretrain>=1.2", "mmsegmentation>=1.2"],
         "lmdb": ["lmdb>=1.4"],
+        "gguf": ["gguf>=0.10"],
         "webui": ["gradio>=5.50,<6"],  # 6 wants a huggingface-hub that transformers 4 cannot work with
         "tests": [
             "pytest>=7",
             "transformers>=4.40,<5",  # mmpretrain.models cannot be imported beside 5
             "diffusers>=0.27",
+            "gguf>=0.10",
             "lmdb>=1.4",
             "pytest-xdist",
             "ruff>=0.17,<0.18",

@@ -35,7 +35,7 @@ class ImageGenerator:
         self.size = size
         self.grid: tuple[int, int] = model.tokenizer.grid_of(size, size)
         self.tokens_per_image = self.grid[0] * self.grid[1]
-        self.max_images = model.max_positions // self.tokens_per_image
+        self.max_images = (model.max_positions - model.prompt_overhead) // self.tokens_per_image
         if self.max_images < 2:
             raise ValueError(
                 f"images of {size} px are {self.tokens_per_image} tokens, and the context of {model.max_positions} "
@@ -84,7 +84,11 @@ class ImageGenerator:
             )
         tokens = torch.cat([prompt.flatten().expand(len(queries), -1), queries], 1)
         return self.model.generate(
-            tokens, self.tokens_per_image, sampler=sampler, on_token=on_token, prompt_length=prompt.numel()
+            self.model.with_bos(tokens),
+            self.tokens_per_image,
+            sampler=sampler,
+            on_token=on_token,
+            prompt_length=self.model.prompt_overhead + prompt.numel(),
         )
 
     def rows_to_keep(self, keep: float) -> int:
@@ -111,7 +115,8 @@ class ImageGenerator:
         """Write images (int64, N x T) anew below their first rows of tokens; returns N x T, those rows included."""
         kept = images[:, : kept_rows * self.grid[1]]
         missing = self.tokens_per_image - kept.shape[1]
-        return torch.cat([kept, self.model.generate(kept, missing, sampler=sampler, on_token=on_token)], 1)
+        written = self.model.generate(self.model.with_bos(kept), missing, sampler=sampler, on_token=on_token)
+        return torch.cat([kept, written], 1)
 
     def continue_frames(
         self, frames: Tensor, n: int, sampler: dict[str, Any], on_token: OnToken | None = None
@@ -141,7 +146,7 @@ class ImageGenerator:
                 if on_token is not None:
                     on_token(before + index, token)
 
-            prompt = shown.reshape(1, -1)
+            prompt = self.model.with_bos(shown.reshape(1, -1))
             new = self.model.generate(prompt, count * self.tokens_per_image, sampler=draw, on_token=report)
             frames = torch.cat([frames, new.view(count, -1)])
             seen += range(len(shown), len(shown) + count)

@@ -105,7 +105,10 @@ def _forward_parts(arch: Arch, context: int, num_embeddings: int, causal: bool) 
     """Operations of the layers and of the head."""
     shape = resolve_arch(arch)
     width, layers = shape["embed_dims"], shape["num_layers"]
-    matrices = layers * (4 * width**2 + 3 * width * shape["feedforward_channels"])
+    heads, head_dim = shape["num_heads"], shape.get("head_dim", width // shape["num_heads"])
+    # Of queries and the output, and of keys and values.
+    projections = 2 * width * head_dim * (heads + shape.get("num_kv_heads", heads))
+    matrices = layers * (projections + 3 * width * shape["feedforward_channels"])
     seen = (context + 1) / 2 if causal else context
-    # Queries with keys, and weights with values: 2 C operations each for every token seen.
-    return 2 * matrices + layers * 4 * width * seen, 2 * width * num_embeddings
+    # Queries with keys, and weights with values: 2 operations for each channel and every token seen.
+    return 2 * matrices + layers * 4 * heads * head_dim * seen, 2 * width * num_embeddings

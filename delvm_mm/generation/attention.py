@@ -1,6 +1,7 @@
 """Attention of rows that continue prompts: each row sees its own keys and those of the prompt that it shares.
 
-Shapes: B rows, H heads, L queries of a row, n keys of its own, P keys of a prompt, D channels of a head.
+Shapes: B rows, H heads of queries, G heads of keys and values (each serves the H / G next query heads), L queries of a
+row, n keys of its own, P keys of a prompt, D channels of a head.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SharedKeys:
-    """Keys and values (1 x H x P x D) of the prompt that rows ``start`` to ``stop`` of a batch continue."""
+    """Keys and values (1 x G x P x D) of the prompt that rows ``start`` to ``stop`` of a batch continue."""
 
     start: int
     stop: int
@@ -33,7 +34,7 @@ def flash_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[Sh
 
     Args:
         query: float32, B x H x L x D.
-        keys: B x H x n x D; n is L, or L is 1.
+        keys: B x G x n x D; n is L, or L is 1.
         values: The same shape.
         shared: The prompts, of all rows or of none.
 
@@ -47,18 +48,33 @@ def flash_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[Sh
         count, heads, length, dims = query[rows].shape
         folded = query[rows].transpose(0, 1).reshape(1, heads, count * length, dims)
         before, lse_before = _flash(folded, prompt.keys, prompt.values, False)
-        before, lse_before = (x.view(heads, count, length, -1).transpose(0, 1) for x in (before, lse_before))
+        before, lse_before = (x.reshape(heads, count, length, -1).transpose(0, 1) for x in (before, lse_before))
         parts.append(torch.lerp(out[rows], before, torch.sigmoid(lse_before - lse[rows].unsqueeze(-1))))
     return torch.cat(parts) if parts else out
 
 
 def _flash(query: Tensor, keys: Tensor, values: Tensor, is_causal: bool) -> tuple[Tensor, Tensor]:
     # B x H x L x D and the log-sum-exp of the scores, B x H x L.
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, keys, values, 0.0, is_causal)
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    batch, heads, length, dims = query.shape
+    if heads == keys.shape[1]:
+        return flash(query, keys, values, 0.0, is_causal)
+    if is_causal:
+        return flash(query, *_repeated(heads, keys, values), 0.0, True)
+    # Heads that share keys are laid end to end as one sequence of queries, so that keys are read once.
+    out, lse = flash(query.reshape(batch, keys.shape[1], -1, dims), keys, values, 0.0, False)
+    return out.reshape(batch, heads, length, dims), lse.reshape(batch, heads, length)
+
+
+def _repeated(heads: int, *keys: Tensor) -> list[Tensor]:
+    """Keys or values (... x G x n x D) for every head of the queries (... x H x n x D)."""
+    return [x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1) for x in keys]
 
 
 def prefill_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[SharedKeys] = ()) -> Tensor:
     """As :func:`flash_attention` with L = n, by public operators on any device; the prompt is copied for every row."""
+    heads = query.shape[1]
+    keys, values = _repeated(heads, keys, values)
     if not shared:
         return F.scaled_dot_product_attention(query, keys, values, is_causal=True)
     length, before = query.shape[2], shared[0].keys.shape[2]
@@ -67,8 +83,8 @@ def prefill_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[
     for prompt in shared:
         rows = slice(prompt.start, prompt.stop)
         count = prompt.stop - prompt.start
-        key = torch.cat((prompt.keys.expand(count, -1, -1, -1), keys[rows]), dim=2)
-        value = torch.cat((prompt.values.expand(count, -1, -1, -1), values[rows]), dim=2)
+        shown, told = (x.expand(count, -1, -1, -1) for x in _repeated(heads, prompt.keys, prompt.values))
+        key, value = torch.cat((shown, keys[rows]), dim=2), torch.cat((told, values[rows]), dim=2)
         parts.append(F.scaled_dot_product_attention(query[rows], key, value, attn_mask=mask))
     return torch.cat(parts)
 
@@ -80,7 +96,7 @@ def decode_attention(
 
     Args:
         query: B x H x 1 x D.
-        keys: B x H x n x D, filled or not.
+        keys: B x G x n x D, filled or not.
         values: The same shape.
         mask: n, added to the scores: 0 where a key is to be seen, minus infinity elsewhere.
         shared: The prompts, of all rows or of none; each is read once for all its rows.
@@ -88,14 +104,28 @@ def decode_attention(
     Returns:
         B x H x 1 x D.
     """
-    query = query * query.shape[-1] ** -0.5
+    batch, heads, _, dims = query.shape
+    groups = keys.shape[1]
+    # The heads that share keys take the place that a sequence of queries usually has: B x G x H/G x D.
+    query = query.reshape(batch, groups, -1, dims) * dims**-0.5
     scores = query @ keys.transpose(2, 3) + mask
     if not shared:
-        return scores.softmax(-1) @ values
+        return (scores.softmax(-1) @ values).view(batch, heads, 1, dims)
     before = shared[0].keys.shape[2]
-    # H x b x D against H x P x D: the rows take the place that a sequence of queries usually has.
-    folded = [query[p.start : p.stop, :, 0].transpose(0, 1) @ p.keys[0].transpose(1, 2) for p in shared]
-    scores = torch.cat((torch.cat(folded, dim=1).transpose(0, 1).unsqueeze(2), scores), dim=-1)
+    # And of rows that share a prompt the rows, too: G x (b H/G) x D against G x P x D.
+    folded = [_fold(query[p.start : p.stop]) @ p.keys[0].transpose(1, 2) for p in shared]
+    scores = torch.cat((_unfold(torch.cat(folded, dim=1), batch), scores), dim=-1)
     weights = scores.softmax(-1)
-    folded = [weights[p.start : p.stop, :, 0, :before].transpose(0, 1) @ p.values[0] for p in shared]
-    return weights[..., before:] @ values + torch.cat(folded, dim=1).transpose(0, 1).unsqueeze(2)
+    folded = [_fold(weights[p.start : p.stop, ..., :before]) @ p.values[0] for p in shared]
+    out = weights[..., before:] @ values + _unfold(torch.cat(folded, dim=1), batch)
+    return out.reshape(batch, heads, 1, dims)
+
+
+def _fold(x: Tensor) -> Tensor:
+    """B x G x q x D to G x (B q) x D."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
+def _unfold(x: Tensor, batch: int) -> Tensor:
+    """G x (B q) x D to B x G x q x D."""
+    return x.unflatten(1, (batch, -1)).transpose(0, 1)

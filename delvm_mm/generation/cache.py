@@ -15,7 +15,7 @@ class KVCache:
     Args:
         num_layers: Number of decoder layers.
         batch_size: Number of sequences.
-        num_heads: Attention heads of a layer.
+        num_heads: Heads of keys and values of a layer; queries may have more.
         max_length: Most tokens that a sequence can hold.
         head_dim: Channels of one head.
         dtype: Type of keys and values. Defaults to float32.

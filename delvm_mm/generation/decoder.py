@@ -53,6 +53,7 @@ class Decoder:
     cos: Tensor
     sin: Tensor
     num_heads: int
+    num_kv_heads: int
     norm_eps: float
     flash: bool
 
@@ -68,12 +69,12 @@ class Decoder:
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for ``batch_size`` sequences of up to ``max_length`` tokens."""
-        shape = (len(self.layers), batch_size, self.num_heads, max_length, self.head_dim)
+        shape = (len(self.layers), batch_size, self.num_kv_heads, max_length, self.head_dim)
         return KVCache(*shape, dtype=self.cache_dtype, device=self.table.device)
 
     def cache_bytes(self, max_length: int) -> int:
         """Bytes of keys and values of one sequence of ``max_length`` tokens."""
-        return 2 * len(self.layers) * self.num_heads * self.head_dim * self.cache_dtype.itemsize * max_length
+        return 2 * len(self.layers) * self.num_kv_heads * self.head_dim * self.cache_dtype.itemsize * max_length
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def pack_decoder(
         cos=cos,
         sin=torch.cat((-first, second), dim=-1),
         num_heads=backbone.num_heads,
+        num_kv_heads=backbone.num_kv_heads,
         norm_eps=backbone.norm.eps,
         flash=flash,
     )
@@ -232,14 +234,15 @@ def decode_one_token(
 def _project(
     decoder: Decoder, layer: LayerWeights, hidden: Tensor, rope: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    # B x L x C to query, key and value of B x H x L x D in the cache's type; query and key are rotated in one go.
-    heads, dims = decoder.num_heads, decoder.head_dim
+    # B x L x C to query (B x H x L x D), key and value (B x G x L x D) in the cache's type; query and key are rotated
+    # in one go.
+    heads, groups, dims = decoder.num_heads, decoder.num_kv_heads, decoder.head_dim
     cos, sin = rope
-    qkv = layer.qkv(_rms_norm(hidden, layer.attention_norm, decoder.norm_eps)).unflatten(-1, (3 * heads, dims))
+    qkv = layer.qkv(_rms_norm(hidden, layer.attention_norm, decoder.norm_eps)).unflatten(-1, (heads + 2 * groups, dims))
     qkv = qkv.to(decoder.cache_dtype).transpose(1, 2)
-    query_key, value = qkv.split((2 * heads, heads), dim=1)
+    query_key, value = qkv.split((heads + groups, groups), dim=1)
     rotated = torch.addcmul(query_key * cos, query_key.roll(dims // 2, dims=-1), sin)
-    query, key = rotated.split(heads, dim=1)
+    query, key = rotated.split((heads, groups), dim=1)
     return query, key, value
 
 

@@ -3,8 +3,11 @@ from delvm_mm.models.backbones.llama import LLaMA
 from delvm_mm.models.data_preprocessor import VisualSentencePreprocessor
 from delvm_mm.models.delvm import DeLVM
 from delvm_mm.models.embeddings import CodebookEmbedding, TokenEmbedding
+from delvm_mm.models.gguf_export import save_as_gguf
 from delvm_mm.models.heads import NextTokenHead
 from delvm_mm.models.huggingface import delvm_from_huggingface
+from delvm_mm.models.huggingface_export import save_as_huggingface
+from delvm_mm.models.internlm import delvm_from_internlm
 from delvm_mm.models.losses.cached_kl import CachedTeacherTerm
 from delvm_mm.models.losses.chunked_loss import LossTerm, next_token_losses
 from delvm_mm.models.losses.distillation import LogitsKLLoss, SimilarityLoss
@@ -34,8 +37,11 @@ __all__ = [
     "VQGANTrainer",
     "VisualSentencePreprocessor",
     "delvm_from_huggingface",
+    "delvm_from_internlm",
     "load_tokenizer",
     "next_token_losses",
+    "save_as_gguf",
+    "save_as_huggingface",
 ]
 
 

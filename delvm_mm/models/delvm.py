@@ -40,13 +40,16 @@ class DeLVM(BaseModel):
             such as ``dict(dtype='bfloat16')``.
         save_tokenizer: Whether checkpoints carry the frozen tokenizer. Defaults to False: they carry its
             fingerprint and refuse to be loaded beside another one.
+        num_special_ids: How many ids of the vocabulary come after the codes, such as a beginning of sentence. They
+            are read, never written. Defaults to 0: the vocabulary is the codebook.
+        bos_token: A special id that stands before every prompt of images. Defaults to none.
         label_weight: How much more a token of a label counts in the cross-entropy than one of the first image
             of its clip; the mean over a sentence stays the same. Defaults to 1, as published.
         init_cfg: MMEngine's initialization config.
 
     Raises:
-        ValueError: If embedding, head and tokenizer disagree about the size of the codebook, or ``label_weight`` is
-            not positive.
+        ValueError: If embedding, head and tokenizer disagree about the size of the vocabulary, ``bos_token`` is no
+            special id, or ``label_weight`` is not positive.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class DeLVM(BaseModel):
         generation: dict | None = None,
         save_tokenizer: bool = False,
         label_weight: float = 1.0,
+        num_special_ids: int = 0,
+        bos_token: int | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(_build(data_preprocessor or dict(type="VisualSentencePreprocessor")), init_cfg)
@@ -67,9 +72,11 @@ class DeLVM(BaseModel):
         self.backbone = _build(backbone)
         sizes = dict(embed_dims=self.backbone.embed_dims)
         if self.tokenizer is not None:
-            sizes["num_embeddings"] = self.tokenizer.num_embeddings
+            sizes["num_embeddings"] = self.tokenizer.num_embeddings + num_special_ids
         self.embedding = self._build_embedding(embedding, sizes)
         self.head = _build(head, **sizes)
+        self.num_special_ids = num_special_ids
+        self.bos_token = bos_token
         self._check_vocabulary()
         if isinstance(label_weight, bool) or not isinstance(label_weight, int | float) or not 0 < label_weight < 1e6:
             raise ValueError(f"label_weight is {label_weight!r}, expected a number above 0; 1 is the published loss")
@@ -86,8 +93,24 @@ class DeLVM(BaseModel):
 
     @property
     def num_embeddings(self) -> int:
-        """Size K of the codebook, which is the vocabulary."""
+        """Size K of the vocabulary: the codebook, and behind it special ids, if there are some."""
         return self.head.num_embeddings
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the codebook: ids below this are parts of images."""
+        return self.num_embeddings - self.num_special_ids
+
+    def with_bos(self, tokens: Tensor) -> Tensor:
+        """Tokens B x L of images as prompts begin: behind ``bos_token``, B x (1 + L), where the model has one."""
+        if self.bos_token is None:
+            return tokens
+        return F.pad(tokens, (1, 0), value=self.bos_token)
+
+    @property
+    def prompt_overhead(self) -> int:
+        """Tokens that :meth:`with_bos` adds."""
+        return int(self.bos_token is not None)
 
     @property
     def max_positions(self) -> int:
@@ -207,7 +230,8 @@ class DeLVM(BaseModel):
         batch, num_images, _, height, width = inputs.shape
         tokens = self._memo.encode(tokenizer, inputs.flatten(0, 1)).view(batch, num_images, -1)
         num_tokens = tokens.shape[-1]
-        answer = self.generate(tokens.flatten(1), num_tokens, prompt_length=(num_images - 1) * num_tokens)
+        prompt_length = self.prompt_overhead + (num_images - 1) * num_tokens
+        answer = self.generate(self.with_bos(tokens.flatten(1)), num_tokens, prompt_length=prompt_length)
         grid = tokenizer.grid_of(height, width)
         for sample, row, image in zip(samples, answer, decode_images(tokenizer, answer, grid), strict=True):
             sample.set_data(dict(pred_tokens=row.cpu(), pred_image=image))
@@ -232,7 +256,7 @@ class DeLVM(BaseModel):
         compile: bool | None = None,
         max_cache_bytes: int | None = None,
     ) -> Tensor:
-        """Continue token sequences with a key/value cache.
+        """Continue token sequences with a key/value cache. Special ids are never written.
 
         The first call after a change of weights packs a copy of them, of the size of the weights in ``dtype``, which
         stays until training goes on.
@@ -274,6 +298,8 @@ class DeLVM(BaseModel):
             )
         if not callable(sampler):
             sampler = TASK_UTILS.build(dict(type=TokenSampler) | (self.sampler if sampler is None else dict(sampler)))
+        if self.num_special_ids:
+            sampler = _of_codes(sampler, self.num_codes)
         given = dict(dtype=dtype, compile=compile, max_cache_bytes=max_cache_bytes)
         options = self.generation | {name: value for name, value in given.items() if value is not None}
         if isinstance(options.get("dtype"), str):
@@ -319,10 +345,20 @@ class DeLVM(BaseModel):
 
     def _check_vocabulary(self) -> None:
         sizes = dict(embedding=self.embedding.num_embeddings, head=self.head.num_embeddings)
+        special = self.num_special_ids
+        if isinstance(special, bool) or not isinstance(special, int) or not 0 <= special < sizes["head"]:
+            raise ValueError(f"num_special_ids is {special!r}, expected 0 or more, and less than {sizes['head']}")
         if self.tokenizer is not None:
-            sizes["tokenizer"] = self.tokenizer.num_embeddings
+            sizes["tokenizer"] = self.tokenizer.num_embeddings + special
         if len(set(sizes.values())) > 1:
-            raise ValueError(f"codebook sizes differ: {sizes}; the vocabulary is the tokenizer's codebook")
+            raise ValueError(
+                f"codebook sizes differ: {sizes}; the vocabulary is the tokenizer's codebook"
+                + (f" and {special} special ids" if special else "")
+            )
+        if self.bos_token is not None and self.bos_token not in range(self.num_codes, self.num_embeddings):
+            raise ValueError(
+                f"bos_token is {self.bos_token!r}, expected one of the {special} special ids, from {self.num_codes} on"
+            )
 
     def _digest(self) -> Tensor:
         if self.tokenizer is None:
@@ -353,6 +389,11 @@ def floating_dtype(name: str) -> torch.dtype:
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"dtype is '{name}', expected 'float32', 'bfloat16' or 'float16'")
     return dtype
+
+
+def _of_codes(sampler: Callable[[Tensor], Tensor], num_codes: int) -> Callable[[Tensor], Tensor]:
+    """The same choice among the codes alone."""
+    return lambda logits: sampler(logits[:, :num_codes])
 
 
 def _build(part: dict | nn.Module | None, **defaults: Any) -> nn.Module | None:

@@ -43,6 +43,8 @@ def describe_model(model: DeLVM) -> dict[str, Any]:
         embedding=dict(type=type(embedding).__name__, **size),
         head=dict(type="NextTokenHead", num_embeddings=parts["head"].num_embeddings),
     )
+    if model.num_special_ids:
+        config |= dict(num_special_ids=model.num_special_ids, bos_token=model.bos_token)
     for name in ("sampler", "generation"):
         if settings := getattr(model, name):
             config[name] = {key: _plain(value) for key, value in settings.items()}

@@ -198,6 +198,8 @@ def teacher_fingerprint(teacher: nn.Module) -> str:
     # Heads, norms and rotary positions change what is predicted and show in no weight.
     backbone = teacher.backbone
     architecture = {"arch": backbone.arch, "norm_eps": backbone.norm.eps, "rope_base": float(backbone.rope_base)}
+    if backbone.rope_scaling:  # teachers without keep the names that they had before there was such a thing
+        architecture["rope_scaling"] = backbone.rope_scaling
     digest = hashlib.sha256(json.dumps(architecture, sort_keys=True).encode())
     state = teacher.state_dict()
     for name in sorted(key for key in state if not key.startswith("tokenizer")):

@@ -3,12 +3,12 @@
 import torch
 
 
-def random_llama(num_layers, max_positions):
-    """A ``LlamaForCausalLM`` of 96 codes, with attention biases that are not zero."""
+def random_llama(num_layers, max_positions, **changes):
+    """A ``LlamaForCausalLM`` of 96 codes, with attention biases that are not zero; ``changes`` are of its config."""
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
+    settings = dict(
         vocab_size=96,
         hidden_size=64,
         intermediate_size=112,
@@ -23,6 +23,7 @@ def random_llama(num_layers, max_positions):
         pad_token_id=None,
         initializer_range=0.3,
     )
+    config = transformers.LlamaConfig(**settings | changes)
     model = transformers.LlamaForCausalLM(config).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):

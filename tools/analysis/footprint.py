@@ -145,7 +145,8 @@ def layer_activation_bytes(arch: Arch, precision: str = "bfloat16") -> int:
     norm = _norm_bytes(width, precision)
     # The norm's output: once for q, k, v and once for gate, up; under autocast each of the five converts it anew.
     inputs = (2 if precision == "float32" else 5) * element * width
-    attention = 4 * element * width + FLOAT32 * heads  # q, k, v, the output, and the logarithm of softmax's sum
+    # Query, key, value, the output, and the logarithm of softmax's sum; keys and values are there for every head.
+    attention = 4 * element * heads * _head_dim(shape) + FLOAT32 * heads
     swiglu = 2 * element * wide  # gate and up
     return 2 * norm + inputs + attention + swiglu
 
@@ -165,7 +166,7 @@ def activation_bytes(
     layer = layer_activation_bytes(arch, precision)
     of_layers = layers * element * width + layer if checkpointing else layers * layer
     outside = element * codebook_dims + _norm_bytes(width, precision)
-    rotary_tables = 2 * context * (width // shape["num_heads"]) * element
+    rotary_tables = 2 * context * _head_dim(shape) * element
     return batch * context * (of_layers + outside) + rotary_tables
 
 
@@ -175,8 +176,9 @@ def _norm_bytes(width: int, precision: str) -> int:
 
 
 def _layer_parameters(arch: Arch) -> int:
-    # Beside the matrices, four biases and two norms.
-    return _layer_matrices(arch) + 6 * resolve_arch(arch)["embed_dims"]
+    # Beside the matrices, biases of query, key, value and output, and two norms.
+    shape = resolve_arch(arch)
+    return _layer_matrices(arch) + sum(_attention_widths(shape)) + 3 * shape["embed_dims"]
 
 
 def _cast_weights(arch: Arch) -> int:
@@ -187,4 +189,15 @@ def _cast_weights(arch: Arch) -> int:
 
 def _layer_matrices(arch: Arch) -> int:
     shape = resolve_arch(arch)
-    return 4 * shape["embed_dims"] ** 2 + 3 * shape["embed_dims"] * shape["feedforward_channels"]
+    query, key, value = _attention_widths(shape)
+    return shape["embed_dims"] * (2 * query + key + value + 3 * shape["feedforward_channels"])
+
+
+def _head_dim(shape: dict[str, int]) -> int:
+    return shape.get("head_dim", shape["embed_dims"] // shape["num_heads"])
+
+
+def _attention_widths(shape: dict[str, int]) -> tuple[int, int, int]:
+    """Channels of all queries, keys and values of a token."""
+    keys = _head_dim(shape) * shape.get("num_kv_heads", shape["num_heads"])
+    return _head_dim(shape) * shape["num_heads"], keys, keys

@@ -39,6 +39,8 @@ _DIFFUSERS_NAMES = {
 }
 # Before diffusers 0.15.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# Arguments of ``VQGAN`` that no other library has.
+_OWN = ("norm", "padding_mode", "linear_skip", "unit_vectors")
 _TAMING_LEAVES_OUT = re.compile(r"quantize\.(embedding\.)?(cluster_size|embed_avg|initted)$")
 
 
@@ -171,7 +173,8 @@ def vqgan_from_taming(path: str | Path, symmetric_pixels: bool = True, resolutio
         for name, value in weights.items()
         if name.startswith(parts) and not _TAMING_LEAVES_OUT.search(name)
     }
-    config = _config_of_shapes({name: tuple(value.shape) for name, value in weights.items()}, path, resolution)
+    config = config_of_shapes({name: tuple(value.shape) for name, value in weights.items()}, path, resolution)
+    _refuse_single_attention(bool(config["attn_resolutions"]), config["num_res_blocks"], str(path), "openMUSE")
     vqgan = VQGAN(**config, symmetric_pixels=symmetric_pixels)
     load_into(vqgan, weights, path)
     return vqgan.eval()
@@ -283,8 +286,17 @@ def _vqgan_config(config: Mapping[str, Any], path: Path, resolution: int) -> dic
     }
 
 
-def _config_of_shapes(shapes: Mapping[str, tuple[int, ...]], path: str | Path, resolution: int) -> dict[str, Any]:
-    """Arguments of ``VQGAN`` from the shapes of its weights."""
+def config_of_shapes(shapes: Mapping[str, tuple[int, ...]], path: str | Path, resolution: int) -> dict[str, Any]:
+    """Arguments of ``VQGAN`` from the shapes of its weights.
+
+    Args:
+        shapes: Names as ``VQGAN`` and taming-transformers have them.
+        path: Where they are from, for the message.
+        resolution: Side in pixels of its training images; a name for where attention is.
+
+    Raises:
+        ValueError: They are not those of a whole ``VQGAN``.
+    """
     blocks = [re.match(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight$", name) for name in shapes]
     numbers = [(int(found[1]), int(found[2])) for found in blocks if found]
     needed = ("encoder.conv_out.weight", "quant_conv.weight", "encoder.down.0.block.0.conv1.weight")
@@ -296,7 +308,6 @@ def _config_of_shapes(shapes: Mapping[str, tuple[int, ...]], path: str | Path, r
     attends = [f"encoder.down.{level}.attn.0.q.weight" in shapes for level in range(levels)]
     if any(width == 0 or width % hidden for width in widths):
         raise ValueError(f"{path}: the encoder's levels have {widths} channels, expected multiples of {hidden}")
-    _refuse_single_attention(any(attends), num_res_blocks, str(path), "openMUSE")
     z_channels = shapes["encoder.conv_out.weight"][0]
     if z_channels != shapes["quant_conv.weight"][1]:
         raise ValueError(
@@ -319,7 +330,7 @@ def _config_of_shapes(shapes: Mapping[str, tuple[int, ...]], path: str | Path, r
 
 
 def _refuse_own_layers(config: dict, library: str) -> None:
-    own = [f"{name}={config[name]!r}" for name in ("norm", "padding_mode") if name in config]
+    own = [f"{name}={config[name]!r}" for name in _OWN if name in config]
     if own:
         raise ValueError(
             f"{library} has no layers with {' and '.join(own)}, as this tokenizer has: it cannot be written"

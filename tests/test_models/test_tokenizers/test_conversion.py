@@ -8,7 +8,7 @@ import yaml
 
 from delvm_mm.models import VQGAN
 from delvm_mm.models.tokenizers.conversion import (
-    _config_of_shapes,
+    config_of_shapes,
     save_as_diffusers,
     save_as_taming,
     vqgan_from_diffusers,
@@ -208,7 +208,7 @@ def _published_taming_shapes(ch, ch_mult, blocks, attends, z, embed_dim, n_embed
 def test_the_published_imagenet_checkpoint_of_taming_fits():
     # vqgan_imagenet_f16_16384, its model.yaml: ch 128, ch_mult 1,1,2,2,4, attn_resolutions [16], z_channels 256.
     shapes = _published_taming_shapes(128, (1, 1, 2, 2, 4), 2, {4}, 256, 256, 16384)
-    config = _config_of_shapes(shapes, "last.ckpt", 256)
+    config = config_of_shapes(shapes, "last.ckpt", 256)
     assert config == {
         "resolution": 256, "num_channels": 3, "hidden_channels": 128, "channel_mult": [1, 1, 2, 2, 4],
         "num_res_blocks": 2, "attn_resolutions": [16], "no_attn_mid_block": False, "z_channels": 256,
