@@ -1,7 +1,10 @@
 """Convert tokenizers between openMUSE's layout, which this package uses, diffusers' VQModel and taming-transformers.
 
+LlamaGen's are read, too.
+
     python tools/convert_tokenizer.py amused-256/vqvae weights/amused
     python tools/convert_tokenizer.py last.ckpt weights/vqgan-f16-16384 --from taming
+    python tools/convert_tokenizer.py vq_ds16_c2i.pt weights/llamagen16
     python tools/convert_tokenizer.py weights/mine exported/vqvae --to diffusers
 
 openMUSE and diffusers have folders, taming-transformers has a .ckpt file (its .yaml is written beside it, not read).
@@ -19,6 +22,7 @@ import argparse
 import json
 from pathlib import Path
 
+from delvm_mm.checkpoints.io import load_checkpoint
 from delvm_mm.engine.launch import user_errors
 from delvm_mm.models import VQGAN
 from delvm_mm.models.tokenizers.conversion import (
@@ -27,22 +31,24 @@ from delvm_mm.models.tokenizers.conversion import (
     vqgan_from_diffusers,
     vqgan_from_taming,
 )
+from delvm_mm.models.tokenizers.llamagen import is_llamagen, vqgan_from_llamagen, weights_in
 from delvm_mm.pretrained import resolve_shipped
 
 LAYOUTS = ("openmuse", "diffusers", "taming")
+SOURCES = (*LAYOUTS, "llamagen")
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="folder or .ckpt file to read")
     parser.add_argument("out", help="folder or .ckpt file to write")
-    parser.add_argument("--from", dest="source_layout", choices=LAYOUTS, help="by default told from what is there")
+    parser.add_argument("--from", dest="source_layout", choices=SOURCES, help="by default told from what is there")
     parser.add_argument("--to", dest="out_layout", choices=LAYOUTS, default="openmuse")
     parser.add_argument(
         "--pixels",
         choices=["unit", "symmetric"],
         help="what diffusers' or taming's tokenizer was trained on: [0, 1] (as aMUSEd; the default for diffusers) or "
-        "[-1, 1] (as taming's; the default for taming)",
+        "[-1, 1] (as taming's and LlamaGen's; their default)",
     )
     parser.add_argument(
         "--resolution", type=int, default=256, help="side of its training images, a name for where attention is"
@@ -51,9 +57,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def layout_of(source: str) -> str:
-    """What a path holds: a file is taming's, a folder says in its ``config.json``."""
+    """What a path holds: a file is taming's or LlamaGen's, a folder says in its ``config.json``."""
     if Path(source).is_file():
-        return "taming"
+        weights = weights_in(load_checkpoint(source))
+        return "llamagen" if isinstance(weights, dict) and is_llamagen(weights) else "taming"
     config = Path(resolve_shipped(source)) / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"{source} is neither a .ckpt file nor a folder with a config.json")
@@ -68,8 +75,8 @@ def read(source: str, layout: str, pixels: str | None, resolution: int) -> VQGAN
         if pixels is not None:
             raise ValueError("--pixels is for diffusers and taming; an openMUSE folder says it in its config.json")
         return VQGAN.from_pretrained(source)
-    reader = dict(diffusers=vqgan_from_diffusers, taming=vqgan_from_taming)[layout]
-    symmetric = pixels == "symmetric" if pixels else layout == "taming"
+    reader = dict(diffusers=vqgan_from_diffusers, taming=vqgan_from_taming, llamagen=vqgan_from_llamagen)[layout]
+    symmetric = pixels == "symmetric" if pixels else layout != "diffusers"
     return reader(source, symmetric_pixels=symmetric, resolution=resolution)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -68,6 +69,8 @@ class VQGAN(BaseModule):
         linear_skip: Add to the vectors a linear map of each patch, and to the image one of each code: what a small
             network takes long to learn (a principal component analysis of patches) is there at once, see
             ``VQGANTrainer``. openMUSE does not know it.
+        unit_vectors: Vectors are scaled to length 1 before the search, as those of LlamaGen's tokenizers are, whose
+            codes have length 1. openMUSE does not know it.
         init_cfg: MMEngine's initialization config. ``dict(type='Pretrained', checkpoint=..., prefix=...)`` takes a
             folder or a file, read safely by ``delvm_mm.checkpoints.io``.
 
@@ -95,6 +98,7 @@ class VQGAN(BaseModule):
         norm: str = "group",
         padding_mode: str = "zeros",
         linear_skip: bool = False,
+        unit_vectors: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -124,6 +128,8 @@ class VQGAN(BaseModule):
         self.symmetric_pixels = bool(symmetric_pixels)
         if symmetric_pixels:  # openMUSE does not know the name
             self.config["symmetric_pixels"] = True
+        if unit_vectors:
+            self.config["unit_vectors"] = True
         self.encoder = Encoder(**layers)
         self.quant_conv = nn.Conv2d(z_channels, quantized_embed_dim, 1)
         self.quantize = VectorQuantizer(num_embeddings, quantized_embed_dim)
@@ -371,7 +377,9 @@ class VQGAN(BaseModule):
         images = images.to(self.codebook.dtype)
         images = 2 * images - 1 if self.symmetric_pixels else images
         vectors = self.quant_conv(self.encoder(images))
-        return vectors + self.patch_in(images) if "linear_skip" in self.config else vectors
+        if "linear_skip" in self.config:
+            vectors = vectors + self.patch_in(images)
+        return F.normalize(vectors, dim=1) if "unit_vectors" in self.config else vectors
 
     def to_images(self, vectors: Tensor) -> Tensor:
         """Vectors N x D x h x w to images N x 3 x H x W, not clamped, with gradients."""
