@@ -45,6 +45,12 @@ class Source:
 def kind_of(path: str | Path) -> str:
     """What a path holds, a key of :data:`KINDS`; files are not read whole for that.
 
+    Args:
+        path: Of a checkpoint or a folder.
+
+    Returns:
+        Such as 'mmengine' or 'huggingface'.
+
     Raises:
         FileNotFoundError: There is nothing.
         ValueError: It is a folder of something else.
@@ -83,6 +89,9 @@ def load_source(
         tokenizer: The tokenizer's folder, or its config; see :class:`DeLVM`.
         max_positions: The context of an InternLM checkpoint, in tokens.
         options: Dotted keys and values that override the config's.
+
+    Returns:
+        The model, what it was read from, and its config.
 
     Raises:
         FileNotFoundError: A file is missing.

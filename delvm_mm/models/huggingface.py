@@ -173,7 +173,7 @@ def _rotary(config: dict[str, Any], path: Path) -> tuple[float, dict[str, Any] |
     plain = ("default", "dynamic", "origin")
     if kind not in (*plain, *SCALED_POSITIONS) or of_internlm not in plain:
         raise ValueError(
-            f"{path}: scaled rotary positions ({dict(rotary if of_internlm not in plain else given)}) are not supported; "
+            f"{path}: scaled rotary positions ({dict(given if of_internlm in plain else rotary)}) are not supported, "
             f"known are {', '.join(SCALED_POSITIONS)}"
         )
     if kind in plain:

@@ -64,6 +64,12 @@ def save_as_huggingface(
 def llama_config(model: DeLVM) -> dict[str, Any]:
     """The ``LlamaConfig`` of a model, as a dict.
 
+    Args:
+        model: See :func:`describe_model` for what can be written.
+
+    Returns:
+        What ``config.json`` is to hold.
+
     Raises:
         ValueError: The model has parts that LLaMA has not.
     """

@@ -270,6 +270,9 @@ def rotary_table(
         max_positions: How many.
         base: Of the frequencies.
         scaling: As for :class:`LLaMA`.
+
+    Returns:
+        Both tables, float32.
     """
     frequency = rotary_frequencies(head_dim, base, scaling)
     angle = torch.outer(torch.arange(max_positions, dtype=torch.float32), frequency)
@@ -306,6 +309,12 @@ def resolve_arch(arch: str | Mapping[str, int], num_kv_heads: int | None = None)
     Args:
         arch: As for :class:`LLaMA`.
         num_kv_heads: In place of that of ``arch``.
+
+    Returns:
+        ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``, and those two where they are there.
+
+    Raises:
+        ValueError: It is unknown, or has missing, misspelled or impossible entries.
     """
     if isinstance(arch, str):
         if arch not in ARCHITECTURES:

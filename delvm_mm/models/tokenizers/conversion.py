@@ -294,6 +294,9 @@ def config_of_shapes(shapes: Mapping[str, tuple[int, ...]], path: str | Path, re
         path: Where they are from, for the message.
         resolution: Side in pixels of its training images; a name for where attention is.
 
+    Returns:
+        Those that differ from tokenizer to tokenizer.
+
     Raises:
         ValueError: They are not those of a whole ``VQGAN``.
     """

@@ -69,6 +69,9 @@ def taming_name(name: str, levels: int) -> str:
     Args:
         name: Such as ``decoder.conv_blocks.0.res.1.conv1.weight``; there levels count from the lowest resolution.
         levels: How many there are.
+
+    Returns:
+        Such as ``decoder.up.4.block.1.conv1.weight``.
     """
     if found := _BLOCKS.match(name):
         part, number, kind, rest = found.groups()
