@@ -15,11 +15,12 @@ import numpy as np
 from delvm_mm.apis import DeLVMInferencer
 from delvm_mm.webui.answering import AnswerStep, Stopped, stream_answer
 from delvm_mm.webui.examples import render_examples
-from delvm_mm.webui.uploads import UploadError, UploadLimits, read_upload
+from delvm_mm.webui.uploads import UploadError, UploadLimits, read_box, read_upload
 
 __all__ = ["Page"]
 
 MAX_SLOTS = 4  # pairs on the page, whatever fits the context
+NUM_SETTINGS = 7  # what `_read_settings` reads
 SHOWN_AT = 384  # pixels: smaller answers are enlarged without blur
 NO_TASK = "none"
 TASK_TITLES = dict(seg="one mask", pose="skeleton", derain="clear image", masks="many masks")
@@ -125,6 +126,9 @@ class Page:
         self.top_p = gr.Slider(0.05, 1, top_p, step=0.05, label="top-p (1: all tokens)", elem_id="top-p")
         self.seed = gr.Number(seed, precision=0, minimum=0, maximum=2**32 - 1, label="seed", elem_id="seed")
         self.whole = gr.Checkbox(False, label="see all of each image, padded to a square", elem_id="whole")
+        self.bbox = gr.Textbox(
+            "", label="part of the query to look at: x1, y1, x2, y2 in its pixels", max_lines=1, elem_id="bbox"
+        )
 
     def _connect(self) -> None:
         private: dict[str, Any] = dict(api_name=False, show_progress="hidden")
@@ -151,7 +155,7 @@ class Page:
             [self.task, self.temperature, self.top_p, self.seed, *self.example_buttons],
             **private,
         )
-        settings = [self.model, self.task, self.temperature, self.top_p, self.seed, self.whole]
+        settings = [self.model, self.task, self.temperature, self.top_p, self.seed, self.whole, self.bbox]
         self.run.click(
             self._answer,
             [*settings, *self.used, *self.images, self.query],
@@ -211,7 +215,7 @@ class Page:
             yield [gr.skip(), None, _error(error), gr.skip()]
 
     def _answer_or_raise(self, values: tuple, session: str) -> Iterator[list[Any]]:
-        settings, values = values[:6], values[6:]
+        settings, values = values[:NUM_SETTINGS], values[NUM_SETTINGS:]
         used, images, query = values[: self.slots], values[self.slots : -1], values[-1]
         inferencer, task, options = self._read_settings(*settings)
         pairs = []
@@ -249,7 +253,7 @@ class Page:
         return [_enlarge(step.image), overlay, _status(f"Done: {text}"), download]
 
     def _read_settings(
-        self, model: Any, task: Any, temperature: Any, top_p: Any, seed: Any, whole: Any
+        self, model: Any, task: Any, temperature: Any, top_p: Any, seed: Any, whole: Any, bbox: Any
     ) -> tuple[DeLVMInferencer, str | None, dict[str, Any]]:
         """Check the settings: a request need not come from the page's own controls."""
         if model not in self.inferencers:
@@ -265,7 +269,11 @@ class Page:
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise UploadError(f"{name} has to be a number from {low} to {high}")
         options = dict(
-            temperature=float(temperature), top_p=float(top_p), seed=int(seed), fit="pad" if whole is True else "crop"
+            temperature=float(temperature),
+            top_p=float(top_p),
+            seed=int(seed),
+            fit="pad" if whole is True else "crop",
+            bbox=read_box(bbox),
         )
         return inferencer, None if task == NO_TASK else task, options
 

@@ -1,5 +1,6 @@
-"""Images that a browser sent, read within limits, with messages that show no path of the server."""
+"""What a browser sent: images, and a part of one, read within limits, with messages that show no path of the server."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from delvm_mm.datasets import read_image
 
-__all__ = ["UploadError", "UploadLimits", "read_upload"]
+__all__ = ["UploadError", "UploadLimits", "read_box", "read_upload"]
 
 NAME_LENGTH = 60  # characters of a file's name in messages
 
@@ -62,3 +63,30 @@ def read_upload(payload: Any, what: str, limits: UploadLimits) -> np.ndarray:
         return read_image(name, limits.max_pixels, content=file.read_bytes())
     except (ValueError, OSError, MemoryError) as error:
         raise UploadError(f"{what}: {error}") from error
+
+
+def read_box(text: Any) -> tuple[float, ...] | None:
+    """Read the part of an image that somebody has typed.
+
+    Args:
+        text: x1, y1, x2, y2 in pixels, with commas or spaces between them; nothing for the whole image.
+
+    Returns:
+        The four numbers, or None. Whether they lie inside the image is not known here.
+
+    Raises:
+        UploadError: It is something else.
+    """
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return None
+    parts = text.replace(",", " ").split() if isinstance(text, str) else []
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4 or not all(math.isfinite(number) for number in numbers):
+        raise UploadError(
+            f"The part of the query is {str(text)[:NAME_LENGTH]!r}: give four numbers, x1, y1, x2, y2 in its pixels, "
+            "or nothing for all of it"
+        )
+    return numbers
