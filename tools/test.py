@@ -34,6 +34,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
+from delvm_mm.engine.task_val_loop import choose_tasks
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, split_result
 from delvm_mm.registry import type_name
@@ -161,9 +162,7 @@ def main() -> None:
         )
     if not has_tasks and (args.task or args.show_dir):
         raise ValueError(f"--task and --show-dir are for configs with tasks, {args.config} defines none")
-    tasks = args.task or list(cfg.get("tasks") or ())
-    if unknown := set(tasks) - set(cfg.get("tasks") or ()):
-        raise ValueError(f"--task: {args.config} has no task {sorted(unknown)}, it has {list(cfg.tasks)}")
+    tasks = list(choose_tasks(cfg.tasks, args.task, f"--task: {args.config}")) if has_tasks else []
     if args.show_dir:
         panels = dict(type="delvm_mm.PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
         cfg.merge_from_dict({"default_hooks.panels": panels})

@@ -24,6 +24,7 @@ from delvm_mm.engine.loops import AccumulatingTrainLoop
 from delvm_mm.engine.multi_optim_wrapper import MultiOptimWrapperConstructor
 from delvm_mm.engine.optim_constructor import GroupedOptimWrapperConstructor
 from delvm_mm.engine.self_averaging_model import SelfAveragingModel
+from delvm_mm.engine.task_val_loop import TaskValLoop
 
 __all__ = [
     "AccumulatingTrainLoop",
@@ -47,6 +48,7 @@ __all__ = [
     "ShardedCheckpointHook",
     "SoftCausalHook",
     "TaskBalanceHook",
+    "TaskValLoop",
     "ThroughputHook",
     "TokenizerCheckHook",
     "ValidationPanelHook",

@@ -23,12 +23,17 @@ class SafeCheckpointHook(CheckpointHook):
     then ``last_checkpoint`` names it, and only then the oldest is removed, for which the disk needs room for one more
     than ``max_keep_ckpts``. On other than local file systems it is MMEngine's hook unchanged.
 
+    ``save_best`` knows that PCK, PSNR and SSIM are better when they are greater; of other scores that
+    :class:`TaskValLoop` gives, ``rule='greater'`` says so.
+
     Args:
         **kwargs: As for :class:`mmengine.hooks.CheckpointHook`.
 
     Raises:
         ValueError: If there is no such argument, which MMEngine's hook finds out at the first checkpoint.
     """
+
+    _default_greater_keys = [*CheckpointHook._default_greater_keys, "PCK", "PSNR", "SSIM"]
 
     def __init__(self, **kwargs: Any) -> None:
         known = {
