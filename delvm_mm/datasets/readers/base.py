@@ -39,6 +39,7 @@ class ReaderDataset(BaseDataset):
         val_every: Every n-th image is of the part 'val', the others of 'train'; all samples of an image (or of a video)
             are of one part.
         part: With ``val_every``, 'train' or 'val': which to use.
+        task: Name of the task, instead of the reader's own.
 
     Raises:
         FileNotFoundError: A folder or annotation file is missing.
@@ -57,8 +58,11 @@ class ReaderDataset(BaseDataset):
         sample_list: str | Path | None = None,
         val_every: int | None = None,
         part: str | None = None,
+        task: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if task is not None:
+            metainfo = {**(metainfo or {}), "task": task}
         if (val_every is None) != (part is None) or part not in (None, "train", "val"):
             raise ValueError(f"part is {part!r} and val_every {val_every!r}, expected 'train' or 'val', and a number")
         if val_every is not None and (not isinstance(val_every, int) or val_every < 2):

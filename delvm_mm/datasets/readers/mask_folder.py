@@ -43,8 +43,7 @@ class MaskFolderDataset(ReaderDataset):
             Oxford-IIIT Pet. Values that it does not name are an error. By default values stay; a mask of two values,
             0 and the largest of its depth, is 0 and 1.
         ignore_index: Value of ``gt_seg_map`` that scores leave out.
-        task: Name of the task.
-        metainfo: See ``ReaderDataset``, as for all other arguments.
+        **kwargs: ``task``, ``metainfo``, ``pipeline`` and others of ``ReaderDataset``.
 
     Raises:
         FileNotFoundError: A folder or the list is missing, or a listed image or mask is not there.
@@ -67,8 +66,6 @@ class MaskFolderDataset(ReaderDataset):
         ann_file: str | Path | None = None,
         label_map: Mapping[int, int] | None = None,
         ignore_index: int = 255,
-        task: str | None = None,
-        metainfo: dict | None = None,
         **kwargs: Any,
     ) -> None:
         self.img_dir, self.mask_dir = str(img_dir), str(mask_dir)
@@ -77,9 +74,7 @@ class MaskFolderDataset(ReaderDataset):
         if isinstance(ignore_index, bool) or not isinstance(ignore_index, int) or not 0 < ignore_index < 2**16:
             raise ValueError(f"ignore_index is {ignore_index!r}, expected a whole number from 1 to 65535")
         self.ignore_index = ignore_index
-        if task is not None:
-            metainfo = {**(metainfo or {}), "task": task}
-        super().__init__(data_root, metainfo=metainfo, **kwargs)
+        super().__init__(data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the pairs."""

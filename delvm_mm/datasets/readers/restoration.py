@@ -37,8 +37,7 @@ class PairedFolderDataset(ReaderDataset):
         data_root: Folder of the data set.
         input_dir: Folder of the inputs under ``data_root``.
         target_dir: Folder of the targets under ``data_root``.
-        task: Name of the task, instead of the reader's own.
-        metainfo: See ``ReaderDataset``, as for all other arguments.
+        **kwargs: ``task``, ``metainfo``, ``pipeline`` and others of ``ReaderDataset``.
 
     Raises:
         FileNotFoundError: A folder is missing.
@@ -53,15 +52,11 @@ class PairedFolderDataset(ReaderDataset):
         data_root: str | Path,
         input_dir: str | Path = "input",
         target_dir: str | Path = "target",
-        task: str | None = None,
-        metainfo: dict | None = None,
         **kwargs: Any,
     ) -> None:
         self.input_dir, self.target_dir = str(input_dir), str(target_dir)
-        if task is not None:
-            metainfo = {**(metainfo or {}), "task": task}
         self._lmdbs: tuple[LmdbImages, LmdbImages] | None = None
-        super().__init__(data_root, metainfo=metainfo, **kwargs)
+        super().__init__(data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the pairs."""
@@ -112,8 +107,9 @@ class RainDataset(PairedFolderDataset):
             └── Test2800/      2800 pairs
 
     ``train/{input,target}`` and ``Rain13K/{input,target}`` are found as well, and the test sets also without
-    ``test/``. In the LMDB form, which NAFNet and others train on, ``input.lmdb/`` and ``target.lmdb/`` stand in the
-    place of ``input/`` and ``target/``; see ``LmdbImages``.
+    ``test/``; ``data_root`` may also be the folder of the split itself, such as ``rain100L``. In the LMDB form, which
+    NAFNet and others train on, ``input.lmdb/`` and ``target.lmdb/`` stand in the place of ``input/`` and ``target/``;
+    see ``LmdbImages``.
 
     Args:
         data_root: Folder that holds ``train`` and ``test``.
@@ -192,6 +188,8 @@ def _rain_ending(form: str) -> str:
 def _find_rain_folder(root: Path, split: str, form: str) -> str:
     """Where the inputs and targets of a split are, relative to ``root``."""
     places = ("train/Rain13K", "train", "Rain13K") if split == "train" else (f"test/{split}", split)
+    if root.resolve().name.casefold() in {place.rpartition("/")[2].casefold() for place in places}:
+        places += (".",)
     for place in places:
         if (root / place / f"input{_rain_ending(form)}").is_dir():
             return place

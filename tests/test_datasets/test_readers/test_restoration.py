@@ -166,6 +166,19 @@ def test_other_places_of_the_rain_folders_are_found(tmp_path):
     assert RainDataset(tmp_path / "a", split="Rain100L")[0]["img_path"] == str(tmp_path / "a/Rain100L/input/1.png")
 
 
+@pytest.mark.parametrize(("name", "split"), [("rain100L", "Rain100L"), ("Rain13K", "train")])
+def test_the_folder_of_a_rain_split_alone_is_enough(tmp_path, name, split):
+    write_pairs(tmp_path / name, 2)
+    dataset = RainDataset(tmp_path / name, split=split)
+    assert (
+        len(dataset) == 2
+        and dataset[0]["img_path"] == str(tmp_path / name / "input/1.jpg")
+        and dataset[0]["task"] == "derain"
+    )
+    with pytest.raises(FileNotFoundError, match="Test100"):
+        RainDataset(tmp_path / name, split="Test100")
+
+
 def test_a_missing_rain_folder_is_refused_with_the_places_and_the_other_form(tmp_path):
     write_rain13k(tmp_path, train=1, test=1)
     with pytest.raises(FileNotFoundError, match=r"no train/Rain13K/input\.lmdb or .*pass form='folder'"):
