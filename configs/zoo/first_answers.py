@@ -2,11 +2,11 @@
 # model was not trained on (astronaut and others, which it was trained on, are its prompts).
 #     python tools/test.py configs/zoo/first_answers.py delvm_mm://mini --show-dir answers
 _base_ = 'mini.py'
-photos = (('astronaut.png', 'brick.png', 'grass.png', 'motorcycle_left.png', 'ihc.png'),
+photos = (('astronaut.png', 'brick.png', 'grass.png', 'hubble_deep_field.jpg'),
           ('chelsea.png', 'coffee.png', 'rocket.jpg'))
 middle = [dict(type='LoadImage'), *_base_.middle]
 scenes = {
-    f'{task}_scenes': (codec, [
+    task: (codec, [
         dict(
             type='ProceduralScenes',
             task=task,
@@ -19,7 +19,7 @@ scenes = {
     for task, codec in _base_.scene_tasks.items()
 }
 degraded = {
-    f'{task}_photos': ('image', [
+    task: ('image', [
         dict(
             type='SeededDataset',
             seed=seed,
@@ -30,7 +30,7 @@ degraded = {
                 pipeline=[*middle, *_base_.degradations[task], _base_.draw['image']]))
         for seed, names in enumerate(photos)
     ])
-    for task in ('derain', 'colorization', 'inpainting')
+    for task in ('colorization', 'inpainting', 'denoising', 'deblurring', 'edges')
 }
 tasks = dict(
     _delete_=True,
