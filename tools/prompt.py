@@ -18,7 +18,6 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 
 import argparse
-import os
 import time
 from typing import Any
 
@@ -57,7 +56,7 @@ def parse_args(arguments: list[str]) -> argparse.Namespace:
 def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None:
     """Arguments of all commands; ``several`` are those of commands that go through images one by one."""
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the answers")
-    parser.add_argument("--model", help="'mini' (by default), 'mini_long', a model folder, or a config")
+    parser.add_argument("--model", help="'mini' (by default), 'quickstart', 'mini_long', a model folder, or a config")
     parser.add_argument("--weights", help="checkpoint of the config, or folder of a Hugging Face export")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the config's")
     parser.add_argument("--size", type=int, help="side of the model's images in pixels")
@@ -103,9 +102,8 @@ def answer(args: argparse.Namespace, inferencer: DeLVMInferencer) -> tuple[int, 
 @user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(sys.argv[1:] if arguments is None else arguments)
-    exported = args.weights is not None and os.path.isdir(args.weights)
     inferencer = DeLVMInferencer(
-        args.model or (None if exported else "mini"),
+        args.model or ("mini" if args.weights is None else None),
         args.weights,
         device=args.device,
         tokenizer=args.tokenizer,

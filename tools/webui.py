@@ -29,7 +29,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", nargs="+", default=["mini"], help="'mini' (by default), 'mini_long', model folders, configs"
+        "--model", nargs="+", help="'mini' (by default), 'quickstart', 'mini_long', model folders, configs"
     )
     parser.add_argument("--weights", nargs="+", help="of each model; a checkpoint, or a Hugging Face export's folder")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the configs'")
@@ -49,14 +49,11 @@ def load_models(args: argparse.Namespace) -> dict[str, DeLVMInferencer]:
     Raises:
         ValueError: There are not as many weights as models.
     """
-    weights = args.weights or [None] * len(args.model)
-    models = args.model
+    # Weights alone bring their own config: a checkpoint, or an exported folder.
+    models: list[str | None] = args.model or ([None] * len(args.weights) if args.weights else ["mini"])
+    weights = args.weights or [None] * len(models)
     if len(weights) != len(models):
-        if models != ["mini"]:
-            raise ValueError(f"{len(models)} models and {len(weights)} weights were given; give one of each")
-        models = [None] * len(weights)
-    elif models == ["mini"] and weights[0] is not None and os.path.isdir(weights[0]):
-        models = [None]
+        raise ValueError(f"{len(models)} models and {len(weights)} weights were given; give one of each")
     loaded: dict[str, DeLVMInferencer] = {}
     for model, path in zip(models, weights, strict=True):
         name = Path(model or path).stem

@@ -32,7 +32,7 @@ Prompt = Sequence[tuple[ImageSource, ImageSource]] | str | os.PathLike
 class DeLVMInferencer(AnswerStages):
     """Prompt a :class:`DeLVM`: show it (image, annotation) pairs and a query, and it draws the query's annotation.
 
-    Every image is resized by its short side and cut out at the center to the model's size (256 px, 40 px for 'mini');
+    Every image is resized by its short side and cut out at the center to the model's size (256 px, 96 px for 'mini');
     with ``fit='pad'`` all of it is seen. ``crop`` of each prediction says how to map back. Arrays are uint8 RGB.
 
     All ways of asking take the options of :class:`AnswerOptions` by name (``temperature``, ``seed``, ``batch_size``,
@@ -46,8 +46,9 @@ class DeLVMInferencer(AnswerStages):
     * ``skipped``: dicts of ``name`` and ``reason``, with ``on_error='skip'``.
 
     Args:
-        model: A model folder that :func:`save_model` wrote; 'mini', the model that ``make quickstart`` trains (or
-            'mini_long'); the path of a config; a config; a built :class:`DeLVM`; or None where ``weights`` has its own.
+        model: A model folder that :func:`save_model` wrote; 'mini', the model that the package carries;
+            'quickstart' (or 'mini_long'), the model that ``make quickstart`` trains; the
+            path of a config; a config; a built :class:`DeLVM`; or None where ``weights`` has its own.
         weights: A checkpoint (what a run has saved holds its config), or a folder with a Hugging Face export. Model
             folders and 'mini' have their own.
         device: Such as 'cpu' or 'cuda:0'. Defaults to the best that there is.
@@ -65,7 +66,7 @@ class DeLVMInferencer(AnswerStages):
         >>> result = inferencer("photo.jpg", prompt=[("a.png", "a_mask.png"), ("b.png", "b_mask.png")], task="seg")
         ... # doctest: +SKIP
         >>> result["predictions"][0]["mask"].shape  # doctest: +SKIP
-        (40, 40)
+        (96, 96)
     """
 
     def __init__(

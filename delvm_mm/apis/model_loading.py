@@ -22,7 +22,7 @@ from delvm_mm.registry import MODELS
 __all__ = ["QUICKSTART_MODELS", "build_model", "find_config", "task_codecs"]
 
 QUICKSTART_MODELS = {
-    "mini": ("mini", "quickstart", "make quickstart"),
+    "quickstart": ("mini", "quickstart", "make quickstart"),
     "mini_long": ("mini_long", "mini_long", ".venv/bin/python tools/quickstart.py --long"),
 }
 """Name -> folder in configs/, folder in work_dirs/, and the command that trains it."""
@@ -65,15 +65,17 @@ def find_config(
     if isinstance(model, str | os.PathLike):
         if not os.path.isfile(model):
             raise FileNotFoundError(
-                f"no model '{os.fspath(model)}': expected one of {list(QUICKSTART_MODELS)}, the path of a config, or a "
-                "model folder"
+                f"no model '{os.fspath(model)}': expected 'mini', one of {list(QUICKSTART_MODELS)}, the path "
+                "of a config, or a model folder"
             )
         return load_config(os.fspath(model), options, needed=("model",)), weights
     if isinstance(model, Config | ConfigDict | dict):
         cfg = Config(copy.deepcopy(dict(model.items())))
     elif model is None:
         if weights is None:
-            raise ValueError("neither model nor weights were given; for the quick start's model, give model='mini'")
+            raise ValueError(
+                "neither model nor weights were given; for the model that the package carries, give model='mini'"
+            )
         cfg = Config() if is_huggingface(weights) else config_of_checkpoint(weights)
         if cfg is None or not (is_huggingface(weights) or "model" in cfg):
             raise ValueError(

@@ -340,15 +340,15 @@ def test_a_hugging_face_export_is_prompted_with_its_tokenizer(tiny_model, scenes
     np.testing.assert_array_equal(built(scenes[4], prompt)["predictions"][0]["tokens"], prediction["tokens"])
 
 
-def test_mini_is_found_where_the_quick_start_put_it(tiny_model, scenes, prompt, tmp_path, monkeypatch):
+def test_the_model_is_found_where_the_quick_start_put_it(tiny_model, scenes, prompt, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
     (tmp_path / "configs" / "mini").mkdir(parents=True)
     config = Config.fromfile(tiny_model.config)
     config.model.tokenizer.pretrained = "work_dirs/quickstart/tokenizer/pretrained"
     config.dump(str(tmp_path / "configs" / "mini" / "student_kd.py"))
-    with pytest.raises(FileNotFoundError, match=r"'mini' is not trained yet.*make quickstart"):
-        DeLVMInferencer("mini")
+    with pytest.raises(FileNotFoundError, match=r"'quickstart' is not trained yet.*make quickstart"):
+        DeLVMInferencer("quickstart")
     work = tmp_path / "work_dirs" / "quickstart"
     (work / "tokenizer").mkdir(parents=True)
     (work / "student_kd").mkdir()
@@ -356,10 +356,10 @@ def test_mini_is_found_where_the_quick_start_put_it(tiny_model, scenes, prompt, 
     (work / "student_kd" / "iter_500.pth").symlink_to(tiny_model.weights)
     (work / "student_kd" / "last_checkpoint").write_text("/elsewhere/student_kd/iter_500.pth")
     monkeypatch.chdir("/")
-    assert len(DeLVMInferencer("mini", device="cpu")(scenes[4], prompt)["predictions"]) == 1
+    assert len(DeLVMInferencer("quickstart", device="cpu")(scenes[4], prompt)["predictions"]) == 1
 
 
-def test_mini_needs_no_tokenizer_of_its_own_where_the_config_names_the_one_that_is_carried(
+def test_the_quick_start_needs_no_tokenizer_of_its_own_where_the_config_names_the_one_that_is_carried(
     tiny_model, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -371,7 +371,7 @@ def test_mini_needs_no_tokenizer_of_its_own_where_the_config_names_the_one_that_
     weights = tmp_path / "work_dirs" / "quickstart" / "student_kd" / "iter_7.pth"
     weights.parent.mkdir(parents=True)
     weights.touch()
-    found, checkpoint = find_config("mini")
+    found, checkpoint = find_config("quickstart")
     assert (found.model.tokenizer.pretrained, checkpoint) == ("delvm_mm://mini_tokenizer", str(weights))
 
 
@@ -379,7 +379,7 @@ def test_mini_needs_no_tokenizer_of_its_own_where_the_config_names_the_one_that_
     ("arguments", "error", "message"),
     [
         (dict(), ValueError, "neither model nor weights"),
-        (dict(model="maxi"), FileNotFoundError, "no model 'maxi': expected one of"),
+        (dict(model="maxi"), FileNotFoundError, "no model 'maxi': expected 'mini', one of"),
         (dict(model=3), TypeError, "model is a int"),
         (dict(weights="weights.pth"), FileNotFoundError, "No weight file at weights.pth"),
     ],

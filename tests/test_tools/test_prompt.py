@@ -113,9 +113,15 @@ def test_half_a_pair_is_named(prompt, capsys):
     assert "1_img.png has no label beside it" in capsys.readouterr().err
 
 
-def test_an_untrained_mini_says_what_to_run(prompt, capsys, monkeypatch, tmp_path):
+def test_an_untrained_quick_start_says_what_to_run(prompt, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("delvm_mm.apis.model_loading._roots", lambda: [ROOT])
     monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
     with pytest.raises(SystemExit):
-        prompt("--prompt", "prompt", "--query", "queries", "--out", "out", model=[])
+        prompt("--prompt", "prompt", "--query", "queries", "--out", "out", model=["--model", "quickstart"])
     assert "make quickstart" in capsys.readouterr().err
+
+
+def test_the_shipped_model_answers_without_a_word_about_models(prompt, capsys):
+    prompt("--prompt", "prompt", "--query", "queries", "--task", "seg", "--out", "out", model=[])
+    assert "3 images in out" in capsys.readouterr().out
+    assert (96, 96) in {Image.open(path).size for path in Path("out").rglob("*.png")}
