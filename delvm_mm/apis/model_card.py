@@ -17,6 +17,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _DRAWN_AS = {
     "ForegroundMaskCodec": "a mask of the foreground",
     "SkeletonCodec": "a skeleton",
+    "KeypointDiscsCodec": "keypoints, a disc each",
     "RestorationCodec": "the restored image",
     "RandomColorMaskCodec": "masks, each in a color of its own",
 }
