@@ -39,7 +39,7 @@ def test_masks_of_unseen_scenes_are_nearer_than_the_mean_of_the_labels_shown(min
     iou = foreground_iou([answer["mask"] for answer in answers], truths)
     mean = np.mean([scene["gt_seg_map"] for scene in seen], 0) >= 0.5
     assert iou > foreground_iou([mean] * len(queries), truths) + 0.15
-    assert iou > 0.35
+    assert iou > 0.25
 
 
 @pytest.mark.parametrize("task", TASKS)
