@@ -58,7 +58,7 @@ def write_config():
             "optim_wrapper.optimizer": dict(type="AdamW", lr=1e-2, eps=1e-3, weight_decay=0.1, fused=True),
             "optim_wrapper.constructor": "GroupedOptimWrapperConstructor",
             "optim_wrapper.paramwise_cfg": dict(bias_decay_mult=0.0),
-            "optim_wrapper.clip_grad.max_norm": 0.5,
+            "optim_wrapper.clip_grad.max_norm": 0.3,
             "default_hooks.checkpoint.interval": 3,
             "default_hooks.logger.log_metric_by_epoch": False,
             "param_scheduler": [dict(type="CosineAnnealingLR", by_epoch=False, end=6)],
@@ -115,7 +115,7 @@ def test_losses_and_gradient_norms_are_those_of_ddp(runs):
     assert len(ddp) == 6 and ddp.keys() == sharded.keys()
     for step, expected in ddp.items():
         assert sharded[step] == pytest.approx(expected, abs=1e-5)
-    assert max(norm for _, norm in ddp.values()) > 0.5, "some gradients must be clipped"
+    assert max(norm for _, norm in ddp.values()) > 0.3, "some gradients must be clipped"
     assert_close(
         load_checkpoint(runs / "file" / "iter_6.pth")["state_dict"],
         load_checkpoint(runs / "ddp" / "iter_6.pth")["state_dict"],

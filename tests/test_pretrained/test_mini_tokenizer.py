@@ -83,7 +83,7 @@ def test_the_mini_configs_use_it(tokenizer):
 
 def test_a_name_that_is_not_carried_is_refused_with_those_that_are():
     assert NAME in shipped_names()
-    with pytest.raises(FileNotFoundError, match=r"no 'delvm_mm://maxi'; it has delvm_mm://mini_tokenizer"):
+    with pytest.raises(FileNotFoundError, match=r"no 'delvm_mm://maxi'; it has .*delvm_mm://mini_tokenizer"):
         VQGAN.from_pretrained("delvm_mm://maxi")
     with pytest.raises(FileNotFoundError, match="carries no"):
         resolve_shipped("delvm_mm://../models")

@@ -115,7 +115,7 @@ def test_the_log_of_a_task_has_its_own_scores_alone(work, monkeypatch):
     [
         (["config.py", "model.pth", "--task", "depth"], "config.py has no task ['depth'], it has ["),
         (["config.py", "gone.pth"], "gone.pth"),
-        (["config.py", "config.py"], "config.py is damaged"),
+        (["config.py", "config.py"], "config.py is a config, where a checkpoint is expected"),
         (["gone.py", "model.pth"], "no config at gone.py"),
         (["config.py", "model.pth", "--cfg-options", "model.backbone.arch.embed_dims=64"], "with another shape"),
         (["config.py", "model.pth", "--cfg-options", "model.backbone.max_positions=383"], "the context of 383"),

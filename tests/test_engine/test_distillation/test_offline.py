@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -172,7 +173,8 @@ def test_half_the_codes_bring_the_student_to_the_teacher_too(run_folder, teacher
     sentences = VisualSentenceDataset(["stores/seg", "stores/pose"], context=64, assembly="fixed")
     cache_teacher(sentences, teacher, "half", top_k=12, temperature=2.0, device="cpu")
     _, kd = losses_of("half_run", dict(cache="half"), **{"train_cfg.max_iters": 40})
-    assert kd[-1] < 0.8 * kd[0]
+    # of eight steps each, as every step has other sentences
+    assert np.mean(kd[-8:]) < 0.8 * np.mean(kd[:8])
 
 
 def test_what_the_hook_cannot_do_with_a_cache_is_said():
