@@ -32,14 +32,13 @@ class TokenMemo:
         if self._fingerprint != tokenizer.fingerprint:
             self._tokens.clear()
             self._fingerprint = tokenizer.fingerprint
-        keys = self._keys(images)
+        keys = [self._key(image) for image in images]
         first: dict[tuple, int] = {}
         for index, key in enumerate(keys):
             first.setdefault(key, index)
         new = [key for key in first if key not in self._tokens]
         if new:
-            where = torch.tensor([first[key] for key in new]).to(images.device, non_blocking=True)
-            encoded = tokenizer.encode(images[where])
+            encoded = tokenizer.encode(images[[first[key] for key in new]])
             self._tokens.update(zip(new, encoded, strict=True))
         tokens = torch.stack([self._tokens[key] for key in keys]).to(images.device)
         for key in first:
@@ -49,7 +48,6 @@ class TokenMemo:
         return tokens
 
     @staticmethod
-    def _keys(images: Tensor) -> list[tuple]:
-        contents = images.detach().contiguous().view(torch.uint8).cpu().numpy()  # together: one wait for the device
-        kind = images.dtype, tuple(images.shape[1:])
-        return [(*kind, hashlib.blake2b(content, digest_size=32).digest()) for content in contents]
+    def _key(image: Tensor) -> tuple:
+        content = image.detach().contiguous().view(torch.uint8).cpu().numpy()
+        return image.dtype, tuple(image.shape), hashlib.blake2b(content, digest_size=32).digest()
