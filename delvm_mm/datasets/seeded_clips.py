@@ -3,7 +3,7 @@
 import errno
 import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -101,14 +101,25 @@ class SeededClips(Dataset):
 @contextmanager
 def seeded(seed: int, clip: int) -> Iterator[None]:
     """Seed the global random numbers, and give them back as they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     numbers = np.random.SeedSequence([seed, clip]).generate_state(3)
-    random.seed(int(numbers[0]))
-    np.random.seed(numbers[1])
-    torch.default_generator.manual_seed(int(numbers[2]))
-    try:
+    with unchanged_random_states(devices=()):
+        random.seed(int(numbers[0]))
+        np.random.seed(numbers[1])
+        torch.default_generator.manual_seed(int(numbers[2]))
         yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+
+
+@contextmanager
+def unchanged_random_states(devices: Iterable[int] | None = None) -> Iterator[None]:
+    """Give the generators of PyTorch, NumPy and Python back their states afterwards.
+
+    Args:
+        devices: GPUs whose generators are meant, too; None for all.
+    """
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)

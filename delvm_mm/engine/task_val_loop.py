@@ -1,8 +1,6 @@
 """Scores of a config's tasks while it trains: :class:`TaskValLoop`."""
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, ValLoop, autocast
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from delvm_mm.datasets.seeded_clips import unchanged_random_states
 from delvm_mm.engine.fully_sharded import is_fully_sharded
 from delvm_mm.registry import DATASETS, EVALUATOR, LOOPS, type_name
 
@@ -122,18 +121,6 @@ def choose_tasks(tasks: Mapping[str, Any] | None, names: Sequence[str] | None, s
     if unknown := set(names or ()) - set(tasks):
         raise ValueError(f"{source} has no task {sorted(unknown)}, it has {list(tasks)}")
     return {name: tasks[name] for name in names or tasks}
-
-
-@contextmanager
-def unchanged_random_states() -> Iterator[None]:
-    """Give the generators of PyTorch, NumPy and Python back their states afterwards."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)
 
 
 def _some_of(dataset: Dataset, number: int | None) -> Dataset:
