@@ -19,15 +19,14 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import DictAction
-from PIL import Image
 
-from delvm_mm.apis.images import read_prompt_folder
+from delvm_mm.apis.images import list_sources, read_prompt_folder
 from delvm_mm.apis.model_card import ModelCard
 from delvm_mm.apis.model_folder import check_target, save_model
 from delvm_mm.apis.model_sources import KINDS, Source, kind_of, load_source
+from delvm_mm.datasets import read_image
 from delvm_mm.engine.launch import user_errors
 from delvm_mm.models import save_as_gguf, save_as_huggingface
 from delvm_mm.models.gguf_export import GGUF_TYPES
@@ -56,12 +55,12 @@ def write_folder(source: Source, out: Path, dtype: torch.dtype | None, license: 
     """Write a model folder with the tasks of a config, and the prompts and queries of a model folder."""
     tasks = source.config.get("tasks") or {}
     prompts = {
-        name: [tuple(map(_pixels, pair)) for pair in read_prompt_folder(task["prompt"])]
+        name: [tuple(map(read_image, pair)) for pair in read_prompt_folder(task["prompt"])]
         for name, task in tasks.items()
         if "prompt" in task
     }
     queries = {
-        name: [_pixels(path) for path in sorted(Path(task["queries"]).iterdir())]
+        name: [read_image(path) for path in list_sources(task["queries"])]
         for name, task in tasks.items()
         if "queries" in task
     }
@@ -75,10 +74,6 @@ def write_folder(source: Source, out: Path, dtype: torch.dtype | None, license: 
         card=ModelCard(name=out.name, license=license),
         dtype=dtype,
     )
-
-
-def _pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB"))
 
 
 @user_errors
