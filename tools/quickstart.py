@@ -29,6 +29,7 @@ from delvm_mm.visualization import stack_panels, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("seg", "pose", "derain")
+SHIPPED, FIRST_ANSWERS = "delvm_mm://mini", ROOT / "configs/zoo/first_answers.py"
 SECONDS_BETWEEN_LINES = 15  # where the output is no terminal
 console = Console(highlight=False)
 SMALL_MODEL = ["train_cfg.max_iters=2", "train_cfg.val_interval=2"]
@@ -94,8 +95,7 @@ def main() -> None:
 def answer(work: Path) -> None:
     """Answer with the shipped model; the tool prints the table."""
     panels, scores = work / "shipped_panels", work / "shipped.json"
-    config = ROOT / "configs/zoo/first_answers.py"
-    arguments = [config, "delvm_mm://mini", "--show-dir", panels, "--work-dir", work / "shipped", "--out", scores]
+    arguments = [FIRST_ANSWERS, SHIPPED, "--show-dir", panels, "--work-dir", work / "shipped", "--out", scores]
     run_tool([ROOT / "tools/test.py", *arguments])
     first = [np.asarray(Image.open(path)) for path in sorted(panels.glob("*.png"))]
     write_image(panels.with_suffix(".png"), stack_panels(first))
@@ -136,9 +136,10 @@ def score(configs: Path, work: Path, trained: bool) -> None:
 
 
 def settings_digest(configs: Path) -> str:
-    """Changes with the configs of all steps and with what overrides them."""
-    names = ("tokens", "teacher", "student_kd")
-    return digest(*(Config.fromfile(configs / f"{name}.py").pretty_text for name in names), json.dumps(options))
+    """Changes with the configs of all steps, with what overrides them, and with the weights that are carried."""
+    files = [FIRST_ANSWERS, *(configs / f"{name}.py" for name in ("tokens", "teacher", "student_kd"))]
+    texts = [Config.fromfile(file).pretty_text for file in files]
+    return digest(*texts, json.dumps(options), shipped=("delvm_mm://mini_tokenizer", SHIPPED))
 
 
 def settings(name: str) -> list[str]:

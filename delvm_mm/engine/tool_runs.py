@@ -100,7 +100,7 @@ def merged_config(config: Path, options: Sequence[str]) -> Config:
     return cfg
 
 
-def digest(*asked: str) -> str:
-    """16 hexadecimal digits of what a run was asked for and of the tokenizer that the package carries."""
-    weights = resolve_shipped("delvm_mm://mini_tokenizer") / "model.safetensors"
-    return hashlib.sha256("".join(asked).encode() + weights.read_bytes()).hexdigest()[:16]
+def digest(*asked: str, shipped: Sequence[str] = ("delvm_mm://mini_tokenizer",)) -> str:
+    """16 hexadecimal digits of what a run was asked for and of the weights that the package carries for it."""
+    weights = [(resolve_shipped(name) / "model.safetensors").read_bytes() for name in shipped]
+    return hashlib.sha256(b"".join(["".join(asked).encode(), *weights])).hexdigest()[:16]
