@@ -41,15 +41,15 @@ sets = {
         for task, clips in photos.items()
     },
 }
+loader = dict(
+    batch_size=10,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'))
+pairs = dict(type='VisionPromptDataset', num_pairs=3, selection='random', seed=0)
 tasks = {
     task: dict(
-        dataloader=dict(
-            batch_size=10,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='pseudo_collate'),
-            dataset=dict(
-                type='VisionPromptDataset', support=support, query=query, num_pairs=3, selection='random', seed=0)),
+        dataloader=dict(**loader, dataset=dict(**pairs, support=support, query=query)),
         evaluator=dict(
             type='VisionPromptEvaluator', prefix=task, codec=_base_.codecs[codec], metrics=metrics[codec]))
     for task, (codec, support, query) in sets.items()

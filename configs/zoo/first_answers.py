@@ -36,14 +36,7 @@ tasks = dict(
     _delete_=True,
     **{
         task: dict(
-            dataloader=dict(
-                batch_size=3,
-                num_workers=0,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                collate_fn=dict(type='pseudo_collate'),
-                dataset=dict(
-                    type='VisionPromptDataset', support=sets[0], query=sets[1], num_pairs=3, selection='random',
-                    seed=0)),
+            dataloader=dict(**_base_.loader, dataset=dict(**_base_.pairs, support=sets[0], query=sets[1])),
             evaluator=dict(
                 type='VisionPromptEvaluator', prefix=task, codec=_base_.codecs[codec], metrics=_base_.metrics[codec]))
         for task, (codec, sets) in (scenes | degraded).items()
