@@ -38,12 +38,7 @@ TASKS = sorted(path.stem for path in (CONFIGS / "_base_" / "tasks").glob("*.py")
 
 @pytest.fixture(autouse=True)
 def without_waiting(monkeypatch):
-    """What takes longer than a step: MMEngine formats configs when it writes them, and each reader collects garbage."""
-
-    def text(cfg):
-        return "".join(f"{key} = {value!r}\n" for key, value in cfg.to_dict().items())
-
-    monkeypatch.setattr(Config, "pretty_text", property(text))
+    """What takes longer than a step: each reader collects garbage."""
     monkeypatch.setattr("mmengine.dataset.base_dataset.gc.collect", lambda: 0)
 
 
