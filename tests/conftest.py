@@ -11,11 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from delvm_mm.models import VQGAN
 from delvm_mm.quiet import WARNINGS
 from delvm_mm.registry import MODELS
 from helpers import ROOT
 from helpers.gray_levels import GrayLevelTokenizer, NumberedClips, write_numbered_store
+from helpers.small_vqgan import write_small_vqgan
 from helpers.tiny_run import make_run_folder
 
 
@@ -61,11 +61,7 @@ class TinyModel:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> TinyModel:
     folder = tmp_path_factory.mktemp("tiny_model")
-    torch.manual_seed(0)
-    VQGAN(
-        resolution=32, hidden_channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, z_channels=8, num_embeddings=32,
-        quantized_embed_dim=8, norm_num_groups=4,
-    ).save_pretrained(folder / "tokenizer")  # fmt: skip
+    write_small_vqgan(folder / "tokenizer")
     model = dict(
         type="DeLVM",
         tokenizer=dict(type="VQGAN", pretrained=str(folder / "tokenizer")),

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.models import DeLVM
 from delvm_mm.precompute import cache_teacher
 from delvm_mm.stores import TokenStoreWriter
@@ -35,3 +36,13 @@ def write_store(folder, clips, seed=0, fingerprint=FINGERPRINT, codes=CODES):
 
 def make_cache(sentences, teacher, out, **options):
     return cache_teacher(sentences, teacher, out, **dict(top_k=5, batch=2, shard_sentences=3, device="cpu") | options)
+
+
+def write_two_stores(folder):
+    """Token stores of nine and of six clips."""
+    return [write_store(folder / "a", 9), write_store(folder / "b", 6, seed=1)]
+
+
+def sentences_of(stores):
+    """Of the two stores seven sentences of two clips: four of the first store, three of the second."""
+    return VisualSentenceDataset(stores, context=LENGTH, assembly="fixed", seed=3)

@@ -12,22 +12,9 @@ from delvm_mm.datasets import CenterCrop, ProceduralScenes, ResizeShortSide, Vis
 from delvm_mm.models import VQGAN, load_tokenizer
 from delvm_mm.precompute import tokenize_clips
 from delvm_mm.stores import TokenStore
+from helpers.killed_runs import contents
+from helpers.small_vqgan import SMALL_VQGAN
 from tools import tokenize_dataset
-
-TINY_VQGAN = {
-    "resolution": 32,
-    "hidden_channels": 8,
-    "channel_mult": (1, 2, 2),
-    "num_res_blocks": 1,
-    "z_channels": 8,
-    "num_embeddings": 32,
-    "quantized_embed_dim": 8,
-    "norm_num_groups": 4,
-}
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -110,11 +97,11 @@ def test_clips_that_do_not_belong_together_are_named(tmp_path, numbered_clips, t
 
 
 def test_a_tokenizer_is_loaded_frozen_from_a_folder_or_a_config(tmp_path):
-    vqgan = VQGAN(**TINY_VQGAN)
+    vqgan = VQGAN(**SMALL_VQGAN)
     vqgan.save_pretrained(tmp_path)
     for given in (tmp_path, str(tmp_path), {"pretrained": tmp_path}, {"type": "VQGAN", "pretrained": str(tmp_path)}):
         assert load_tokenizer(given).fingerprint == vqgan.fingerprint
-    config = dict(type="VQGAN", **TINY_VQGAN, init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path)})
+    config = dict(type="VQGAN", **SMALL_VQGAN, init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path)})
     loaded = load_tokenizer(config)
     assert loaded.fingerprint == vqgan.fingerprint
     assert not loaded.training and not any(weight.requires_grad for weight in loaded.parameters())
@@ -154,7 +141,7 @@ def error_of(tool, capsys, *arguments):
 
 def test_the_tool_tokenizes_skips_what_is_finished_and_names_what_is_wrong(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    VQGAN(**TINY_VQGAN).save_pretrained("tokenizer")
+    VQGAN(**SMALL_VQGAN).save_pretrained("tokenizer")
     Path("config.py").write_text(CONFIG)
     tool(["config.py", "--device", "cpu"])
     assert "tokens/derain: 5 clips of 2 x 64 tokens" in capsys.readouterr().out
@@ -188,7 +175,7 @@ def test_the_tool_names_what_a_config_lacks(tool, tmp_path, capsys):
 
 def test_the_tool_shows_the_last_line_of_an_error_in_a_worker(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    VQGAN(**TINY_VQGAN).save_pretrained("tokenizer")
+    VQGAN(**SMALL_VQGAN).save_pretrained("tokenizer")
     broken = CONFIG.replace('dict(type="CenterCrop", size=32)', 'dict(type="CenterCrop", size=31)')
     Path("config.py").write_text(broken)
     error = error_of(tool, capsys, "config.py")

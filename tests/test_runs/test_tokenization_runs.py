@@ -1,14 +1,11 @@
 """Tokenization as it runs for days: killed, damaged data, several processes, a full disk; the bytes do not change."""
 
-import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,17 +17,9 @@ from delvm_mm.models import VQGAN
 from delvm_mm.precompute import tokenization, tokenize_clips
 from delvm_mm.stores import TokenStore
 from helpers import ROOT
+from helpers.killed_runs import contents, kill
+from helpers.small_vqgan import SMALL_VQGAN
 
-TINY_VQGAN = dict(
-    resolution=32,
-    hidden_channels=8,
-    channel_mult=(1, 2, 2),
-    num_res_blocks=1,
-    z_channels=8,
-    num_embeddings=32,
-    quantized_embed_dim=8,
-    norm_num_groups=4,
-)
 CONFIG = """
 tokenizer = "tokenizer"
 stores = [dict(
@@ -41,20 +30,6 @@ stores = [dict(
     out="whole", num_augmented_copies=2, shard_clips=3)]
 tokenization = dict(batch_clips=2, num_workers=1)
 """
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
-
-
-def kill(pid):
-    """Kill a process and all it started; torchrun's workers are in sessions of their own."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    started = children.read_text().split() if children.exists() else []
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    for child in started:
-        kill(int(child))
 
 
 class SomeBroken:
@@ -196,7 +171,7 @@ def test_a_full_disk_is_named_and_keeps_what_is_finished(tmp_path, numbered_clip
 @pytest.fixture
 def run(tmp_path):
     """Start the tool on a config of 60 small clips in 20 shards."""
-    VQGAN(**TINY_VQGAN).save_pretrained(tmp_path / "tokenizer")
+    VQGAN(**SMALL_VQGAN).save_pretrained(tmp_path / "tokenizer")
     (tmp_path / "config.py").write_text(CONFIG)
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
 
@@ -246,7 +221,7 @@ def test_the_tool_lists_what_it_skipped(tmp_path, monkeypatch):
     for number in range(4):
         Image.fromarray(np.full((32, 32, 3), number * 50, np.uint8)).save(folder / f"{number}.png")
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:60])
-    VQGAN(**TINY_VQGAN).save_pretrained(tmp_path / "tokenizer")
+    VQGAN(**SMALL_VQGAN).save_pretrained(tmp_path / "tokenizer")
     (tmp_path / "config.py").write_text(
         "tokenizer = 'tokenizer'\n"
         "stores = [dict(dataset=dict(type='ImageFolderDataset', data_root='images', pipeline=["

@@ -14,7 +14,16 @@ from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.distillation.cache_fits import check_cache_fits
 from delvm_mm.precompute import teacher as teacher_caching
 from delvm_mm.stores import TeacherCache
-from helpers.small_teacher_cache import CODES, FINGERPRINT, LENGTH, make_cache, teacher_of, write_store
+from helpers.killed_runs import contents
+from helpers.small_teacher_cache import (
+    CODES,
+    FINGERPRINT,
+    LENGTH,
+    make_cache,
+    sentences_of,
+    teacher_of,
+    write_two_stores,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +33,12 @@ def teacher():
 
 @pytest.fixture
 def stores(tmp_path):
-    return [write_store(tmp_path / "a", 9), write_store(tmp_path / "b", 6, seed=1)]
+    return write_two_stores(tmp_path)
 
 
 @pytest.fixture
 def sentences(stores):
-    """Seven sentences of two clips: four of the first store, three of the second."""
-    return VisualSentenceDataset(stores, context=LENGTH, assembly="fixed", seed=3)
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    return sentences_of(stores)
 
 
 def log_probs_of(teacher, sentence, temperature):

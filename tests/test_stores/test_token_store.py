@@ -12,6 +12,7 @@ import pytest
 
 from delvm_mm.stores import TokenStore, TokenStoreWriter
 from delvm_mm.stores.shard_folder import default_shard_size
+from helpers.killed_runs import contents
 
 SETTINGS = {
     "clip_shape": (2, 4),
@@ -35,10 +36,6 @@ def edit_index(folder, **changes):
     index = json.loads((folder / "index.json").read_text())
     index.update(changes)
     (folder / "index.json").write_text(json.dumps(index))
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def write(folder, clips):

@@ -1,10 +1,8 @@
 """tools/cache_teacher.py: killed, shared by processes, and what it says to a user."""
 
-import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from delvm_mm.models import VQGAN
 from delvm_mm.registry import DATASETS, MODELS
 from delvm_mm.stores import TeacherCache, TokenStoreWriter
 from helpers import ROOT
+from helpers.killed_runs import contents, kill
 from tools import cache_teacher as cache_teacher_tool
 
 TOOL = ROOT / "tools" / "cache_teacher.py"
@@ -32,20 +31,6 @@ TINY_VQGAN = dict(
     quantized_embed_dim=8,
     norm_num_groups=4,
 )
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
-
-
-def kill(pid):
-    """Kill a process and all it started; torchrun's workers are in sessions of their own."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    started = children.read_text().split() if children.exists() else []
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    for child in started:
-        kill(int(child))
 
 
 def model_of(embed_dims):

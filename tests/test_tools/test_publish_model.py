@@ -14,9 +14,9 @@ from mmengine.hooks import EMAHook
 
 from delvm_mm.apis import load_model
 from delvm_mm.checkpoints.io import load_state_dict
-from delvm_mm.models import VQGAN
 from delvm_mm.registry import DATASETS, MODELS
 from delvm_mm.webui.examples import render_examples
+from helpers.small_vqgan import write_small_vqgan
 from tools import prompt as prompt_tool
 from tools import publish_model as tool
 from tools import test as test_tool
@@ -44,11 +44,7 @@ def task_config(task):
 def work(tmp_path, monkeypatch):
     """A folder with ``config.py``, a tokenizer, and ``iter_1.pth`` with optimizer state; the working directory."""
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    VQGAN(
-        resolution=32, hidden_channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, z_channels=8, num_embeddings=32,
-        quantized_embed_dim=8, norm_num_groups=4,
-    ).save_pretrained("tokenizer")  # fmt: skip
+    write_small_vqgan()
     model = dict(
         type="DeLVM",
         tokenizer=dict(type="VQGAN", pretrained="tokenizer"),

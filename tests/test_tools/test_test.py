@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from delvm_mm.models import VQGAN
 from delvm_mm.registry import MODELS
+from helpers.small_vqgan import write_small_vqgan
 from tools import test as test_tool
 
 NUMBERS = itertools.count()
@@ -52,11 +52,7 @@ def task_config(task):
 def work(tmp_path, monkeypatch):
     """A folder with ``config.py``, a random tokenizer, and ``model.pth``; the working directory."""
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    VQGAN(
-        resolution=32, hidden_channels=8, channel_mult=(1, 2, 2), num_res_blocks=1, z_channels=8, num_embeddings=32,
-        quantized_embed_dim=8, norm_num_groups=4,
-    ).save_pretrained("tokenizer")  # fmt: skip
+    write_small_vqgan()
     model = dict(
         type="DeLVM",
         tokenizer=dict(type="VQGAN", pretrained="tokenizer"),

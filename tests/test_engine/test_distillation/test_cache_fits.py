@@ -4,7 +4,16 @@ import pytest
 
 from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.distillation.cache_fits import check_cache_fits
-from helpers.small_teacher_cache import CODES, FINGERPRINT, LENGTH, make_cache, teacher_of, write_store
+from helpers.small_teacher_cache import (
+    CODES,
+    FINGERPRINT,
+    LENGTH,
+    make_cache,
+    sentences_of,
+    teacher_of,
+    write_store,
+    write_two_stores,
+)
 
 
 @pytest.fixture(scope="module")
@@ -14,13 +23,12 @@ def teacher():
 
 @pytest.fixture
 def stores(tmp_path):
-    return [write_store(tmp_path / "a", 9), write_store(tmp_path / "b", 6, seed=1)]
+    return write_two_stores(tmp_path)
 
 
 @pytest.fixture
 def sentences(stores):
-    """Seven sentences of two clips: four of the first store, three of the second."""
-    return VisualSentenceDataset(stores, context=LENGTH, assembly="fixed", seed=3)
+    return sentences_of(stores)
 
 
 def test_stores_that_were_moved_are_the_same_stores(tmp_path, stores, sentences, teacher):
