@@ -6,15 +6,12 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from delvm_mm.codecs.base import META_KEYS
-from delvm_mm.codecs.mapping import ORIGINAL_KEYS
 from delvm_mm.datasets.codebook_histograms import CodebookHistograms
+from delvm_mm.datasets.prompt_samples import check_sample, pack_prompt
 from delvm_mm.registry import DATASETS
-from delvm_mm.structures import DataSample
 
 __all__ = ["VisionPromptDataset"]
 
@@ -134,28 +131,9 @@ class VisionPromptDataset(Dataset):
             raise IndexError(f"query {index} of {len(self)}")
         position = int(self.query_indices[index])
         query = self.query[position]
-        _check_sample(query, "query", position)
+        check_sample(query, "query", position)
         prompt, pairs = self._fixed_prompt() if self.selection == "fixed" else self._draw(position, query)
-        images = [pair[key] for pair in pairs for key in ("img", "label")]
-        for number, pair in zip(prompt, pairs, strict=True):
-            if pair["img"].shape != query["img"].shape or pair.get("task") != query.get("task"):
-                raise ValueError(
-                    f"support clip {number} is a {pair['img'].shape} image of task {pair.get('task')!r}, query "
-                    f"{position} a {query['img'].shape} image of task {query.get('task')!r}: expected the same; "
-                    "give both datasets the same codec and the same resizing and cropping"
-                )
-        prompt_images = np.stack(images)
-        inputs = np.concatenate([prompt_images, query["img"][None]]).transpose(0, 3, 1, 2)
-        metainfo = {key: query[key] for key in META_KEYS if key in query}
-        sample = DataSample(
-            metainfo=dict(metainfo, sample_idx=query.get("sample_idx", position), prompt=tuple(prompt)),
-            annotation=query["annotation"],
-            label_image=query["label"],
-            query_image=query["img"],
-            prompt_images=prompt_images,
-            **{key: query[key] for key in ORIGINAL_KEYS if key in query},
-        )
-        return {"inputs": torch.from_numpy(np.ascontiguousarray(inputs)), "data_samples": sample}
+        return pack_prompt(query, position, tuple(prompt), pairs)
 
     def _fixed_indices(self, given: Sequence[int] | None) -> tuple[int, ...] | None:
         if self.selection != "fixed":
@@ -250,7 +228,7 @@ class VisionPromptDataset(Dataset):
 
     def _pair(self, number: int) -> dict:
         pair = self.support[number]
-        _check_sample(pair, "support", number)
+        check_sample(pair, "support", number)
         return pair
 
 
@@ -265,20 +243,12 @@ class _ImagesOf:
 
     def __getitem__(self, number: int) -> np.ndarray:
         pair = self.dataset[number]
-        _check_sample(pair, "support", number)
+        check_sample(pair, "support", number)
         return pair["img"]
 
 
 def _build(dataset: dict | Dataset) -> Any:
     return DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-
-
-def _check_sample(sample: Any, role: str, number: int) -> None:
-    missing = [key for key in ("img", "label", "annotation") if not isinstance(sample, dict) or key not in sample]
-    if missing:
-        raise ValueError(
-            f"sample {number} of the {role} dataset lacks {', '.join(missing)}: its pipeline must end with DrawLabel"
-        )
 
 
 def _same_image(pair: dict, query: dict) -> bool:

@@ -1,0 +1,67 @@
+"""What a loader gives of a prompt: image and label of each pair, the query, and the query's truth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from delvm_mm.codecs.base import META_KEYS
+from delvm_mm.codecs.mapping import ORIGINAL_KEYS
+from delvm_mm.structures import DataSample
+
+__all__ = ["check_sample", "pack_prompt"]
+
+
+def check_sample(sample: Any, role: str, number: int) -> None:
+    """Check that a sample went through ``DrawLabel``.
+
+    Args:
+        sample: Of a dataset of pairs.
+        role: What the dataset is for, 'support' or 'query'.
+        number: Position of the sample in it.
+
+    Raises:
+        ValueError: It has no image, label or annotation.
+    """
+    missing = [key for key in ("img", "label", "annotation") if not isinstance(sample, dict) or key not in sample]
+    if missing:
+        raise ValueError(
+            f"sample {number} of the {role} dataset lacks {', '.join(missing)}: its pipeline must end with DrawLabel"
+        )
+
+
+def pack_prompt(query: dict, position: int, prompt: Sequence[int], pairs: Sequence[dict]) -> dict:
+    """Put pairs before a query.
+
+    Args:
+        query: Results dict of the query after ``DrawLabel``: ``img`` and ``label`` (uint8 H x W x 3), ``annotation``.
+        position: Of the query in its dataset.
+        prompt: Positions of the pairs in theirs.
+        pairs: Results dicts of the K pairs, in the order shown.
+
+    Returns:
+        ``inputs`` and ``data_samples``, as :class:`VisionPromptDataset` gives them.
+
+    Raises:
+        ValueError: Images differ in size, or samples in their task.
+    """
+    for number, pair in zip(prompt, pairs, strict=True):
+        if pair["img"].shape != query["img"].shape or pair.get("task") != query.get("task"):
+            raise ValueError(
+                f"support clip {number} is a {pair['img'].shape} image of task {pair.get('task')!r}, query "
+                f"{position} a {query['img'].shape} image of task {query.get('task')!r}: expected the same; "
+                "give both datasets the same codec and the same resizing and cropping"
+            )
+    prompt_images = np.stack([pair[key] for pair in pairs for key in ("img", "label")])
+    inputs = np.concatenate([prompt_images, query["img"][None]]).transpose(0, 3, 1, 2)
+    metainfo = {key: query[key] for key in META_KEYS if key in query}
+    sample = DataSample(
+        metainfo=dict(metainfo, sample_idx=query.get("sample_idx", position), prompt=tuple(prompt)),
+        annotation=query["annotation"],
+        label_image=query["label"],
+        query_image=query["img"],
+        prompt_images=prompt_images,
+        **{key: query[key] for key in ORIGINAL_KEYS if key in query},
+    )
+    return {"inputs": torch.from_numpy(np.ascontiguousarray(inputs)), "data_samples": sample}
