@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 from delvm_mm.generation.cache import KVCache
 from delvm_mm.generation.decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
+from delvm_mm.generation.ensemble import OnToken, Sampler, average_rows
 from delvm_mm.generation.prompt_cache import Part, PromptStore, split_batch
 from delvm_mm.generation.steps import CapturedStep
 from delvm_mm.hardware import autocast_dtype
-
-Sampler = Callable[[Tensor], Tensor]
-OnToken = Callable[[int, Tensor], None]
 
 # The share of the bound on keys and values that prompts may keep between two calls.
 KEPT_SHARE = 1 / 4
@@ -54,6 +52,7 @@ class GenerationEngine:
         dtype: torch.dtype | None = None,
         compile: bool = False,
         max_cache_bytes: int | None = None,
+        ensemble_size: int = 1,
     ) -> Tensor:
         """Continue every row of ``tokens``.
 
@@ -69,13 +68,19 @@ class GenerationEngine:
             compile: Whether to compile the step, and on CUDA to capture it. Defaults to False.
             max_cache_bytes: Bound on keys and values, by default :func:`default_cache_bytes`. On CUDA,
                 a captured step keeps a copy of its prompt beyond it.
+            ensemble_size: How many rows in turn write one continuation, see :func:`average_rows`; ``sampler`` and
+                ``on_token`` then have a row for each ensemble, and the rows of one are never split. Defaults to 1.
 
         Returns:
-            int64, B x num_tokens.
+            int64, B x num_tokens; rows of one ensemble are equal.
         """
         written = tokens.new_empty(len(tokens), num_tokens)
         if not written.numel():
             return written
+        if ensemble_size > 1:
+            sampler, on_token = average_rows(sampler, on_token, ensemble_size)
+            # A compiled step reads one prompt: those of an ensemble are read with their rows.
+            prompt_length = 0 if compile else prompt_length
         dtype = dtype or autocast_dtype(tokens.device.type) or parts[1].norm.weight.dtype
         # Outside of autocast, whose casts would be repeated for every token: its type becomes that of the weights.
         with torch.inference_mode(), torch.autocast(tokens.device.type, enabled=False):
@@ -88,7 +93,7 @@ class GenerationEngine:
             if compile:
                 length = math.ceil(length / ALIGNMENT) * ALIGNMENT
             row_bytes = decoder.cache_bytes(length)
-            for part in split_batch(keys, row_bytes, prompt_bytes, bound, one_prompt=compile):
+            for part in split_batch(keys, row_bytes, prompt_bytes, bound, compile, ensemble_size):
                 used = [key for key, _ in part.prompts]
                 self.prompts.shrink(bound - len(part.rows) * row_bytes - len(used) * prompt_bytes, keep=used)
                 prompts = self._shared_prompts(decoder, part, tokens[part.rows, :prompt_length])

@@ -31,7 +31,12 @@ class Part:
 
 
 def split_batch(
-    keys: Sequence[Key], row_bytes: int, prompt_bytes: int, max_bytes: int, one_prompt: bool = False
+    keys: Sequence[Key],
+    row_bytes: int,
+    prompt_bytes: int,
+    max_bytes: int,
+    one_prompt: bool = False,
+    group_size: int = 1,
 ) -> list[Part]:
     """Cut a batch into parts that fit into ``max_bytes``.
 
@@ -41,13 +46,17 @@ def split_batch(
         prompt_bytes: What those of a prompt take; None takes nothing.
         max_bytes: The bound.
         one_prompt: Whether a part is limited to rows of one prompt. Defaults to False.
+        group_size: How many rows in turn are a group, which stays in one part: the prompts of an ensemble. Defaults
+            to 1; with more, ``one_prompt`` needs rows without prompts.
 
     Returns:
         Parts, which together have each row once.
 
     Raises:
-        ValueError: If not even one row fits.
+        ValueError: If not even one row, or group, fits.
     """
+    if group_size > 1:
+        return _split_groups(keys, row_bytes, prompt_bytes, max_bytes, group_size)
     least = row_bytes + (prompt_bytes if any(key is not None for key in keys) else 0)
     if least > max_bytes:
         raise ValueError(
@@ -68,6 +77,38 @@ def split_batch(
             parts[-1].add(row, key)
             free, is_new = free - cost, False
     return parts
+
+
+def _split_groups(
+    keys: Sequence[Key], row_bytes: int, prompt_bytes: int, max_bytes: int, group_size: int
+) -> list[Part]:
+    def cost(rows: Sequence[int]) -> int:
+        return len(rows) * row_bytes + len({keys[row] for row in rows} - {None}) * prompt_bytes
+
+    parts: list[list[int]] = []
+    for start in range(0, len(keys), group_size):
+        group = list(range(start, start + group_size))
+        if cost(group) > max_bytes:
+            raise ValueError(
+                f"keys and values of an ensemble of {group_size} sequences take {cost(group)} bytes and "
+                f"max_cache_bytes is {max_bytes}; raise it, or use a smaller ensemble, shorter prompts or a smaller "
+                "dtype"
+            )
+        if not parts or cost(parts[-1] + group) > max_bytes:
+            parts.append([])
+        parts[-1] += group
+    return [_part_of(keys, rows) for rows in parts]
+
+
+def _part_of(keys: Sequence[Key], rows: Sequence[int]) -> Part:
+    order: dict[Key, list[int]] = {}
+    for row in rows:
+        order.setdefault(keys[row], []).append(row)
+    part = Part()
+    for key, of_key in order.items():
+        for row in of_key:
+            part.add(row, key)
+    return part
 
 
 class PromptStore:

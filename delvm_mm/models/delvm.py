@@ -255,6 +255,7 @@ class DeLVM(BaseModel):
         dtype: torch.dtype | str | None = None,
         compile: bool | None = None,
         max_cache_bytes: int | None = None,
+        ensemble_size: int = 1,
     ) -> Tensor:
         """Continue token sequences with a key/value cache. Special ids are never written.
 
@@ -276,13 +277,17 @@ class DeLVM(BaseModel):
                 then takes a minute or more. Defaults to the model's ``generation``, then to False.
             max_cache_bytes: Bound on all keys and values, those of kept prompts included. Defaults to
                 the model's ``generation``, then to a quarter of the memory, on CUDA half of the free memory.
+            ensemble_size: How many rows in turn, such as one query behind several prompts, write one answer: at every
+                token the mean of their distributions is what the sampler chooses from. ``sampler`` and ``on_token``
+                then have B / ensemble_size rows. Defaults to 1.
 
         Returns:
-            int64, B x num_tokens.
+            int64, B / ensemble_size x num_tokens.
 
         Raises:
             ValueError: If prompt and answer together pass the context, a token is outside the codebook, the prompt
-                takes all tokens, or one sequence does not fit into ``max_cache_bytes``.
+                takes all tokens, one sequence or ensemble does not fit into ``max_cache_bytes``, or B is not a
+                multiple of ``ensemble_size``.
         """
         total = tokens.shape[1] + num_tokens
         if total > self.max_positions:
@@ -291,6 +296,11 @@ class DeLVM(BaseModel):
                 f"{self.max_positions}; use fewer prompt pairs or smaller images"
             )
         self._check_tokens(tokens)
+        if ensemble_size < 1 or len(tokens) % ensemble_size:
+            raise ValueError(
+                f"ensemble_size is {ensemble_size} and there are {len(tokens)} rows, expected a multiple of it: one "
+                "row for each prompt of each query"
+            )
         if not 0 <= prompt_length < tokens.shape[1]:
             raise ValueError(
                 f"prompt_length is {prompt_length}, expected 0 to {tokens.shape[1] - 1}: at least one token of a row "
@@ -305,7 +315,9 @@ class DeLVM(BaseModel):
         if isinstance(options.get("dtype"), str):
             options["dtype"] = floating_dtype(options["dtype"])
         parts = (self.embedding, self.backbone, self.head)
-        return self._engine.generate(parts, tokens, num_tokens, sampler, on_token, prompt_length, **options)
+        options["ensemble_size"] = ensemble_size
+        written = self._engine.generate(parts, tokens, num_tokens, sampler, on_token, prompt_length, **options)
+        return written[::ensemble_size]
 
     def _logits(self, tokens: Tensor) -> Tensor:
         self._check_tokens(tokens)

@@ -201,6 +201,61 @@ def test_draws_do_not_depend_on_sharing(model):
     assert torch.equal(plain, shared)
 
 
+def averaged(model, tokens, num_tokens, size):
+    """One greedy answer an ensemble, slowly: everything is read again for every token."""
+    groups = tokens.view(-1, size, tokens.shape[1])
+    for _ in range(num_tokens):
+        probability = torch.stack([model(group, mode="tensor")[:, -1].double().softmax(-1).mean(0) for group in groups])
+        chosen = probability.argmax(-1)
+        groups = torch.cat((groups, chosen[:, None, None].expand(-1, size, 1)), dim=2)
+    return groups[:, 0, tokens.shape[1] :]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="one part"),
+        pytest.param(dict(prompt_length=PROMPT), id="shared prompts"),
+        # Own tokens of six rows and three prompts: two ensembles of three rows, then the last.
+        pytest.param(
+            dict(prompt_length=PROMPT, max_cache_bytes=(6 * (QUERY + 39) + 3 * PROMPT) * ROW_BYTES), id="split"
+        ),
+    ],
+)
+@torch.no_grad()
+def test_an_ensemble_writes_what_an_independent_loop_over_mean_distributions_writes(model, options):
+    tokens = batch(*[0, 1, 2] * 3)
+    tokens[:, PROMPT:] = tokens[::3, PROMPT:].repeat_interleave(3, 0)  # the same query behind each prompt
+    seen = []
+    written = model.generate(
+        tokens, 40, ensemble_size=3, on_token=lambda index, token: seen.append((index, token.clone())), **options
+    )
+    assert torch.equal(written, averaged(model, tokens, 40, 3))
+    alone = model.generate(tokens, 40)
+    assert not any(torch.equal(written, alone[member::3]) for member in range(3))
+    parts = [torch.stack([token for index, token in seen if index == n]) for n in range(40)] if not options else []
+    assert all(torch.equal(part[0], written[:, n]) for n, part in enumerate(parts))
+
+
+def test_an_ensemble_of_equal_prompts_draws_what_one_draws(model):
+    tokens = batch(0, 1)
+    plain, of_three = (
+        model.generate(rows, 30, sampler=TokenSampler(temperature=1.0, top_p=0.9, seed=3), ensemble_size=size)
+        for rows, size in ((tokens, 1), (tokens.repeat_interleave(3, 0), 3))
+    )
+    assert torch.equal(plain, of_three)
+
+
+def test_an_ensemble_beyond_the_bound_or_of_missing_rows_is_refused(model):
+    needed = 3 * (PROMPT + QUERY + 3) * ROW_BYTES
+    assert model.generate(batch(0, 1, 2), 4, ensemble_size=3, max_cache_bytes=needed).shape == (1, 4)
+    message = f"ensemble of 3 sequences take {needed} bytes and max_cache_bytes is {needed - 1}.* a smaller ensemble"
+    with pytest.raises(ValueError, match=message):
+        model.generate(batch(0, 1, 2), 4, ensemble_size=3, max_cache_bytes=needed - 1)
+    with pytest.raises(ValueError, match="ensemble_size is 2 and there are 3 rows, expected a multiple"):
+        model.generate(batch(0, 1, 2), 4, ensemble_size=2)
+
+
 def test_a_prompt_that_leaves_no_query_is_refused(model):
     with pytest.raises(ValueError, match="prompt_length is 52, expected 0 to 51"):
         model.generate(batch(0), 2, prompt_length=PROMPT + QUERY)

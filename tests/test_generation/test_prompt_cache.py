@@ -35,6 +35,15 @@ def test_a_row_that_does_not_fit_is_refused():
         split_batch([A], row_bytes=3, prompt_bytes=10, max_bytes=12)
 
 
+def test_groups_stay_whole_and_their_prompts_count_once():
+    # Two groups take 4 rows of 3 and the prompts A and B, 32; a third one's rows would pass 35.
+    parts = split_batch([A, B] * 3, row_bytes=3, prompt_bytes=10, max_bytes=35, group_size=2)
+    assert [part.rows for part in parts] == [[0, 2, 1, 3], [4, 5]]
+    assert [part.prompts for part in parts] == [[(A, 2), (B, 2)], [(A, 1), (B, 1)]]
+    with pytest.raises(ValueError, match="an ensemble of 2 sequences take 26 bytes and max_cache_bytes is 25"):
+        split_batch([A, B], row_bytes=3, prompt_bytes=10, max_bytes=25, group_size=2)
+
+
 def cache():
     return KVCache(num_layers=1, batch_size=1, num_heads=1, max_length=1, head_dim=1)  # 8 bytes
 
