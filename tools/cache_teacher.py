@@ -27,7 +27,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import init_default_scope
 
 from delvm_mm.datasets import VisualSentenceDataset
-from delvm_mm.engine.config_hooks import hooks_of
+from delvm_mm.engine.configs.hooks import hooks_of
 from delvm_mm.engine.launch import load_config, load_weights, use_safe_checkpoints, user_errors
 from delvm_mm.models import DeLVM
 from delvm_mm.precompute import cache_teacher

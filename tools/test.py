@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from delvm_mm.checkpoints.files import write_atomically
-from delvm_mm.engine.config_hooks import MMENGINE_HOOKS
+from delvm_mm.engine.configs.hooks import MMENGINE_HOOKS
 from delvm_mm.engine.launch import (
     build_runner,
     load_config,

@@ -13,7 +13,7 @@ from torch import nn
 import delvm_mm
 from delvm_mm.apis.model_folder import is_model_folder, read_model_folder
 from delvm_mm.checkpoints.sharded import is_sharded
-from delvm_mm.engine.config_files import config_of_checkpoint
+from delvm_mm.engine.configs.files import config_of_checkpoint
 from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.pretrained import resolve_shipped, shipped_names

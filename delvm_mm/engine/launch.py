@@ -23,10 +23,10 @@ from torch import nn
 
 from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load_state_dict
 from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
-from delvm_mm.engine.config_errors import fault_of_config
-from delvm_mm.engine.config_files import read_config
-from delvm_mm.engine.config_hooks import hooks_of, settle_hooks
-from delvm_mm.engine.config_variables import ineffective_options
+from delvm_mm.engine.configs.errors import fault_of_config
+from delvm_mm.engine.configs.files import read_config
+from delvm_mm.engine.configs.hooks import hooks_of, settle_hooks
+from delvm_mm.engine.configs.variables import ineffective_options
 from delvm_mm.engine.log_processor import with_exact_metrics
 from delvm_mm.quiet import quiet_terminal
 from delvm_mm.registry import type_name

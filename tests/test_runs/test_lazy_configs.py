@@ -6,7 +6,7 @@ import pytest
 from mmengine.registry import DefaultScope
 
 from delvm_mm import registry
-from delvm_mm.engine.config_hooks import hooks_of
+from delvm_mm.engine.configs.hooks import hooks_of
 from delvm_mm.engine.launch import check_precision, load_config
 from delvm_mm.models import VQGAN, CodebookEmbedding, load_tokenizer
 from delvm_mm.registry import type_name

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from delvm_mm.engine import launch
-from delvm_mm.engine.config_files import config_of_checkpoint
+from delvm_mm.engine.configs.files import config_of_checkpoint
 from helpers import ROOT
 from tools import train as train_tool
 

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from delvm_mm.checkpoints.io import load_into, load_state_dict
-from delvm_mm.engine.config_files import read_config
+from delvm_mm.engine.configs.files import read_config
 from delvm_mm.models import DeLVM
 from delvm_mm.models.losses.distillation import TeacherTerm
 from delvm_mm.models.losses.extra_loss import ExtraLoss

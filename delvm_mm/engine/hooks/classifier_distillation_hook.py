@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from delvm_mm.checkpoints.io import load_into, load_state_dict
-from delvm_mm.engine.config_files import read_config
+from delvm_mm.engine.configs.files import read_config
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import HOOKS, MODELS
 from delvm_mm.toolboxes import require_toolbox

@@ -16,7 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from delvm_mm.checkpoints.files import write_atomically
-from delvm_mm.engine.step_guard import GuardedOptimWrapper, SkippedStep, guard_steps, unguard_steps
+from delvm_mm.engine.optimizers.step_guard import GuardedOptimWrapper, SkippedStep, guard_steps, unguard_steps
 from delvm_mm.registry import HOOKS
 
 PROCESSES_SHOWN = 4

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from delvm_mm.engine import AutocastOptimWrapper, ThroughputHook, autocast_optim_wrapper
+from delvm_mm.engine import AutocastOptimWrapper, ThroughputHook
+from delvm_mm.engine.optimizers import autocast_optim_wrapper
 from delvm_mm.engine.flops import MatrixPeak, training_flops_per_token
 from delvm_mm.engine.hooks import throughput_hook
 from delvm_mm.models import DeLVM

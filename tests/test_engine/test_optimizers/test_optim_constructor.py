@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from delvm_mm.engine import optim_constructor
+from delvm_mm.engine.optimizers import optim_constructor
 from delvm_mm.registry import MODELS
 from helpers import ROOT
 from helpers.tiny_run import TOKENIZER, model_config

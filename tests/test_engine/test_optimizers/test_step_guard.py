@@ -8,8 +8,9 @@ import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
-from delvm_mm.engine import AutocastOptimWrapper, step_guard
-from delvm_mm.engine.step_guard import guard_steps, unguard_steps
+from delvm_mm.engine import AutocastOptimWrapper
+from delvm_mm.engine.optimizers import step_guard
+from delvm_mm.engine.optimizers.step_guard import guard_steps, unguard_steps
 
 X = torch.linspace(-1, 1, 12).view(3, 4)
 CLIP = dict(max_norm=0.5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from delvm_mm.engine.config_files import PlainConfig, config_from_text, config_of_checkpoint, read_config
+from delvm_mm.engine.configs.files import PlainConfig, config_from_text, config_of_checkpoint, read_config
 from delvm_mm.engine.launch import load_config
 from helpers import ROOT
 

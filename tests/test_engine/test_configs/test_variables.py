@@ -2,7 +2,7 @@
 
 import pytest
 
-from delvm_mm.engine.config_variables import computed_from
+from delvm_mm.engine.configs.variables import computed_from
 from delvm_mm.engine.launch import load_config
 from helpers import ROOT
 

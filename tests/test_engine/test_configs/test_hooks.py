@@ -9,11 +9,11 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from delvm_mm.engine.config_hooks import MMENGINE_HOOKS, hooks_of
+from delvm_mm.engine.configs.hooks import MMENGINE_HOOKS, hooks_of
 from delvm_mm.engine.launch import load_config
 from delvm_mm.registry import type_name
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / "configs"
 RUNTIME = CONFIGS / "_base_" / "default_runtime.py"
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from delvm_mm.engine import AutocastOptimWrapper, autocast_optim_wrapper
+from delvm_mm.engine import AutocastOptimWrapper
+from delvm_mm.engine.optimizers import autocast_optim_wrapper
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
