@@ -24,6 +24,13 @@ def pytest_configure(config):
         config.addinivalue_line("filterwarnings", f"{action}:{message}:{category.__name__}:{module}")
 
 
+def pytest_runtest_setup(item):
+    for marker in item.iter_markers("gpu"):
+        needed, there = (*marker.args, 1)[0], torch.cuda.device_count()
+        if there < needed:
+            pytest.skip(f"needs {needed} GPU{'s' * (needed > 1)}, there {'is' if there == 1 else 'are'} {there}")
+
+
 @pytest.fixture(autouse=True)
 def default_scope():
     """As in every config here; a runner of an earlier test leaves its own scope behind."""
