@@ -36,7 +36,7 @@ from delvm_mm.datasets.seeded_clips import DATA_ERRORS, SeededClips, Unreadable
 from delvm_mm.engine.launch import load_config, user_errors
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import load_tokenizer
-from delvm_mm.models.tokenizers.images import decode_images
+from delvm_mm.models.tokenizers.images import to_uint8
 from delvm_mm.progress import tracked
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores import TokenStore
@@ -178,7 +178,7 @@ class Browser:
         images = []
         for start in range(0, len(tokens), IMAGES_AT_ONCE):
             part = torch.from_numpy(tokens[start : start + IMAGES_AT_ONCE].astype(np.int64)).to(self.device)
-            images.extend(decode_images(self._tokenizer, part, grid))
+            images.extend(to_uint8(self._tokenizer.decode(part, grid, check=True)))
         return np.stack(images)
 
 

@@ -109,7 +109,7 @@ def pack_decoder(
     device = backbone.norm.weight.device
     flash = has_flash_with_lse(device) and not static
     rope_dtype = torch.float32 if flash else dtype
-    cos, sin = (table.to(device=device, dtype=rope_dtype) for table in (backbone.rope_cos, backbone.rope_sin))
+    cos, sin = (table.to(device, rope_dtype, non_blocking=True) for table in (backbone.rope_cos, backbone.rope_sin))
     first, second = sin.chunk(2, dim=-1)
 
     def linear(*layers: nn.Linear) -> PackedLinear:

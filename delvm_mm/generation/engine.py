@@ -96,15 +96,18 @@ class GenerationEngine:
             for part in split_batch(keys, row_bytes, prompt_bytes, bound, compile, ensemble_size):
                 used = [key for key, _ in part.prompts]
                 self.prompts.shrink(bound - len(part.rows) * row_bytes - len(used) * prompt_bytes, keep=used)
-                prompts = self._shared_prompts(decoder, part, tokens[part.rows, :prompt_length])
-                self._run(decoder, part.rows, tokens[:, prompt_length:], length, prompts, sampler, on_token, written)
+                rows = torch.tensor(part.rows).to(tokens.device, non_blocking=True)
+                prompts = self._shared_prompts(decoder, part, tokens[rows, :prompt_length])
+                permuted = part.rows != sorted(part.rows)
+                where = rows, permuted
+                self._run(decoder, where, tokens[:, prompt_length:], length, prompts, sampler, on_token, written)
             self.prompts.shrink(int(bound * KEPT_SHARE))
         return written
 
     def _run(
         self,
         decoder: Decoder,
-        rows: list[int],
+        where: tuple[Tensor, bool],
         tokens: Tensor,
         cache_length: int,
         prompts: list[SharedPrompt],
@@ -113,9 +116,9 @@ class GenerationEngine:
         written: Tensor,
     ) -> None:
         # Rows of one prompt lie side by side in the cache; samplers and callers see them in the batch's order.
-        order = sorted(range(len(rows)), key=rows.__getitem__)
-        permuted = order != list(range(len(rows)))
-        in_order = torch.tensor(order, device=tokens.device)
+        # "where" holds the rows, and whether that order is another one. All stays on the device: no step waits for it.
+        rows, permuted = where
+        in_order = rows.argsort()
         in_cache = in_order.argsort()
         length, num_tokens = tokens.shape[1], written.shape[1]
         answer = tokens.new_empty(len(rows), num_tokens)
@@ -130,7 +133,7 @@ class GenerationEngine:
             if index + 1 < num_tokens:
                 kv_len = length + index + 1
                 logits = step(chosen[in_cache] if permuted else chosen, positions[kv_len - 1 : kv_len], kv_len)
-        written[sorted(rows)] = answer
+        written[rows[in_order]] = answer
 
     def _step_for(
         self, decoder: Decoder, batch: int, length: int, prompts: list[SharedPrompt]

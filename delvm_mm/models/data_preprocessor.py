@@ -16,9 +16,16 @@ class VisualSentencePreprocessor(BaseDataPreprocessor):
 
     Images become float32 in [0, 1]; there is no mean or standard deviation to take off. Tokens stay as they are.
 
+    Args:
+        non_blocking: Copy to the device without waiting for it; a copy is no slower for it and a loader with
+            ``pin_memory`` gains. Defaults to True.
+
     Raises:
         ValueError: If the samples of a batch differ in shape.
     """
+
+    def __init__(self, non_blocking: bool = True) -> None:
+        super().__init__(non_blocking)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Prepare one batch: ``dict(inputs=..., data_samples=...)`` in and out."""

@@ -1,5 +1,6 @@
 """DeLVM: a large vision model that answers by writing the next image."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -191,7 +192,13 @@ class DeLVM(BaseModel):
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum the losses for the backward pass; the values to log are the means over all processes."""
-        loss, log_vars = super().parse_losses(losses)
+        # MMEngine's own takes the mean of each loss: of these that is the loss, behind another gradient for each, which
+        # next_token_losses would have to compare.
+        if all(isinstance(value, Tensor) and not value.ndim for value in losses.values()):
+            loss = sum(value for name, value in losses.items() if "loss" in name)
+            log_vars = OrderedDict(loss=loss) | losses
+        else:
+            loss, log_vars = super().parse_losses(losses)
         if get_world_size() > 1:
             means = torch.stack([value.detach().float() for value in log_vars.values()])
             all_reduce(means, op="mean")
@@ -213,7 +220,8 @@ class DeLVM(BaseModel):
             For prompts ``pred_image`` (uint8, H x W x 3, RGB), ``pred_tokens`` (int64, h·w)
             and, where the sample has a ``label_image``, ``ceiling_image`` and ``query_ceiling_image``: the truth and
             the query after tokenizer and back.
-            For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1).
+            For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1), on the
+            CPU, as all of these.
 
         Raises:
             ValueError: Prompts have another shape, or there is no tokenizer to read them.
@@ -233,11 +241,12 @@ class DeLVM(BaseModel):
         prompt_length = self.prompt_overhead + (num_images - 1) * num_tokens
         answer = self.generate(self.with_bos(tokens.flatten(1)), num_tokens, prompt_length=prompt_length)
         grid = tokenizer.grid_of(height, width)
-        for sample, row, image in zip(samples, answer, decode_images(tokenizer, answer, grid), strict=True):
-            sample.set_data(dict(pred_tokens=row.cpu(), pred_image=image))
+        for sample, row, image in zip(samples, answer.cpu(), decode_images(tokenizer, answer, grid), strict=True):
+            sample.set_data(dict(pred_tokens=row, pred_image=image))
         truths = [sample.label_image for sample in samples if "label_image" in sample]
         if len(truths) == batch:
-            labels = torch.stack([torch.as_tensor(truth).permute(2, 0, 1) for truth in truths]).to(inputs.device)
+            labels = torch.stack([torch.as_tensor(truth).permute(2, 0, 1) for truth in truths])
+            labels = labels.to(inputs.device, non_blocking=True)
             ceilings = decode_images(tokenizer, tokenizer.encode(to_float(labels)), grid)
             queries = decode_images(tokenizer, tokens[:, -1], grid)
             for sample, image, query in zip(samples, ceilings, queries, strict=True):
@@ -327,7 +336,9 @@ class DeLVM(BaseModel):
         logits, labels = self._logits(tokens)[:, :-1], tokens[:, 1:]
         nll = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
         correct = logits.argmax(-1) == labels
-        for sample, row, row_nll, row_correct in zip(samples, tokens, nll, correct, strict=True):
+        # Metrics read them number by number: moved together, the host waits for the device three times a batch.
+        columns = (part.cpu() for part in (tokens, nll, correct))
+        for sample, row, row_nll, row_correct in zip(samples, *columns, strict=True):
             sample.set_data(dict(tokens=row, token_nll=row_nll, token_correct=row_correct))
         return samples
 

@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.models import DeLVM, next_token_losses
+from delvm_mm.models import DeLVM, LogitsKLLoss, next_token_losses
+from delvm_mm.models.losses.distillation import TeacherTerm
 from delvm_mm.registry import MODELS
+from helpers.reads import Reads
 
 VQGAN = dict(
     type="VQGAN",
@@ -219,3 +222,18 @@ def test_sentences_of_unknown_shape_are_refused(samples):
 def test_weights_that_are_none_are_refused(value):
     with pytest.raises(ValueError, match="label_weight is"):
         model_of_tokens(label_weight=value)
+
+
+def test_a_training_step_with_a_teacher_reads_no_value_before_the_optimizer():
+    model = tiny_model().train()
+    teacher = TeacherTerm(LogitsKLLoss(), torch.randn(18, 32), tiny_model().head.requires_grad_(False))
+    other = dict(loss_other=torch.ones((), requires_grad=True))
+    model.extra_losses.append(
+        SimpleNamespace(prepare=lambda *_: None, logit_terms=lambda: [teacher], scalar_losses=lambda: other)
+    )
+    losses = model.loss(torch.randint(24, (2, 10)))
+    total, logged = model.parse_losses(losses)
+    assert list(logged) == ["loss", "loss_ce", "loss_kd", "loss_other"]
+    with Reads() as seen:
+        total.backward()
+    assert seen.count == 0

@@ -81,7 +81,9 @@ class CachedTeacher(ExtraLoss):
                 f"a batch has sentences of {tokens.shape[1]} tokens, teacher cache {self.cache.path} is of "
                 f"{self.cache.sentence_length}: the tokens must reach the model as the data set gives them"
             )
-        codes, log_probs, log_rest = (part.flatten(0, 1).to(tokens.device) for part in self.cache.read(sentences))
+        codes, log_probs, log_rest = (
+            part.flatten(0, 1).to(tokens.device, non_blocking=True) for part in self.cache.read(sentences)
+        )
         self._terms = [CachedTeacherTerm(self.loss, codes, log_probs, log_rest, self.factor)]
 
     def logit_terms(self) -> list[CachedTeacherTerm]:

@@ -164,7 +164,9 @@ class LLaMA(BaseModule):
 
     def _rope(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
         if self.rope_cos.device != like.device:
-            self.rope_cos, self.rope_sin = self.rope_cos.to(like.device), self.rope_sin.to(like.device)
+            self.rope_cos, self.rope_sin = (
+                table.to(like.device, non_blocking=True) for table in (self.rope_cos, self.rope_sin)
+            )
         return self.rope_cos[:length].to(like.dtype), self.rope_sin[:length].to(like.dtype)
 
 

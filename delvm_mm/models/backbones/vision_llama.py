@@ -289,7 +289,9 @@ class VisionLLaMA(LLaMA, BaseBackbone):
         if self._patch_rope_key != key:
             with torch.inference_mode(False):  # training may use the table that inference made
                 angle = self._rope_angles(grid)
-                self._patch_rope_table = angle.cos().to(key[1], key[2]), angle.sin().to(key[1], key[2])
+                self._patch_rope_table = tuple(
+                    table.to(key[1], key[2], non_blocking=True) for table in (angle.cos(), angle.sin())
+                )
             self._patch_rope_key = key
         return self._patch_rope_table
 

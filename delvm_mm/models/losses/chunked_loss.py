@@ -78,7 +78,7 @@ def next_token_losses(
     means = _ChunkedLosses.apply(
         features, weight, labels, tuple(terms), chunk_tokens, loss_weight, torch.is_grad_enabled(), token_weights
     )
-    return dict(zip(names, means.unbind(), strict=True))
+    return dict(zip(names, means, strict=True))
 
 
 class _ChunkedLosses(torch.autograd.Function):
@@ -93,7 +93,7 @@ class _ChunkedLosses(torch.autograd.Function):
         loss_weight: float,
         with_grad: bool,
         token_weights: Tensor | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         # What autocast would multiply in; a probe, because asking for it differs between versions of PyTorch.
         dtype = F.linear(features[:1], weight[:1]).dtype
         inputs, projection = features.to(dtype), weight.to(dtype)
@@ -107,11 +107,11 @@ class _ChunkedLosses(torch.autograd.Function):
         ctx.terms, ctx.chunk_tokens, ctx.loss_weight, ctx.needs = terms, chunk_tokens, loss_weight, needs
         ctx.types, ctx.autocast = (features.dtype, weight.dtype), autocast_dtype(features.device.type)
         ctx.count = len(inputs)
-        return sums / len(inputs)
+        return tuple(value / len(inputs) for value in sums)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *grads, scale = _ChunkedLosses._weighed(ctx, grad.float())
+    def backward(ctx: Any, *of_losses: Tensor) -> tuple[Tensor | None, ...]:
+        *grads, scale = _ChunkedLosses._weighed(ctx, of_losses)
         # Scaled here and not before: with a loss scale, the means' gradients would vanish in float16.
         scale = scale / ctx.count
         grads = [
@@ -121,11 +121,15 @@ class _ChunkedLosses(torch.autograd.Function):
         return *grads, None, None, None, None, None, None
 
     @staticmethod
-    def _weighed(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        # The gradient and what to multiply it with, for any weights of the losses.
-        *grads, first = *ctx.saved_tensors[:2], grad[0]
-        if not ctx.terms or bool((grad == first).all()):
-            return *grads, first
+    def _weighed(ctx: Any, of_losses: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        # The gradient and what to multiply it with, for any weights of the losses. Behind a plain sum all gradients
+        # are one tensor; only where they are not, values are compared, for which the host waits for the device.
+        grads, first = ctx.saved_tensors[:2], of_losses[0]
+        if all(grad is first for grad in of_losses):
+            return *grads, first.float()
+        grad = torch.stack(of_losses).float()
+        if bool((grad == grad[0]).all()):
+            return *grads, grad[0]
         scale = grad.abs().max()
         ce_weight, *weights = (grad / scale).tolist()
         with torch.autocast(grad.device.type, dtype=ctx.autocast, enabled=ctx.autocast is not None):

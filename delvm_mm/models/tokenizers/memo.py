@@ -32,13 +32,14 @@ class TokenMemo:
         if self._fingerprint != tokenizer.fingerprint:
             self._tokens.clear()
             self._fingerprint = tokenizer.fingerprint
-        keys = [self._key(image) for image in images]
+        keys = self._keys(images)
         first: dict[tuple, int] = {}
         for index, key in enumerate(keys):
             first.setdefault(key, index)
         new = [key for key in first if key not in self._tokens]
         if new:
-            encoded = tokenizer.encode(images[[first[key] for key in new]])
+            where = torch.tensor([first[key] for key in new]).to(images.device, non_blocking=True)
+            encoded = tokenizer.encode(images[where])
             self._tokens.update(zip(new, encoded, strict=True))
         tokens = torch.stack([self._tokens[key] for key in keys]).to(images.device)
         for key in first:
@@ -48,6 +49,7 @@ class TokenMemo:
         return tokens
 
     @staticmethod
-    def _key(image: Tensor) -> tuple:
-        content = image.detach().contiguous().view(torch.uint8).cpu().numpy()
-        return image.dtype, tuple(image.shape), hashlib.blake2b(content, digest_size=32).digest()
+    def _keys(images: Tensor) -> list[tuple]:
+        contents = images.detach().contiguous().view(torch.uint8).cpu().numpy()  # together: one wait for the device
+        kind = images.dtype, tuple(images.shape[1:])
+        return [(*kind, hashlib.blake2b(content, digest_size=32).digest()) for content in contents]

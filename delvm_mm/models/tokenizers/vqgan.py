@@ -329,14 +329,15 @@ class VQGAN(BaseModule):
         return self.quantize.nearest(vectors.flatten(0, 2)).view(vectors.shape[:3]).flatten(1)
 
     @torch.no_grad()
-    def decode(self, indices: Tensor, grid: tuple[int, int] | None = None, check: bool = True) -> Tensor:
+    def decode(self, indices: Tensor, grid: tuple[int, int] | None = None, check: bool | None = None) -> Tensor:
         """Images of tokens.
 
         Args:
             indices: Integer, N x (h·w), values in [0, K).
             grid: Rows and columns (h, w); a square by default.
-            check: Look for values outside the codebook. It makes the CPU wait for a GPU once; without it such a value
-                is an error of the embedding lookup, which on a GPU ends the process.
+            check: Look for values outside the codebook. Defaults to True for indices on the CPU alone: elsewhere
+                the host would wait for the device, and without it such a value is an error of the embedding lookup,
+                which on a GPU ends the process. Give True for tokens that come from files.
 
         Returns:
             Float N x 3 x H x W, clamped to [0, 1].
@@ -356,6 +357,7 @@ class VQGAN(BaseModule):
         rows, columns = grid or (side, side)
         if rows * columns != num_tokens or num_tokens == 0:
             raise ValueError(f"grid {rows}x{columns} has {rows * columns} places, but there are {num_tokens} tokens")
+        check = indices.device.type == "cpu" if check is None else check
         if check and indices.numel():
             low, high = torch.stack(indices.aminmax()).tolist()
             if low < 0 or high >= self.num_embeddings:

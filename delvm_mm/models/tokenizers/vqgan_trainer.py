@@ -180,13 +180,14 @@ class VQGANTrainer(BaseModel):
         if self.train_part == "decoder":
             reconstruction = self._decode_frozen(images)
             return self._reconstruction_losses(reconstruction, images), reconstruction
-        if self.training and self.needs_data_init and self.num_steps == 0 and "linear_skip" in self.vqgan.config:
+        # What the config says comes first: for what buffers say the host waits for the device.
+        if self.training and "linear_skip" in self.vqgan.config and self.needs_data_init and self.num_steps == 0:
             self._start_linear_maps(images)
         vectors = self.vqgan.to_vectors(images)
         flat = vectors.permute(0, 2, 3, 1).flatten(0, 2).float()
         if self.training:
             self._check_finite(flat)
-            if self.num_steps < self.continuous_steps:
+            if self.continuous_steps and self.num_steps < self.continuous_steps:
                 self.num_steps += 1
                 reconstruction = self.vqgan.to_images(vectors)
                 return self._reconstruction_losses(reconstruction, images), reconstruction
@@ -196,7 +197,8 @@ class VQGANTrainer(BaseModel):
         if self.training and self.share_flat_codes:
             indices, settled = self._share_flat_codes(images, indices)
         codes = self.vqgan.quantize(indices)
-        counts = torch.bincount(indices, minlength=len(self.code_counts)).to(flat.dtype)
+        # Not bincount, for which the host would wait for the largest index.
+        counts = torch.zeros_like(self.code_counts).index_add_(0, indices, torch.ones_like(flat[:, 0].detach()))
         if self.training:
             errors = (flat - codes).detach().square().sum(1).masked_fill(settled, 0)
             if self.color_restarts:

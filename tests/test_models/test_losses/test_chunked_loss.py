@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from delvm_mm.models import LogitsKLLoss, next_token_losses
 from delvm_mm.models.losses.distillation import TeacherTerm
+from helpers.reads import Reads
 
 N, C, K = 37, 16, 50
 
@@ -173,8 +175,6 @@ def test_autocast_multiplies_in_its_type_and_keeps_losses_in_float32(batch):
 
 
 def test_no_tensor_of_the_whole_batch_times_the_codes_is_made():
-    from torch.utils._python_dispatch import TorchDispatchMode
-
     class Largest(TorchDispatchMode):
         elements = 0
 
@@ -206,3 +206,18 @@ def test_two_losses_of_one_name_are_refused(batch, teacher):
     term = TeacherTerm(LogitsKLLoss(), *teacher)
     with pytest.raises(ValueError, match="names of their own"):
         next_token_losses(*batch, [term, term])
+
+
+@pytest.mark.parametrize(
+    ("weigh", "reads"),
+    [
+        (lambda losses: 1024 * sum(losses.values()), False),
+        (lambda losses: losses["loss_ce"] + 0.5 * losses["loss_kd"], True),
+    ],
+    ids=["a plain sum", "weighed by hand"],
+)
+def test_the_backward_pass_reads_values_only_where_losses_are_weighed(batch, teacher, weigh, reads):
+    total = weigh(next_token_losses(*batch, [TeacherTerm(LogitsKLLoss(), *teacher)], 8))
+    with Reads() as seen:
+        total.backward()
+    assert (seen.count > 0) is reads
