@@ -31,6 +31,9 @@ from delvm_mm.models.losses.chunked_loss import _ChunkedLosses
 PACKAGE = Path(delvm_mm.__file__).parent
 DEVICE = "cuda"
 GIBIBYTES = 2**30
+# FakeTensorMode lets PyTorch believe in one GPU, for which its gradient engine would start a thread at its first use;
+# after that no forked process could compute gradients. It counts devices once: here, while there is none.
+torch.ones(1, requires_grad=True).backward()
 
 
 class Waits(TorchDispatchMode):
