@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from delvm_mm.engine.step_guard import guard_steps
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
@@ -17,7 +18,6 @@ from delvm_mm.apis.generating import ImageGenerator
 from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.distillation.offline import CachedTeacher
 from delvm_mm.engine.distillation.online import OnlineTeacher
-from delvm_mm.engine.step_guard import guard_steps
 from delvm_mm.evaluation import TokenMetric
 from delvm_mm.models import VQGAN, DeLVM, LogitsKLLoss, SimilarityLoss, VisionLLaMA, VQGANTrainer
 from delvm_mm.models.tokenizers.images import decode_images, encode_images

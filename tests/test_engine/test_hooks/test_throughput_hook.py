@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from delvm_mm.engine import AutocastOptimWrapper, ThroughputHook
-from delvm_mm.engine.optimizers import autocast_optim_wrapper
 from delvm_mm.engine.flops import MatrixPeak, training_flops_per_token
 from delvm_mm.engine.hooks import throughput_hook
+from delvm_mm.engine.optimizers import autocast_optim_wrapper
 from delvm_mm.models import DeLVM
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2)
