@@ -5,10 +5,10 @@ import threading
 
 import pytest
 import torch
-from delvm_mm.engine.step_guard import guard_steps
 from mmengine.optim import OptimWrapper
 
 from delvm_mm.engine.distillation.online import OnlineTeacher
+from delvm_mm.engine.optimizers.step_guard import guard_steps
 from delvm_mm.models import DeLVM, LogitsKLLoss
 from footprint import training_footprint
 

@@ -8,7 +8,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from delvm_mm.engine.step_guard import guard_steps
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import nn
 
@@ -16,6 +15,7 @@ from delvm_mm.datasets import ProceduralScenes, VisualSentenceDataset
 from delvm_mm.engine import AutocastOptimWrapper
 from delvm_mm.engine.distillation.offline import CachedTeacher
 from delvm_mm.engine.distillation.online import OnlineTeacher
+from delvm_mm.engine.optimizers.step_guard import guard_steps
 from delvm_mm.models import DeLVM, LogitsKLLoss, VisionLLaMA, VQGANTrainer, load_tokenizer
 from delvm_mm.models.tokenizers.images import encode_images
 from helpers.small_teacher_cache import CODES, LENGTH, make_cache, teacher_of, write_store

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from delvm_mm.engine.step_guard import guard_steps
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
@@ -18,6 +17,7 @@ from delvm_mm.apis.generating import ImageGenerator
 from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.engine.distillation.offline import CachedTeacher
 from delvm_mm.engine.distillation.online import OnlineTeacher
+from delvm_mm.engine.optimizers.step_guard import guard_steps
 from delvm_mm.evaluation import TokenMetric
 from delvm_mm.models import VQGAN, DeLVM, LogitsKLLoss, SimilarityLoss, VisionLLaMA, VQGANTrainer
 from delvm_mm.models.tokenizers.images import decode_images, encode_images
@@ -52,7 +52,7 @@ REASONS = {
     WEIGHED: "once a step, and only where losses are weighed by hand: whether their gradients must be computed again",
     "models/tokenizers/vqgan.py:decode": "once a call with check=True: tokens of files may be none of the codebook",
     "apis/generating.py:encode": "once a call: images come from the host",
-    "engine/step_guard.py:take_outcome": "once a step, in the hook, after the optimizer: to log what was skipped",
+    "engine/optimizers/step_guard.py:take_outcome": "once a step, after the optimizer: to log what was skipped",
     "models/tokenizers/vqgan_trainer.py:_check_finite": "a step of a tokenizer: before codes are moved, not after",
     "models/tokenizers/vqgan_trainer.py:_start": "a step of a tokenizer: whether the codes have been started",
     "models/tokenizers/vqgan_trainer.py:_move_codes": "a step of a tokenizer: which codes are unused, to move them",
@@ -243,7 +243,7 @@ def predictions(w: World) -> None:
     assert codes.device.type == DEVICE
 
 
-@path("a training step, fused and guarded", fused=True, waits={"engine/step_guard.py:take_outcome": 1})
+@path("a training step, fused and guarded", fused=True, waits={"engine/optimizers/step_guard.py:take_outcome": 1})
 def guarded_step(w: World, fused: bool) -> None:
     wrapper = guard_steps(OptimWrapper(torch.optim.AdamW(w.model.parameters(), fused=fused)))
     for parameter in w.model.parameters():
