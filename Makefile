@@ -16,7 +16,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/codespell delvm_mm configs tools tests docs README.md CHANGELOG.md
+	$(BIN)/codespell delvm delvm_mm configs tools tests docs README.md CHANGELOG.md
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

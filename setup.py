@@ -37,7 +37,8 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["delvm_mm", "delvm_mm.*"]),
+    packages=find_packages(include=["delvm", "delvm_mm", "delvm_mm.*"]),
+    entry_points={"console_scripts": ["delvm = delvm.cli:main"]},
     package_data={"delvm_mm.pretrained": ["*/*", "*/*/*", "*/*/*/*", "*/*/*/*/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10",
@@ -57,6 +58,7 @@ setup(
         "pycocotools",
         "rich",
         "tensorboard",
+        "shtab",
     ],
     extras_require={
         "onedl": [

@@ -22,6 +22,20 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
 MMPOSE_NEEDS = ("json_tricks", "munkres", "xtcocotools", "pycocotools")
 
 
+class ToolboxError(ImportError):
+    """A toolbox is missing or unusable.
+
+    Args:
+        fault: What is wrong.
+        advice: What to install.
+    """
+
+    def __init__(self, fault: str, advice: str) -> None:
+        super().__init__(f"{fault}: {advice}")
+        self.fault = fault
+        self.advice = advice
+
+
 def require_toolbox(name: str) -> ModuleType:
     """Import an OpenMMLab toolbox, or one of its modules.
 
@@ -33,7 +47,7 @@ def require_toolbox(name: str) -> ModuleType:
 
     Raises:
         ValueError: ``name`` is not of a toolbox that this package works with.
-        ImportError: The toolbox is not installed, or is installed and cannot be imported (of a version that refuses
+        ToolboxError: The toolbox is not installed, or is installed and cannot be imported (of a version that refuses
             its neighbors, without compiled ops that the module wants, ...). One sentence says which version was
             found, what went wrong and what to install.
 
@@ -49,10 +63,10 @@ def require_toolbox(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as err:
         if err.name == toolbox:
-            raise ImportError(f"{toolbox} is needed here and is not installed: {_advice(toolbox)}") from err
-        raise ImportError(_unusable(name, toolbox, err)) from err
+            raise ToolboxError(f"{toolbox} is needed here and is not installed", _advice(toolbox)) from err
+        raise ToolboxError(*_unusable(name, toolbox, err)) from err
     except Exception as err:  # a version check is an AssertionError, a wheel for another numpy a ValueError, ...
-        raise ImportError(_unusable(name, toolbox, err)) from err
+        raise ToolboxError(*_unusable(name, toolbox, err)) from err
 
 
 def installed_version(toolbox: str) -> str | None:
@@ -72,7 +86,7 @@ def installed_version(toolbox: str) -> str | None:
     return None
 
 
-def _unusable(name: str, toolbox: str, err: Exception) -> str:
+def _unusable(name: str, toolbox: str, err: Exception) -> tuple[str, str]:
     found = installed_version(toolbox) or f"{toolbox} of unknown version"
     cause = " ".join(str(err).split()).rstrip(".")  # one line, whatever the toolbox wrote
     if len(cause) > 240:
@@ -87,7 +101,7 @@ def _unusable(name: str, toolbox: str, err: Exception) -> str:
         advice = f"install the package that provides {missing.partition('.')[0]}"
     else:
         advice = _advice(toolbox)
-    return f"{found} is installed, but {name} cannot be imported ({type(err).__name__}: {cause}): {advice}"
+    return f"{found} is installed, but {name} cannot be imported ({type(err).__name__}: {cause})", advice
 
 
 def _advice(toolbox: str) -> str:

@@ -51,4 +51,5 @@ def test_the_built_package_carries_its_configs_and_tools(tmp_path):
     assert (mim / "configs/delvm/llama300m_kd.py").is_file()
     assert (mim / "tools/train.py").is_file()
     assert (mim / "model-index.yml").is_file()
+    assert (tmp_path / "delvm/doctor.py").is_file()
     assert (tmp_path / "delvm_mm/datasets/procedural/scenes.py").is_file()

@@ -13,7 +13,7 @@ from torch import nn
 import delvm_mm
 from delvm_mm.apis.model_folder import is_model_folder, read_model_folder
 from delvm_mm.checkpoints.sharded import is_sharded
-from delvm_mm.engine.configs.files import config_of_checkpoint
+from delvm_mm.engine.configs.files import SCOPE, config_of_checkpoint, resolve_config
 from delvm_mm.engine.launch import load_config, load_weights
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.pretrained import resolve_shipped, shipped_names
@@ -63,7 +63,7 @@ def find_config(
     if isinstance(model, str) and model in QUICKSTART_MODELS and not os.path.exists(model):
         return _quickstart(model, weights, options)
     if isinstance(model, str | os.PathLike):
-        if not os.path.isfile(model):
+        if not os.path.isfile(resolve_config(os.fspath(model))):
             raise FileNotFoundError(
                 f"no model '{os.fspath(model)}': expected 'mini', one of {list(QUICKSTART_MODELS)}, the path "
                 "of a config, or a model folder"
@@ -165,9 +165,7 @@ def _model_folder(name: str) -> Path | None:
 
 def _quickstart(name: str, weights: str | None, options: dict[str, Any] | None) -> tuple[Config, str]:
     configs, work, command = QUICKSTART_MODELS[name]
-    # Installed, the configs are in the package; in a checkout, beside it. What was trained is where it was started.
-    config = next(root / "configs" / configs / "student_kd.py" for root in _roots() if (root / "configs").is_dir())
-    cfg = load_config(str(config), options)
+    cfg = load_config(f"{SCOPE}{configs}/student_kd.py", options)
     places = [Path.cwd(), PACKAGE.parent]
     for place in places:
         folder = place / "work_dirs" / work
@@ -183,10 +181,6 @@ def _quickstart(name: str, weights: str | None, options: dict[str, Any] | None) 
         f"the model '{name}' is not trained yet: no student_kd in {looked}; train it with `{command}` "
         "(in the project's folder), or give the config and weights of another model"
     )
-
-
-def _roots() -> list[Path]:
-    return [PACKAGE / ".mim", PACKAGE.parent]
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -24,7 +24,7 @@ from torch import nn
 from delvm_mm.checkpoints.io import check_fits, load_checkpoint, load_into, load_state_dict
 from delvm_mm.checkpoints.sharded import is_sharded, model_shapes
 from delvm_mm.engine.configs.errors import fault_of_config
-from delvm_mm.engine.configs.files import read_config
+from delvm_mm.engine.configs.files import read_config, resolve_config
 from delvm_mm.engine.configs.hooks import hooks_of, settle_hooks
 from delvm_mm.engine.configs.variables import ineffective_options
 from delvm_mm.engine.log_processor import with_exact_metrics
@@ -43,8 +43,8 @@ LAUNCHER_VARIABLES = dict(
 )
 
 
-def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Add the arguments that every runner of configs has, parse the command line, and tell MMEngine the local rank."""
+def add_run_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the arguments that every runner of configs has; the parser itself is given back."""
     parser.add_argument("--work-dir", help="where logs and checkpoints go; work_dirs/<config name> by default")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
@@ -56,7 +56,12 @@ def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
         help="not needed: processes started by torchrun, srun or mpirun notice it",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
-    args = parser.parse_args()
+    return parser
+
+
+def parse_run_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line, by default this process's, with :func:`add_run_arguments`, and tell MMEngine the rank."""
+    args = parser.parse_args(arguments)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
 
@@ -65,7 +70,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
     """Read a config and merge the options of the command line into it.
 
     Args:
-        path: A config file.
+        path: A config file, or a name that :func:`resolve_config` knows.
         options: Dotted keys and values, as ``--cfg-options`` gives them.
         needed: Top-level keys that must be there.
 
@@ -77,6 +82,7 @@ def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Seq
         ValueError: If it is a checkpoint, a top-level key looks misspelled or is missing, an option names no key of the
             config or a variable that others were computed from, or a hook has no type or an unknown argument.
     """
+    path = resolve_config(path)
     cfg = read_config(path)
     known = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"} | set(OWN_KEYS)
     for key in options or {}:

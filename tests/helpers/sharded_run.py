@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from tools import train as train_tool
+from delvm_mm.commands import train as train_tool
 
 
 def main() -> None:

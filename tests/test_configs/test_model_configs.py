@@ -10,6 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from delvm_mm.commands.test import test_tasks as score_tasks
+from delvm_mm.commands.tokenize import tokenize_stores
 from delvm_mm.engine.launch import build_runner, load_config, set_up_distributed, use_safe_checkpoints
 from delvm_mm.precompute import cache_teacher
 from delvm_mm.registry import DATASETS, MODELS, type_name
@@ -19,8 +21,6 @@ from helpers.layouts import COPIES, write_both_mpii, write_coco, write_pets
 from helpers.layouts_people import write_voc
 from helpers.layouts_restoration import write_image_folder
 from helpers.shrunk import ARCH, CONTEXT, shrink, write_tokenizer, write_what_is_read
-from tools.test import test_tasks as score_tasks
-from tools.tokenize_dataset import tokenize_stores
 
 CONFIGS = ROOT / "configs"
 NUMBERS = itertools.count()

@@ -16,12 +16,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from delvm_mm.checkpoints.io import load_checkpoint
+from delvm_mm.commands import consolidate as consolidate_checkpoint
 from delvm_mm.engine import FullyShardedDeLVM
 from delvm_mm.engine.launch import check_weights_fit, load_weights, use_safe_checkpoints
 from delvm_mm.registry import MODELS
 from helpers import ROOT
 from helpers.tiny_run import make_run_folder
-from tools import consolidate_checkpoint
 
 torch_has_it = pytest.mark.skipif(
     tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 7), reason="fully_shard needs torch 2.7"

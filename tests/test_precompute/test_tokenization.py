@@ -8,13 +8,13 @@ import pytest
 import torch
 from mmengine.structures import BaseDataElement
 
+from delvm_mm.commands import tokenize as tokenize_dataset
 from delvm_mm.datasets import CenterCrop, ProceduralScenes, ResizeShortSide, VisualSentenceDataset
 from delvm_mm.models import VQGAN, load_tokenizer
 from delvm_mm.precompute import tokenize_clips
 from delvm_mm.stores import TokenStore
 from helpers.killed_runs import contents
 from helpers.small_vqgan import SMALL_VQGAN
-from tools import tokenize_dataset
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

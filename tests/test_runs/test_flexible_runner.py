@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from tools import train as train_tool
+from delvm_mm.commands import train as train_tool
 
 
 def train(monkeypatch, work_dir, **changes):

@@ -6,11 +6,11 @@ import pytest
 from mmengine.registry import DefaultScope
 
 from delvm_mm import registry
+from delvm_mm.commands.train import use_autocast
 from delvm_mm.engine.configs.hooks import hooks_of
 from delvm_mm.engine.launch import check_precision, load_config
 from delvm_mm.models import VQGAN, CodebookEmbedding, load_tokenizer
 from delvm_mm.registry import type_name
-from tools.train import use_autocast
 
 MINI = Path(__file__).resolve().parents[2] / "configs" / "mini"
 KINDS = ("MODELS", "HOOKS", "DATASETS", "DATA_SAMPLERS", "LOOPS", "OPTIM_WRAPPERS", "OPTIMIZERS", "TASK_UTILS",

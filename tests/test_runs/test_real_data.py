@@ -8,10 +8,10 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from delvm_mm.commands import browse as browse_dataset
+from delvm_mm.commands.tokenize import tokenize_stores
 from delvm_mm.stores import TokenStore
-from tools import browse_dataset
 from tools.analysis import tokenizer_ceiling
-from tools.tokenize_dataset import tokenize_stores
 
 CONFIG = """
 size, number = 40, 4

@@ -3,6 +3,7 @@
 import ast
 import keyword
 import math
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from delvm_mm.checkpoints.sharded import is_sharded
 
 WIDTH = 120
 INDENT = 4
+SCOPE = "delvm_mm::"
+"""What the names of configs that the package carries begin with, as in MMEngine's ``_base_``."""
+PACKAGE = Path(__file__).resolve().parents[2]
 
 
 class PlainConfig(Config):
@@ -38,8 +42,42 @@ class PlainConfig(Config):
         return "".join(f"{key} = {_text(value, len(str(key)) + 3)}\n" for key, value in items)
 
 
+def shipped_configs() -> list[str]:
+    """Names of all configs that the package carries, such as 'zoo/mini.py', without those that only others use."""
+    root = _config_root()
+    files = [] if root is None else sorted(root.glob("*/*.py"))
+    return [file.relative_to(root).as_posix() for file in files if not file.match("_*") and file.parent.name[0] != "_"]
+
+
+def resolve_config(path: str) -> str:
+    """The file behind the name of a config.
+
+    Args:
+        path: Of a file; or a name such as 'delvm_mm::zoo/mini.py' of one that the package carries; or, where there is
+            no such file, 'configs/zoo/mini.py' for the same.
+
+    Returns:
+        The path of a file, which need not exist where the name is of none that the package carries.
+    """
+    root = _config_root()
+    if root is None or os.path.exists(path):
+        return path
+    name = path.removeprefix(SCOPE) if path.startswith(SCOPE) else path.removeprefix("configs/")
+    carried = root / name
+    return str(carried) if name != path and carried.is_file() and carried.resolve().is_relative_to(root) else path
+
+
+def _config_root() -> Path | None:
+    """Where the package's configs are: in it where it is installed, beside it in a checkout."""
+    places = (PACKAGE / ".mim" / "configs", PACKAGE.parent / "configs")
+    return next((place for place in places if place.is_dir()), None)
+
+
 def read_config(path: str) -> PlainConfig:
     """Read a config file.
+
+    Args:
+        path: Of the file, or a name that :func:`resolve_config` knows.
 
     Returns:
         A config whose text is quick to make.
@@ -48,8 +86,11 @@ def read_config(path: str) -> PlainConfig:
         FileNotFoundError: If there is no such file.
         ValueError: If it is a checkpoint, or another kind of file.
     """
+    path = resolve_config(path)
     if not Path(path).exists():
-        raise FileNotFoundError(f"no config at {path}; configs of this project are in configs/")
+        raise FileNotFoundError(
+            f"no config at {path}; configs of this project are in configs/, or named as `delvm configs` lists them"
+        )
     if Path(path).suffix not in CONFIG_SUFFIXES:
         what = "a checkpoint" if is_sharded(path) or zipfile.is_zipfile(path) else "no Python, JSON or YAML file"
         raise ValueError(f"{path} is {what}, where a config is expected, such as configs/mini/student.py")

@@ -8,7 +8,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from delvm_mm.engine.configs.files import PlainConfig, config_from_text, config_of_checkpoint, read_config
+from delvm_mm.engine.configs.files import (
+    PlainConfig,
+    config_from_text,
+    config_of_checkpoint,
+    read_config,
+    resolve_config,
+)
 from delvm_mm.engine.launch import load_config
 from helpers import ROOT
 
@@ -71,3 +77,26 @@ def test_a_checkpoint_where_a_config_is_expected_is_called_one(tmp_path, name, w
     (tmp_path / "a.txt").write_text("model = dict()")
     with pytest.raises(ValueError, match=rf"{name} is {what}, where a config is expected"):
         read_config(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["delvm_mm::zoo/mini.py", "configs/zoo/mini.py"])
+def test_configs_of_the_package_have_names_everywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    cfg = load_config(name)
+    assert cfg.tasks == Config.fromfile(ROOT / "configs/zoo/mini.py").tasks
+
+
+def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("configs/zoo").mkdir(parents=True)
+    Path("configs/zoo/mini.py").write_text("own = 1\n")
+    assert read_config("configs/zoo/mini.py").own == 1
+    assert "tasks" in read_config("delvm_mm::zoo/mini.py")
+
+
+@pytest.mark.parametrize("name", ["delvm_mm::zoo/none.py", "configs/none.py", "delvm_mm::../setup.py", "mini.py"])
+def test_other_names_are_left_as_they_are_and_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_config(name) == name
+    with pytest.raises(FileNotFoundError, match=r"no config at .*`delvm configs` lists them"):
+        read_config(name)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from delvm_mm.commands import train as train_tool
 from delvm_mm.engine import MultiOptimWrapperConstructor
 from delvm_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from tools import train as train_tool
 
 ADAM = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=1e-3, betas=(0.5, 0.9)))
 TWO_OPTIMIZERS = dict(constructor="MultiOptimWrapperConstructor", vqgan=ADAM, discriminator=ADAM)

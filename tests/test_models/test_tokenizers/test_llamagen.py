@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from delvm_mm.commands import convert_tokenizer as tool
 from delvm_mm.models import VQGAN
 from delvm_mm.models.tokenizers.conversion import config_of_shapes, save_as_diffusers
 from delvm_mm.models.tokenizers.llamagen import taming_name, vqgan_from_llamagen
-from tools import convert_tokenizer as tool
 
 PUBLISHED = {"vq_ds16_c2i": (1, 1, 2, 2, 4), "vq_ds8_c2i": (1, 2, 2, 4)}
 

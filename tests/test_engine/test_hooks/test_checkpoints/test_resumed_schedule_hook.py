@@ -12,8 +12,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
+from delvm_mm.commands import train as train_tool
 from delvm_mm.engine import ResumedScheduleHook
-from tools import train as train_tool
 
 NUMBERS = itertools.count()
 WARM = dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=3)

@@ -1,10 +1,10 @@
-"""``tools/convert_tokenizer.py``, called in this process."""
+"""``delvm convert-tokenizer``, called in this process."""
 
 import pytest
 import torch
 
+from delvm_mm.commands import convert_tokenizer
 from delvm_mm.models import VQGAN
-from tools import convert_tokenizer
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a user reads when ``tools/train.py`` is given something wrong."""
+"""What a user reads when ``delvm train`` is given something wrong."""
 
 import itertools
 import os
@@ -10,10 +10,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from delvm_mm.commands import train as train_tool
 from delvm_mm.engine import launch
 from delvm_mm.engine.configs.files import config_of_checkpoint
 from helpers import ROOT
-from tools import train as train_tool
 
 NUMBERS = itertools.count()
 

@@ -1,4 +1,4 @@
-"""``tools/browse_dataset.py``: sheets from raw data, from tokens and of prompts, summaries, what is damaged."""
+"""``delvm browse``: sheets from raw data, from tokens and of prompts, summaries, what is damaged."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,11 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from delvm_mm.commands import browse as browse_dataset
 from delvm_mm.models import VQGAN
 from delvm_mm.precompute import tokenize_clips
 from delvm_mm.registry import DATASETS
 from delvm_mm.stores import TokenStore, TokenStoreWriter, store_summary
-from tools import browse_dataset
 
 CONFIG = """
 default_scope = "delvm_mm"

@@ -1,4 +1,4 @@
-"""``tools/webui.py`` in a real browser: examples, own images, keyboard, a narrow screen, and abuse."""
+"""``delvm page`` in a real browser: examples, own images, keyboard, a narrow screen, and abuse."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""``tools/consolidate_checkpoint.py`` on ordinary files; on folders of shards, see ``test_fully_sharded.py``."""
+"""``delvm consolidate`` on ordinary files; on folders of shards, see ``test_fully_sharded.py``."""
 
 import sys
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from delvm_mm.checkpoints.io import load_checkpoint
-from tools import consolidate_checkpoint
+from delvm_mm.commands import consolidate as consolidate_checkpoint
 
 
 def consolidate(monkeypatch, *arguments):

@@ -1,4 +1,4 @@
-"""``tools/prompt.py``: its three commands, what they write, and errors a user can read."""
+"""``delvm prompt``: its three commands, what they write, and errors a user can read."""
 
 import json
 import sys
@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from delvm_mm.codecs import ForegroundMaskCodec
+from delvm_mm.commands import prompt as prompt_tool
 from delvm_mm.datasets import ProceduralScenes
 from helpers import ROOT
-from tools import prompt as prompt_tool
 
 TOOL = ROOT / "tools" / "prompt.py"
 
@@ -114,7 +114,6 @@ def test_half_a_pair_is_named(prompt, capsys):
 
 
 def test_an_untrained_quick_start_says_what_to_run(prompt, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("delvm_mm.apis.model_loading._roots", lambda: [ROOT])
     monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
     with pytest.raises(SystemExit):
         prompt("--prompt", "prompt", "--query", "queries", "--out", "out", model=["--model", "quickstart"])

@@ -1,4 +1,4 @@
-"""``tools/test.py``: three tasks scored by the toolboxes' metrics, panels, and errors a user can read."""
+"""``delvm test``: three tasks scored by the toolboxes' metrics, panels, and errors a user can read."""
 
 import itertools
 import json
@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from delvm_mm.commands import test as test_tool
 from delvm_mm.registry import MODELS
 from helpers.small_vqgan import write_small_vqgan
-from tools import test as test_tool
 
 NUMBERS = itertools.count()
 CODECS = dict(

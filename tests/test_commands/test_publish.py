@@ -1,4 +1,4 @@
-"""``tools/publish_model.py``: what it takes from config and checkpoint, and the tools that read what it makes."""
+"""``delvm publish``: what it takes from config and checkpoint, and the tools that read what it makes."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ from mmengine.hooks import EMAHook
 
 from delvm_mm.apis import load_model
 from delvm_mm.checkpoints.io import load_state_dict
+from delvm_mm.commands import prompt as prompt_tool
+from delvm_mm.commands import publish as tool
+from delvm_mm.commands import test as test_tool
 from delvm_mm.registry import DATASETS, MODELS
 from delvm_mm.webui.examples import render_examples
 from helpers.small_vqgan import write_small_vqgan
-from tools import prompt as prompt_tool
-from tools import publish_model as tool
-from tools import test as test_tool
 
 CODECS = dict(seg=dict(type="ForegroundMaskCodec"), pose=dict(type="SkeletonCodec", radius=2, thickness=1))
 METRICS = dict(
@@ -133,7 +133,7 @@ def test_bad_input_leaves_nothing(work, capsys):
     Path("bad.json").write_text("[1]")
     cases = {
         "is no model folder": ["config.py", "iter_1.pth", "mine"],
-        "is not what tools/test.py": ["config.py", "iter_1.pth", "out", "--results", "bad.json"],
+        "is not what delvm test": ["config.py", "iter_1.pth", "out", "--results", "bad.json"],
         "dtype is 'int8'": ["config.py", "iter_1.pth", "out", "--dtype", "int8"],
         "No weight file at": ["config.py", "iter_2.pth", "out"],
     }

@@ -1,4 +1,4 @@
-"""``tools/convert_model.py``: the matrix of sources and targets, and what is refused without writing anything."""
+"""``delvm convert``: the matrix of sources and targets, and what is refused without writing anything."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import torch
 from delvm_mm.apis import load_model, save_model
 from delvm_mm.apis.model_loading import build_model, find_config
 from delvm_mm.checkpoints.sharded import REST, tensors_of, write_tensors
+from delvm_mm.commands import convert as tool
 from delvm_mm.models import delvm_from_huggingface, save_as_huggingface
 from delvm_mm.models.huggingface_export import embedding_table
 from helpers.internlm_parts import write_parts
-from tools import convert_model as tool
 
 transformers = pytest.importorskip("transformers")
 SOURCES = ("mmengine", "sharded", "folder", "huggingface", "internlm")

@@ -1,4 +1,4 @@
-"""``tools/convert_tokens.py``: released tokens to stores and back, what it says about rows, and its errors."""
+"""``delvm convert-tokens``: released tokens to stores and back, what it says about rows, and its errors."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from delvm_mm.commands import convert_tokens
 from delvm_mm.models import VQGAN
 from delvm_mm.stores import TokenStore
-from tools import convert_tokens
 
 FINGERPRINT = ("--fingerprint", "0123456789abcdef")
 OPTIONS = ("--task", "seg", "--num-embeddings", "64")

@@ -1,4 +1,4 @@
-"""tools/cache_teacher.py: killed, shared by processes, and what it says to a user."""
+"""``delvm cache-teacher``: killed, shared by processes, and what it says to a user."""
 
 import json
 import os
@@ -13,12 +13,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from delvm_mm.commands import cache_teacher as cache_teacher_tool
 from delvm_mm.models import VQGAN
 from delvm_mm.registry import DATASETS, MODELS
 from delvm_mm.stores import TeacherCache, TokenStoreWriter
 from helpers import ROOT
 from helpers.killed_runs import contents, kill
-from tools import cache_teacher as cache_teacher_tool
 
 TOOL = ROOT / "tools" / "cache_teacher.py"
 TINY_VQGAN = dict(

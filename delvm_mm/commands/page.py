@@ -1,0 +1,136 @@
+"""A web page to prompt a model: drop pairs and a query, or start from an example, and watch the answer being written.
+
+It listens on this machine only, and keeps what is uploaded in a temporary folder of its own until it ends.
+"""
+
+import argparse
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.engine.launch import user_errors
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", nargs="+", help="'mini' (by default), 'quickstart', 'mini_long', model folders, configs"
+    )
+    parser.add_argument("--weights", nargs="+", help="of each model; a checkpoint, or a Hugging Face export's folder")
+    parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the configs'")
+    parser.add_argument("--device", help="such as cpu or cuda:0; by default a GPU if there is one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than this machine's need it")
+    parser.add_argument("--port", type=int, default=7860, help="port (7860); 0 takes a free one")
+    parser.add_argument("--max-upload-mb", type=int, default=20, help="of one image file (20)")
+    parser.add_argument("--max-megapixels", type=float, default=25, help="of one image (25)")
+    parser.add_argument("--max-waiting", type=int, default=16, help="requests that may wait (16)")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    return parser
+
+
+def load_models(args: argparse.Namespace) -> dict[str, DeLVMInferencer]:
+    """Load every model that was named.
+
+    Returns:
+        Name -> model; names are those of files or folders, with a prime where one stands for two.
+
+    Raises:
+        ValueError: There are not as many weights as models.
+    """
+    # Weights alone bring their own config: a checkpoint, or an exported folder.
+    models: list[str | None] = args.model or ([None] * len(args.weights) if args.weights else ["mini"])
+    weights = args.weights or [None] * len(models)
+    if len(weights) != len(models):
+        raise ValueError(f"{len(models)} models and {len(weights)} weights were given; give one of each")
+    loaded: dict[str, DeLVMInferencer] = {}
+    for model, path in zip(models, weights, strict=True):
+        name = Path(model or path).stem
+        while name in loaded:
+            name += "'"
+        loaded[name] = DeLVMInferencer(model, path, args.device, tokenizer=args.tokenizer, show_progress=False)
+    return loaded
+
+
+def serve(args: argparse.Namespace, folder: Path) -> None:
+    """Build the page and serve it until the process is asked to end."""
+    # Read when Gradio is imported: where uploads go, and that nothing is reported to anybody.
+    uploads, work = folder / "uploads", folder / "work"
+    uploads.mkdir()
+    work.mkdir()
+    os.environ |= dict(
+        GRADIO_TEMP_DIR=str(uploads), GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_OFFLINE="1"
+    )
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from delvm_mm.webui.guard import Guard
+    from delvm_mm.webui.page import Page
+    from delvm_mm.webui.uploads import UploadLimits
+
+    limits = UploadLimits(uploads, args.max_upload_mb * 2**20, int(args.max_megapixels * 1e6))
+    page = Page(load_models(args), limits, work, args.max_waiting)
+    middleware = [Middleware(Guard, folder=uploads, max_bytes=limits.max_bytes)]
+    if args.host in LOOPBACK:
+        # Other names that resolve to this machine are a way for foreign pages to talk to it.
+        middleware.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"]))
+    else:
+        print(f"warning: anybody who can reach {args.host} can use the page; it has no passwords", file=sys.stderr)
+    settings: dict[str, Any] = dict(docs_url=None, redoc_url=None, openapi_url=None, middleware=middleware)
+    _, url, _ = page.blocks.launch(
+        server_name=args.host,
+        server_port=args.port or free_port(args.host),
+        inbrowser=args.open,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=False,
+        max_file_size=limits.max_bytes,
+        show_api=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        state_session_capacity=1000,
+        app_kwargs=settings,
+    )
+    print(f"the page is at {url} (Ctrl+C ends it)", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("ended")
+    finally:
+        page.blocks.close(verbose=False)
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on."""
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = make_parser().parse_args(arguments)
+    if importlib.util.find_spec("gradio") is None:
+        raise ImportError("the page needs Gradio: pip install 'delvm_mm[webui]', or pip install 'gradio>=5.50,<6'")
+    for name in ("max_upload_mb", "max_megapixels", "max_waiting"):
+        if getattr(args, name) <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(args, name)}, expected more than 0")
+    with tempfile.TemporaryDirectory(prefix="delvm_mm-webui-", ignore_cleanup_errors=True) as folder:
+        serve(args, Path(folder).resolve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Score a model on the tasks of its config, by the toolboxes' own metrics, beside ceiling and trivial answers.
+
+A config without tasks, such as a classifier's, is scored on its ``test_dataloader`` by its ``test_evaluator``.
+"""
+
+import argparse
+import json
+import os
+import time
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
+
+from delvm_mm.checkpoints.files import write_atomically
+from delvm_mm.engine.configs.hooks import MMENGINE_HOOKS
+from delvm_mm.engine.launch import (
+    add_run_arguments,
+    build_runner,
+    load_config,
+    load_weights,
+    parse_run_arguments,
+    set_up_distributed,
+    use_safe_checkpoints,
+    user_errors,
+)
+from delvm_mm.engine.task_val_loop import choose_tasks
+from delvm_mm.engine.unwrap import unwrap_model
+from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, split_result
+from delvm_mm.registry import type_name
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("checkpoint", help="path of the weights, or a model folder; 'none' scores the untrained model")
+    parser.add_argument("--task", nargs="+", help="tasks to score, all of the config's by default")
+    parser.add_argument("--show-dir", help="write panels prompt | query | prediction | truth into this folder")
+    parser.add_argument("--max-panels", type=int, default=16, help="panels of each task (16 by default)")
+    parser.add_argument("--out", help="write the results into this JSON file")
+    return add_run_arguments(parser)
+
+
+def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[str, dict[str, float]]:
+    """Score the tasks one after another with one runner.
+
+    Args:
+        cfg: With ``tasks``: name -> ``dict(dataloader=..., evaluator=...)``.
+        checkpoint: Path of the weights; None for the model as it is built.
+        tasks: Names of the tasks to score.
+
+    Returns:
+        Task -> metrics, ``images_per_s`` of everything (loading, generation, scoring),
+        and ``prompt``: how prompts were chosen.
+    """
+    cfg = cfg.copy()
+    cfg.test_dataloader = cfg.tasks[tasks[0]].dataloader
+    cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator
+    runner = _build_runner(cfg, checkpoint)
+
+    results = {}
+    for task in tasks:
+        runner._test_dataloader = cfg.tasks[task].dataloader
+        runner._test_evaluator = cfg.tasks[task].evaluator
+        runner._test_loop = dict()
+        for key in [key for key in runner.message_hub.log_scalars if key.startswith("test/")]:
+            del runner.message_hub.log_scalars[key]  # of the task before, whose scores the log would repeat
+        start = time.perf_counter()
+        metrics = dict(runner.test())
+        dataset = runner.test_dataloader.dataset
+        metrics[f"{task}/images_per_s"] = len(dataset) / (time.perf_counter() - start)
+        metrics["prompt"] = getattr(dataset, "choice", None)
+        results[task] = metrics
+    return results
+
+
+def test_set(cfg: Config, checkpoint: str | None) -> dict[str, dict[str, float]]:
+    """Score the test set of a config without tasks.
+
+    Args:
+        cfg: With ``test_dataloader`` and ``test_evaluator``.
+        checkpoint: Path of the weights; None for the model as it is built.
+
+    Returns:
+        'test' -> metrics, and ``test/images_per_s`` of everything.
+    """
+    runner = _build_runner(cfg.copy(), checkpoint)
+    start = time.perf_counter()
+    metrics = dict(runner.test())
+    metrics["test/images_per_s"] = len(runner.test_dataloader.dataset) / (time.perf_counter() - start)
+    return {"test": metrics}
+
+
+def _build_runner(cfg: Config, checkpoint: str | None) -> Runner:
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+    cfg.param_scheduler = None
+    cfg.auto_scale_lr = None
+    cfg.load_from, cfg.resume = None, False
+    # Hooks of training have nothing to do here, and may want data that is not there.
+    named = cfg.get("default_hooks") or {}
+    kept = {name: hook for name, hook in named.items() if name in MMENGINE_HOOKS or type_name(hook) == "PanelHook"}
+    cfg.default_hooks = dict(kept, throughput=dict(type="delvm_mm.ThroughputHook"))
+    cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or [] if type_name(hook) == "PanelHook"]
+    cfg.test_cfg = dict()
+    runner = build_runner(cfg)
+    if checkpoint is not None:
+        load_weights(unwrap_model(runner.model), checkpoint)
+    return runner
+
+
+def print_table(results: dict[str, dict[str, float]]) -> None:
+    """One table: metric, score, tokenizer ceiling, trivial answers, images a second; and where these are not beaten."""
+    split = {(task, key): split_result(key, task) for task, metrics in results.items() for key in metrics}
+    given = {whose for whose, _ in split.values()}
+    others = [name for name in ("ceiling", *TRIVIAL_ANSWERS) if name == "ceiling" or name in given]
+    table = Table("task", "metric", "score", *(name.replace("_", " ") for name in others), "images/s")
+    for task, metrics in results.items():
+        rate = f"{metrics[f'{task}/images_per_s']:.2f}"
+        values = {split[task, key]: value for key, value in metrics.items()}
+        for (whose, name), score in values.items():
+            if whose or name in ("images_per_s", "prompt"):
+                continue
+            table.add_row(task, name, _number(score), *(_number(values.get((other, name))) for other in others), rate)
+        table.add_section()
+    console = Console()
+    # Into a file or a pipe there is no width to keep to.
+    console = console if console.is_terminal else Console(width=max(160, console.width))
+    console.print(table)
+    for task, metrics in results.items():
+        for sentence in defeats(metrics, task):
+            console.print(sentence, highlight=False, markup=False)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "" if value is None else str(value)
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_run_arguments(make_parser(), arguments)
+    cfg = load_config(args.config, args.cfg_options, needed=("model",))
+    cfg.pop("model_wrapper_cfg", None)  # each process answers its own prompts, with the whole model
+    set_up_distributed(cfg, args.launcher)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    has_tasks = bool(cfg.get("tasks"))
+    if not has_tasks and not cfg.get("test_dataloader"):
+        raise ValueError(
+            f"{args.config} defines no tasks; add tasks=dict(...) as in configs/_base_/tasks/ (or, for a classifier, a "
+            "test_dataloader and a test_evaluator)"
+        )
+    if not has_tasks and (args.task or args.show_dir):
+        raise ValueError(f"--task and --show-dir are for configs with tasks, {args.config} defines none")
+    tasks = list(choose_tasks(cfg.tasks, args.task, f"--task: {args.config}")) if has_tasks else []
+    if args.show_dir:
+        panels = dict(type="delvm_mm.PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
+        cfg.merge_from_dict({"default_hooks.panels": panels})
+    use_safe_checkpoints()
+    checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
+    results = test_tasks(cfg, checkpoint, tasks) if has_tasks else test_set(cfg, checkpoint)
+    if is_main_process():
+        if args.out:
+            os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+            write_atomically(args.out, json.dumps(results, indent=2).encode())
+        print_table(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Train a model from a config: the tokenizer, a language model, or a student with distillation."""
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from delvm_mm.checkpoints.resume import alone_in, decide_start
+from delvm_mm.engine.hooks import ResumedScheduleHook
+from delvm_mm.engine.launch import (
+    add_run_arguments,
+    build_runner,
+    check_precision,
+    check_weights_fit,
+    is_first_process,
+    load_config,
+    parse_run_arguments,
+    set_up_distributed,
+    use_safe_checkpoints,
+    user_errors,
+)
+from delvm_mm.engine.training_curves import write_curves
+from delvm_mm.engine.unwrap import unwrap_model
+from delvm_mm.registry import type_name
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="go on from the newest whole checkpoint in the work folder, or from the one named",
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 by torch.autocast, on any device")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size")
+    parser.add_argument("--no-validate", action="store_true", help="do not validate during training")
+    return add_run_arguments(parser)
+
+
+def use_autocast(cfg: Config, path: str) -> None:
+    """Make every ``OptimWrapper`` of a config an ``AutocastOptimWrapper``."""
+    wrappers = [cfg.optim_wrapper]
+    if "optimizer" not in cfg.optim_wrapper:  # one for each part of the model
+        wrappers = [part for part in cfg.optim_wrapper.values() if isinstance(part, dict)]
+    for wrapper in wrappers:
+        if (name := type_name(wrapper)) not in ("", "OptimWrapper"):
+            raise ValueError(f"--amp replaces an OptimWrapper, {path} has {name}; leave --amp out")
+        wrapper.type = "delvm_mm.AutocastOptimWrapper"  # in whatever scope the config is
+
+
+def train(cfg: Config, load_from: str | None) -> None:
+    """Build the runner of a config and train; ``load_from`` are the weights where there is nothing to resume from."""
+    runner = build_runner(cfg)
+    runner.register_hook(ResumedScheduleHook())
+    checkpoint = decide_start(runner, load_from)
+    if checkpoint and isinstance(runner.model, nn.Module):  # a FlexibleRunner builds its model later
+        check_weights_fit(unwrap_model(runner.model), checkpoint)
+    runner.train()
+
+
+@user_errors
+def main(arguments: list[str] | None = None) -> None:
+    args = parse_run_arguments(make_parser(), arguments)
+    cfg = load_config(args.config, args.cfg_options, needed=("model", "train_dataloader", "train_cfg", "optim_wrapper"))
+    set_up_distributed(cfg, args.launcher)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    if args.amp:
+        use_autocast(cfg, args.config)
+    check_precision(cfg)
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise ValueError(f"--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size")
+        cfg.auto_scale_lr.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    load_from = cfg.get("load_from")
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else args.resume
+
+    use_safe_checkpoints()
+    # Of several processes the first keeps the folder for all.
+    first = is_first_process(cfg.launcher)
+    with alone_in(cfg.work_dir) if first else nullcontext():
+        train(cfg, load_from)
+        if first and (curves := write_curves(Path(cfg.work_dir))):
+            print(f"curves: {curves}")
+
+
+if __name__ == "__main__":
+    main()
