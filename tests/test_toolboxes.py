@@ -82,5 +82,5 @@ def test_the_version_is_of_the_distribution_that_is_installed(monkeypatch):
 
 
 def test_unknown_toolboxes_are_refused():
-    with pytest.raises(ValueError, match="'mmdet'"):
+    with pytest.raises(ValueError, match="unknown toolbox 'mmdet' in 'mmdet': expected"):
         require_toolbox("mmdet")

@@ -157,7 +157,7 @@ def test_what_is_no_weight_file_is_named_for_what_it_is(tmp_path):
     torch.save({"epoch": 3, "model": {}}, path)
     with pytest.raises(ValueError, match="'epoch' is a int"):
         load_state_dict(path)
-    with pytest.raises(ValueError, match="is a folder"):
+    with pytest.raises(ValueError, match="is a folder without"):
         load_state_dict(tmp_path)
 
 

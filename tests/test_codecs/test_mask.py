@@ -81,7 +81,7 @@ def test_bool_masks_and_the_results_key():
     codec = ForegroundMaskCodec()
     mask = np.array([[True, False]])
     assert codec.decode(codec.encode(codec.annotation_of({"gt_seg_map": mask}))).tolist() == [[1, 0]]
-    with pytest.raises(ValueError, match="gt_seg_map"):
+    with pytest.raises(ValueError, match="needs 'gt_seg_map' in the"):
         codec.annotation_of({"img": mask})
 
 
@@ -130,15 +130,15 @@ def test_wrong_masks_and_images_are_refused():
     codec, mask = ForegroundMaskCodec(), np.zeros((4, 4), np.uint8)
     with pytest.raises(TypeError, match="float64"):
         codec.encode(np.zeros((4, 4)))
-    with pytest.raises(TypeError, match="list"):
+    with pytest.raises(TypeError, match="got list, expected a"):
         codec.encode([[0, 1]])
     with pytest.raises(ValueError, match=r"\(1, 4, 4\)"):
         codec.encode(mask[None])
-    with pytest.raises(ValueError, match="H x W x 3"):
+    with pytest.raises(ValueError, match="expected an RGB image H x W x 3"):
         codec.decode(mask)
     with pytest.raises(TypeError, match="float64"):
         codec.decode(np.zeros((4, 4, 3)))
-    with pytest.raises(ValueError, match="resize"):
+    with pytest.raises(ValueError, match=r"the prediction \(2, 2\); resize the"):
         codec.to_fields(mask, np.zeros((2, 2), np.uint8))
     with pytest.raises(ValueError, match="expected 0 and 1"):
         codec.to_fields(mask, mask + 3)

@@ -312,17 +312,17 @@ def test_wrong_annotations_are_refused(change, error, message):
 def test_missing_keys_and_wrong_images_are_refused():
     codec = SkeletonCodec()
     good = person(np.zeros((17, 2)), 64)
-    with pytest.raises(ValueError, match="img_shape"):
+    with pytest.raises(ValueError, match="needs 'img_shape' in the results dict"):
         codec.encode(dict(keypoints=good["keypoints"], keypoints_visible=good["keypoints_visible"]))
-    with pytest.raises(TypeError, match="dict"):
+    with pytest.raises(TypeError, match="got a ndarray, expected a dict with"):
         codec.encode(good["keypoints"])
     with pytest.raises(ValueError, match="keypoints_visible"):
         codec.annotation_of(dict(keypoints=good["keypoints"]))
-    with pytest.raises(ValueError, match="H x W x 3"):
+    with pytest.raises(ValueError, match=r"got shape \(64, 64\), expected an RGB image H x W x 3"):
         codec.decode(np.zeros((64, 64), np.uint8))
-    with pytest.raises(TypeError, match="float32"):
+    with pytest.raises(TypeError, match="got dtype float32, expected uint8 RGB"):
         codec.decode(np.zeros((64, 64, 3), np.float32))
-    with pytest.raises(ValueError, match="prediction"):
+    with pytest.raises(ValueError, match=r"the prediction's keypoints are \(1, 16, 2\)"):
         codec.to_fields(good, dict(keypoints=np.zeros((1, 16, 2)), keypoint_scores=np.zeros((1, 16))))
-    with pytest.raises(ValueError, match="boxes"):
+    with pytest.raises(ValueError, match="2 boxes for 1 people, expected one"):
         codec.to_fields(good | dict(bbox=np.zeros((2, 4))), codec.decode(codec.encode(good)))

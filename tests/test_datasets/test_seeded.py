@@ -36,7 +36,7 @@ def test_everything_else_is_the_datasets_own():
     dataset = SeededDataset(Draws())
     assert dataset.class_ids == (3, 4, 5) and len(dataset) == 3
     assert pickle.loads(pickle.dumps(dataset))[1] == dataset[1]
-    with pytest.raises(AttributeError, match="img_paths"):
+    with pytest.raises(AttributeError, match="object has no attribute 'img_paths'"):
         dataset.img_paths  # noqa: B018
     with pytest.raises(IndexError):
         dataset[3]

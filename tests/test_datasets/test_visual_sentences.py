@@ -106,7 +106,7 @@ def test_bad_arguments_say_what_to_do(make_store, tmp_path):
         VisualSentenceDataset([path], context=32)
     with pytest.raises(ValueError, match="unfinished, with 4 clips"):
         VisualSentenceDataset([make_store("half", clips=5, finish=False)], context=16)
-    with pytest.raises(ValueError, match="has 0 clips"):
+    with pytest.raises(ValueError, match="has 0 clips, one sentence of context 16"):
         VisualSentenceDataset([make_store("empty", clips=0)], context=16)
     (tmp_path / "bare").mkdir()
     with pytest.raises(FileNotFoundError, match=r"bare has no index\.json"):
@@ -119,7 +119,7 @@ def test_bad_arguments_say_what_to_do(make_store, tmp_path):
     ]:
         with pytest.raises(ValueError, match=message):
             VisualSentenceDataset(**arguments)
-    with pytest.raises(IndexError, match="negative"):
+    with pytest.raises(IndexError, match="index must not be negative, got -1"):
         VisualSentenceDataset([path], context=8)[-1]
 
 

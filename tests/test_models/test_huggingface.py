@@ -10,7 +10,7 @@ from delvm_mm.generation.decoder import pack_decoder
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from helpers.random_llama import random_llama
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,8 @@ def test_grouped_queries_learn_as_hugging_face_does(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 def test_shards_in_every_form(exported, tmp_path, dtype, safe):
+    if not safe and int(transformers.__version__.split(".")[0]) > 4:
+        pytest.skip("transformers 5 writes safetensors alone")
     reference, _ = exported
     saved = copy.deepcopy(reference).to(dtype)
     saved.save_pretrained(tmp_path, max_shard_size="40KB", safe_serialization=safe)
@@ -205,10 +207,10 @@ def test_a_folder_that_is_not_such_an_export_is_refused(exported, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         delvm_from_huggingface(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
+    with pytest.raises(ValueError, match=r"is not JSON \(Expecting property"):
         delvm_from_huggingface(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(dict(hidden_size=3)))
-    with pytest.raises(ValueError, match="lacks"):
+    with pytest.raises(ValueError, match=r"lacks \['num_hidden_layers',"):
         delvm_from_huggingface(tmp_path)
 
 
@@ -217,7 +219,7 @@ def test_weights_of_another_shape_are_refused(exported, tmp_path):
     shutil.copytree(folder, tmp_path / "export")
     path = tmp_path / "export" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(intermediate_size=128)))
-    with pytest.raises(ValueError, match="mlp"):
+    with pytest.raises(ValueError, match=r"shape \(backbone\.layers\.0\.mlp"):
         delvm_from_huggingface(tmp_path / "export")
 
 

@@ -90,5 +90,5 @@ def test_wrong_images_are_refused_by_name(arguments, error, message):
 
 
 def test_there_is_something_to_stack():
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="to stack: expected at least one"):
         stack_panels([])

@@ -249,7 +249,7 @@ def test_wrong_arguments_are_refused_by_name(wrong, named):
 def test_an_index_outside_the_window_is_an_index_error():
     scene = ProceduralScenes(task="seg", size=32, length=3)
     for index in (3, -4):
-        with pytest.raises(IndexError, match="window of 3"):
+        with pytest.raises(IndexError, match="is out of range for a window of 3 procedural"):
             scene[index]
     assert sum(1 for _ in scene) == 3
 

@@ -152,7 +152,7 @@ def test_a_broken_annotation_file_stops_the_constructor(coco, content, message):
 def test_missing_files_and_bad_arguments_are_named(coco):
     with pytest.raises(FileNotFoundError, match=r"val2017\.json"):
         CocoPoseDataset(coco.parents[1], ann_file="annotations/person_keypoints_val2017.json")
-    with pytest.raises(FileNotFoundError, match="val2017"):
+    with pytest.raises(FileNotFoundError, match="val2017: expected the images of COCO; check"):
         CocoPoseDataset(coco.parents[1], img_dir="val2017")
     with pytest.raises(ValueError, match="min_keypoints"):
         CocoPoseDataset(coco.parents[1], min_keypoints=0)

@@ -48,7 +48,7 @@ def test_a_broken_image_is_an_error_of_its_sample(tmp_path):
     images[2].symlink_to(tmp_path / "gone.png")
     dataset = ImageFolderDataset(tmp_path, pipeline=PACK)
     assert len(dataset) == 4
-    with pytest.raises(ValueError, match="has 0 bytes"):
+    with pytest.raises(ValueError, match="has 0 bytes: expected an image;"):
         dataset[1]
     with pytest.raises(FileNotFoundError, match="no image at"):
         dataset[2]

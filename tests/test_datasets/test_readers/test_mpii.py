@@ -155,7 +155,7 @@ def test_what_concerns_all_people_stops_the_constructor(mpii, damage):
     with pytest.raises(ValueError, match=r"shape \(2, 2, 3\).* belongs to mpii_val.json"):
         MpiiDataset(mpii, **VAL, **HEADS)
     (mpii / "images").rename(mpii / "photographs")
-    with pytest.raises(FileNotFoundError, match="images"):
+    with pytest.raises(FileNotFoundError, match="images: expected the images of MPII; check"):
         MpiiDataset(mpii, **VAL)
     with pytest.raises(ValueError, match="the test set has no keypoints"):
         damage(lambda people: [person.pop("joints") for person in people])

@@ -285,7 +285,7 @@ def test_whole_archives_raise_no_warning(tmp_path):
 
 
 def test_what_is_no_data_set_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match="nowhere: expected SA-1B's archives sa_"):
         SA1BDataset(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no image of SA-1B"):
         SA1BDataset(tmp_path)

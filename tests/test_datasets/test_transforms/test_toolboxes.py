@@ -107,7 +107,7 @@ def test_what_is_no_label_map_is_named(tmp_path):
             LoadAnnotations(**arguments)({"seg_map_path": str(tmp_path / f"{name}.png")})
     with pytest.raises(FileNotFoundError, match=r"no label map at .*gone\.png"):
         LoadAnnotations()({"seg_map_path": str(tmp_path / "gone.png")})
-    with pytest.raises(ValueError, match="label_map is"):
+    with pytest.raises(ValueError, match="LoadAnnotations: label_map is "):
         LoadAnnotations(label_map={"a": 1})
 
 

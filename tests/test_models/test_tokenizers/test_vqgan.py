@@ -346,7 +346,7 @@ def test_config_errors_name_the_culprit(vqgan, tmp_path):
         VQGAN(**{**TINY, "norm_num_groups": 8, "hidden_channels": 12})
     with pytest.raises(ValueError, match="num_embeddings must be a positive integer, got 0"):
         VQGAN(**{**TINY, "num_embeddings": 0})
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere; it holds config\.json and"):
         VQGAN.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"No weights in .*pytorch_model\.bin"):
         VQGAN.from_pretrained(tmp_path)
