@@ -1,4 +1,5 @@
 from delvm_mm.datasets.dataset_wrappers import CachedDataset, JoinedDataset
+from delvm_mm.datasets.image_sentences import ImageSentenceDataset
 from delvm_mm.datasets.procedural import ProceduralClasses, ProceduralScenes
 from delvm_mm.datasets.random_crops import RandomCrops
 from delvm_mm.datasets.readers.base import ReaderDataset
@@ -31,6 +32,7 @@ __all__ = [
     "PairedFolderDataset",
     "Pascal5iDataset",
     "ProceduralClasses",
+    "ImageSentenceDataset",
     "ProceduralScenes",
     "RainDataset",
     "RandomCrops",

@@ -70,13 +70,14 @@ class SeededClips(Dataset):
             if isinstance(error, OSError) and error.errno not in FILE_ERRORS:
                 raise
             return Unreadable(clip, str(error), traceback.format_exc())
-        self._check(sample, clip)
+        self.check(sample, clip)
         return sample
 
     def _task_of(self, sample: dict) -> Any:
         return self.given_task or getattr(sample.get("data_samples"), "task", None)
 
-    def _check(self, sample: Any, clip: int) -> None:
+    def check(self, sample: Any, clip: int) -> None:
+        """Refuse what is no clip, or none like the first (``expect_like``)."""
         inputs = sample.get("inputs") if isinstance(sample, dict) else None
         if not isinstance(inputs, Tensor) or inputs.dtype != torch.uint8 or inputs.ndim != 4 or inputs.shape[1] != 3:
             raise ValueError(

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,16 +61,21 @@ class VisualSentenceDataset(Dataset):
     ) -> None:
         if assembly not in ("random", "fixed"):
             raise ValueError(f"assembly must be 'random' or 'fixed', got {assembly!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
         if isinstance(stores, (str, Path, dict)):
             stores = [stores]
         if not stores:
             raise ValueError("stores is empty: expected at least one token store folder")
+        opened = [TokenStore(_path_of(store), tokenizer_fingerprint) for store in stores]
+        self._lay_end_to_end(opened, context, assembly, seed)
+
+    def _lay_end_to_end(self, stores: Sequence[Any], context: int, assembly: str, seed: int) -> None:
+        """Count the sentences of stores, or of what has their attributes."""
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
         self.context = context
         self.assembly = assembly
         self.seed = seed
-        self.stores = [TokenStore(_path_of(store), tokenizer_fingerprint) for store in stores]
+        self.stores = list(stores)
         _check_agreement(self.stores)
         first = self.stores[0]
         self.num_embeddings = first.num_embeddings
@@ -116,7 +122,7 @@ class VisualSentenceDataset(Dataset):
         number, sentence, epoch, clips = self._place(index)
         store = self.stores[number]
         inputs = torch.from_numpy(self._read(store, clips))
-        return {"inputs": inputs, "data_samples": _data_sample(store.task, sentence, epoch, store.clip_shape)}
+        return {"inputs": inputs, "data_samples": data_sample(store.task, sentence, epoch, store.clip_shape)}
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
         """The sentences of a batch, as PyTorch's ``DataLoader`` asks for them: the same as one by one, and faster."""
@@ -129,7 +135,7 @@ class VisualSentenceDataset(Dataset):
             sentences = torch.from_numpy(tokens.reshape(len(rows), -1)).unbind()
             for row, inputs in zip(rows, sentences, strict=True):
                 _, sentence, epoch, _ = places[row]
-                info = _data_sample(store.task, sentence, epoch, store.clip_shape)
+                info = data_sample(store.task, sentence, epoch, store.clip_shape)
                 samples[row] = {"inputs": inputs, "data_samples": info}
         return samples
 
@@ -199,7 +205,8 @@ class VisualSentenceDataset(Dataset):
         return lengths[0]
 
 
-def _data_sample(task: str, sentence: int, epoch: int, clip_shape: tuple[int, int]) -> DataSample:
+def data_sample(task: str, sentence: int, epoch: int, clip_shape: tuple[int, int]) -> DataSample:
+    """What is known of a sentence beside its tokens."""
     return DataSample(metainfo=dict(task=task, sentence=sentence, epoch=epoch, clip_shape=clip_shape))
 
 

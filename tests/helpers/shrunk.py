@@ -53,8 +53,10 @@ def shrink(cfg: Config) -> Config:
     if cfg.get("model"):
         _shrink_model(cfg.model)
     for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        if cfg.get(key) and type_name(cfg[key].dataset) == "VisualSentenceDataset":
+        if cfg.get(key) and type_name(cfg[key].dataset) in ("VisualSentenceDataset", "ImageSentenceDataset"):
             cfg[key].dataset.context = CONTEXT
+            if "tokenizer" in cfg[key].dataset:
+                cfg[key].dataset.tokenizer = "tokenizer"
     train = cfg.get("train_cfg") or {}
     for key in ("max_iters", "max_epochs", "val_interval"):
         if key in train:

@@ -27,7 +27,7 @@ train_cfg = dict(max_iters=2, val_interval=2)
 
 def run_tool(monkeypatch, name, *arguments):
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    importlib.import_module(f"tools.{name}").main()
+    importlib.import_module(f"delvm_mm.commands.{name}").main()
 
 
 def write_config(base, text):
@@ -65,7 +65,7 @@ def test_pascal5i_trains_on_the_other_classes_and_is_scored_on_the_folds_own(fol
     monkeypatch.setenv("PASCAL_FOLD", "1")
     workers = ["tokenization.num_workers=0", "tokenizer.pretrained=tokenizer"]
     copies = ["stores.1.num_augmented_copies=1"]
-    run_tool(monkeypatch, "tokenize_dataset", ROOT / "configs/tokens/pascal5i.py", "--cfg-options", *workers, *copies)
+    run_tool(monkeypatch, "tokenize", ROOT / "configs/tokens/pascal5i.py", "--cfg-options", *workers, *copies)
     _, before = write_config(
         "delvm/llama300m_finetune_pascal5i.py",
         "train_dataloader = dict(num_workers=0, persistent_workers=False)\n"
