@@ -20,6 +20,7 @@ class DataSample(BaseDataElement):
     ``img_path``         File of the image; ``name`` where it has none.
     ``img_id``, ``id``   Numbers of the image and the annotation in their data set.
     ``class_id``         Number of the object's class; its name is ``class_name``.
+    ``fold``             Part of a protocol that holds out the class.
     ``sample_idx``       Number of the sample in its data set.
     ``prompt``           Positions of the prompt's pairs in the support set.
     ``sentence``         Number of a sentence in its data set.

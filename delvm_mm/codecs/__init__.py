@@ -1,19 +1,23 @@
 """Label codecs: an annotation drawn as an image, and the image read back."""
 
 from delvm_mm.codecs.base import LabelCodec
+from delvm_mm.codecs.box import BoxCodec
 from delvm_mm.codecs.color_mask import RandomColorMaskCodec
 from delvm_mm.codecs.keypoint_discs import KeypointDiscsCodec
 from delvm_mm.codecs.keypoints import mpii_to_coco
 from delvm_mm.codecs.mask import ForegroundMaskCodec
 from delvm_mm.codecs.restoration import RestorationCodec
 from delvm_mm.codecs.skeleton import SkeletonCodec
+from delvm_mm.codecs.squashed import SquashedCodec
 
 __all__ = [
+    "BoxCodec",
     "ForegroundMaskCodec",
     "KeypointDiscsCodec",
     "LabelCodec",
     "RandomColorMaskCodec",
     "RestorationCodec",
     "SkeletonCodec",
+    "SquashedCodec",
     "mpii_to_coco",
 ]

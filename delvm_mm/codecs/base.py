@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name")
+META_KEYS = ("task", "img_path", "name", "img_id", "id", "class_id", "class_name", "fold")
 """Fields of a results dict that say whose annotation it is; they go with it to the metrics."""
 
 

@@ -1,5 +1,6 @@
 """Score a model on the tasks of its config, by the toolboxes' own metrics, beside ceiling and trivial answers.
 
+A config without a model, such as those of configs/protocols/ and configs/_base_/tasks/, takes that of the checkpoint.
 A config without tasks, such as a classifier's, is scored on its ``test_dataloader`` by its ``test_evaluator``.
 """
 
@@ -15,6 +16,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
+from delvm_mm.apis.tested_model import add_model
 from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.configs.hooks import MMENGINE_HOOKS
 from delvm_mm.engine.launch import (
@@ -27,7 +29,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
-from delvm_mm.engine.task_val_loop import choose_tasks
+from delvm_mm.engine.task_val_loop import choose_tasks, tasks_of
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, split_result
 from delvm_mm.registry import type_name
@@ -142,7 +144,10 @@ def _number(value: Any) -> str:
 @user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parse_run_arguments(make_parser(), arguments)
-    cfg = load_config(args.config, args.cfg_options, needed=("model",))
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.tasks = tasks_of(cfg)
+    checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
+    add_model(cfg, args.config, checkpoint, cfg.tasks, args.cfg_options or ())
     cfg.pop("model_wrapper_cfg", None)  # each process answers its own prompts, with the whole model
     set_up_distributed(cfg, args.launcher)
     if args.work_dir:
@@ -160,7 +165,6 @@ def main(arguments: list[str] | None = None) -> None:
         panels = dict(type="delvm_mm.PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
         cfg.merge_from_dict({"default_hooks.panels": panels})
     use_safe_checkpoints()
-    checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
     results = test_tasks(cfg, checkpoint, tasks) if has_tasks else test_set(cfg, checkpoint)
     if is_main_process():
         if args.out:

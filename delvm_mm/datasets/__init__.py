@@ -1,6 +1,13 @@
 from delvm_mm.datasets.dataset_wrappers import CachedDataset, JoinedDataset
 from delvm_mm.datasets.image_sentences import ImageSentenceDataset
 from delvm_mm.datasets.procedural import ProceduralClasses, ProceduralScenes
+from delvm_mm.datasets.protocols import (
+    BoxEpisodes,
+    CocoEpisodes,
+    ColorizationEpisodes,
+    FSSEpisodes,
+    PascalEpisodes,
+)
 from delvm_mm.datasets.random_crops import RandomCrops
 from delvm_mm.datasets.readers.base import ReaderDataset
 from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset
@@ -20,8 +27,12 @@ from delvm_mm.datasets.vision_prompts import VisionPromptDataset
 from delvm_mm.datasets.visual_sentences import VisualSentenceDataset
 
 __all__ = [
+    "BoxEpisodes",
     "CachedDataset",
+    "CocoEpisodes",
     "CocoPoseDataset",
+    "ColorizationEpisodes",
+    "FSSEpisodes",
     "FrameFolderDataset",
     "GoProDataset",
     "ImageFolderDataset",
@@ -31,6 +42,7 @@ __all__ = [
     "MpiiDataset",
     "PairedFolderDataset",
     "Pascal5iDataset",
+    "PascalEpisodes",
     "ProceduralClasses",
     "ImageSentenceDataset",
     "ProceduralScenes",

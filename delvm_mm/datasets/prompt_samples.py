@@ -31,7 +31,9 @@ def check_sample(sample: Any, role: str, number: int) -> None:
         )
 
 
-def pack_prompt(query: dict, position: int, prompt: Sequence[int], pairs: Sequence[dict]) -> dict:
+def pack_prompt(
+    query: dict, position: int, prompt: Sequence[int], pairs: Sequence[dict], answered: bool = False
+) -> dict:
     """Put pairs before a query.
 
     Args:
@@ -39,6 +41,7 @@ def pack_prompt(query: dict, position: int, prompt: Sequence[int], pairs: Sequen
         position: Of the query in its dataset.
         prompt: Positions of the pairs in theirs.
         pairs: Results dicts of the K pairs, in the order shown.
+        answered: Whether the query's label comes last in ``inputs``, for a model to score it instead of drawing one.
 
     Returns:
         ``inputs`` and ``data_samples``, as :class:`VisionPromptDataset` gives them.
@@ -54,7 +57,8 @@ def pack_prompt(query: dict, position: int, prompt: Sequence[int], pairs: Sequen
                 "give both datasets the same codec and the same resizing and cropping"
             )
     prompt_images = np.stack([pair[key] for pair in pairs for key in ("img", "label")])
-    inputs = np.concatenate([prompt_images, query["img"][None]]).transpose(0, 3, 1, 2)
+    asked = [query["img"], query["label"]] if answered else [query["img"]]
+    inputs = np.concatenate([prompt_images, np.stack(asked)]).transpose(0, 3, 1, 2)
     metainfo = {key: query[key] for key in META_KEYS if key in query}
     sample = DataSample(
         metainfo=dict(metainfo, sample_idx=query.get("sample_idx", position), prompt=tuple(prompt)),

@@ -101,6 +101,16 @@ class _Joined:
         return {**self._evaluator.evaluate(size), **self._more()}
 
 
+def tasks_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Tasks of a config by name: its ``tasks``, or all ``<name>_task`` of a file such as those in configs/protocols/.
+
+    Returns:
+        None where the config has neither.
+    """
+    suffix = "_task"
+    return dict(cfg.get("tasks") or {key.removesuffix(suffix): cfg[key] for key in cfg if key.endswith(suffix)})
+
+
 def choose_tasks(tasks: Mapping[str, Any] | None, names: Sequence[str] | None, source: str) -> dict[str, Any]:
     """Tasks of a config by their names.
 

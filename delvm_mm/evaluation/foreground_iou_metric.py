@@ -1,4 +1,4 @@
-"""Intersection over union of the foreground, over images and over classes: :class:`ForegroundIoUMetric`."""
+"""Intersection over union of the foreground, over images and over classes: all together, and by folds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -59,12 +59,16 @@ class ForegroundIoUMetric(BaseMetric):
             scored = truth != self.ignore_index
             predicted, wanted = (prediction != 0) & scored, (truth != 0) & scored
             class_id = sample.get("class_id")
+            intersection, union = int((predicted & wanted).sum()), int((predicted | wanted).sum())
             self.results.append(
                 {
-                    "intersection": int((predicted & wanted).sum()),
-                    "union": int((predicted | wanted).sum()),
+                    "intersection": intersection,
+                    "union": union,
+                    "background_intersection": int(scored.sum()) - union,
+                    "background_union": int(scored.sum()) - intersection,
                     "class_id": None if class_id is None else int(class_id),
                     "class_name": str(sample.get("class_name", class_id)),
+                    "fold": sample.get("fold"),
                 }
             )
 
@@ -72,8 +76,8 @@ class ForegroundIoUMetric(BaseMetric):
         """Sum up.
 
         Args:
-            results: ``intersection`` and ``union`` in pixels, ``class_id`` and ``class_name`` of each
-                image.
+            results: ``intersection`` and ``union`` in pixels, those of the background, ``class_id``, ``class_name``
+                and ``fold`` of each image.
 
         Returns:
             See the class.
@@ -92,9 +96,77 @@ class ForegroundIoUMetric(BaseMetric):
         return scores
 
 
-def _iou(results: list[dict]) -> float:
-    union = sum(result["union"] for result in results)
-    return 100 * sum(result["intersection"] for result in results) / union if union else float("nan")
+@METRICS.register_module()
+class FoldIoUMetric(ForegroundIoUMetric):
+    """IoU of the foreground by the published protocols, of each fold and their mean, times 100.
+
+    Data samples are those of :class:`ForegroundIoUMetric`; where they have ``fold``, a result of each fold is named
+    ``<result>_fold0`` and so on, and the result without it is the mean over folds.
+
+    * ``over='queries'``: ``IoU``, the mean over queries of each one's IoU, as Bar et al. ("Visual Prompting via Image
+      Inpainting", NeurIPS 2022) score segmentation and detection. Queries without foreground in truth and answer have
+      none and are left out.
+    * ``over='classes'``: ``mIoU``, the mean over the classes that were asked for of all intersections over all unions
+      of the class, and ``FB-IoU``, the mean of foreground and background of all classes together: few-shot
+      segmentation, as HSNet (Min et al., ICCV 2021) and others score it. Every sample needs ``class_id``.
+
+    Args:
+        over: 'queries' or 'classes'.
+        **kwargs: Of :class:`ForegroundIoUMetric`.
+
+    Raises:
+        ValueError: ``over`` is another.
+    """
+
+    def __init__(self, over: str = "queries", **kwargs: Any) -> None:
+        if over not in ("queries", "classes"):
+            raise ValueError(f"over is {over!r}, expected 'queries' or 'classes'")
+        super().__init__(**kwargs)
+        self.over = over
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Sum up.
+
+        Args:
+            results: As of :class:`ForegroundIoUMetric`.
+
+        Returns:
+            See the class; the means first.
+
+        Raises:
+            ValueError: Classes are asked for, and a sample has none; or some samples have a fold and some have none.
+        """
+        folds: dict[Any, list] = {}
+        for result in results:
+            folds.setdefault(result["fold"], []).append(result)
+        if None in folds:
+            if len(folds) > 1:
+                raise ValueError("FoldIoUMetric: some samples have a fold, others none; score them apart")
+            return self._of_fold(results)
+        scores = {fold: self._of_fold(folds[fold]) for fold in sorted(folds)}
+        names = next(iter(scores.values()), {})
+        means = {name: _mean([score[name] for score in scores.values() if not np.isnan(score[name])]) for name in names}
+        return means | {f"{name}_fold{fold}": score[name] for name in names for fold, score in scores.items()}
+
+    def _of_fold(self, results: list[dict]) -> dict[str, float]:
+        if self.over == "queries":
+            return {"IoU": _mean([_iou([result]) for result in results if result["union"]])}
+        classes: dict[int, list] = {}
+        for result in results:
+            if result["class_id"] is None:
+                raise ValueError("FoldIoUMetric(over='classes') needs class_id of every sample; use over='queries'")
+            classes.setdefault(result["class_id"], []).append(result)
+        of_class = [_iou(of_one) for of_one in classes.values()]
+        both = [_iou(results), _iou(results, "background_")]
+        return {
+            "mIoU": _mean([score for score in of_class if not np.isnan(score)]),
+            "FB-IoU": _mean([score for score in both if not np.isnan(score)]),
+        }
+
+
+def _iou(results: list[dict], of: str = "") -> float:
+    union = sum(result[f"{of}union"] for result in results)
+    return 100 * sum(result[f"{of}intersection"] for result in results) / union if union else float("nan")
 
 
 def _mean(values: list[float]) -> float:

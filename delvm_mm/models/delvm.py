@@ -207,13 +207,14 @@ class DeLVM(BaseModel):
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[DataSample] | None = None) -> list[DataSample]:
-        """Answer prompts with an image each, or score sentences token by token.
+        """Answer prompts with an image each, or score sentences, or prompts with their answer, token by token.
 
         An image that comes again, such as those of a fixed prompt, is encoded once; prompts that rows have in common,
         or that came before, are read once.
 
         Args:
-            inputs: Prompts, float B x (2P + 1) x 3 x H x W in [0, 1], or sentences, int64 B x L.
+            inputs: Prompts, float B x (2P + 1) x 3 x H x W in [0, 1]; prompts with their answer, B x (2P + 2) x ...; or
+                sentences, int64 B x L.
             data_samples: Filled and returned.
 
         Returns:
@@ -221,7 +222,7 @@ class DeLVM(BaseModel):
             and, where the sample has a ``label_image``, ``ceiling_image`` and ``query_ceiling_image``: the truth and
             the query after tokenizer and back.
             For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1), on the
-            CPU, as all of these.
+            CPU, as all of these; for prompts with their answer ``clip_shape`` too.
 
         Raises:
             ValueError: Prompts have another shape, or there is no tokenizer to read them.
@@ -229,6 +230,8 @@ class DeLVM(BaseModel):
         samples = data_samples or [DataSample() for _ in range(len(inputs))]
         if inputs.ndim == 2:
             return self._score(inputs, samples)
+        if inputs.ndim == 5 and inputs.shape[1] % 2 == 0 and inputs.shape[1]:
+            return self._score_answered(inputs, samples)
         if inputs.ndim != 5 or inputs.shape[1] % 2 == 0:
             raise ValueError(
                 f"a prompt has the shape {tuple(inputs.shape)}, expected B x (2P + 1) x 3 x H x W: P pairs of image "
@@ -341,6 +344,18 @@ class DeLVM(BaseModel):
         for sample, row, row_nll, row_correct in zip(samples, *columns, strict=True):
             sample.set_data(dict(tokens=row, token_nll=row_nll, token_correct=row_correct))
         return samples
+
+    def _score_answered(self, images: Tensor, samples: list[DataSample]) -> list[DataSample]:
+        tokens = self._memo.encode(self._need_tokenizer(), images.flatten(0, 1)).view(*images.shape[:2], -1)
+        length = self.prompt_overhead + tokens[0].numel()
+        if length > self.max_positions:
+            raise ValueError(
+                f"a prompt with its answer of {length} tokens does not fit the context of {self.max_positions}; use "
+                "fewer prompt pairs or smaller images"
+            )
+        for sample in samples:
+            sample.set_metainfo(dict(clip_shape=(2, tokens.shape[2])))
+        return self._score(self.with_bos(tokens.flatten(1)), samples)
 
     def _check_tokens(self, tokens: Tensor) -> None:
         if tokens.dtype != torch.int64 or tokens.ndim != 2 or not tokens.shape[1]:

@@ -7,7 +7,7 @@ from mmengine.structures import BaseDataElement, PixelData
 
 from delvm_mm.codecs import ForegroundMaskCodec
 from delvm_mm.evaluation import VisionPromptEvaluator
-from delvm_mm.evaluation.foreground_iou_metric import ForegroundIoUMetric
+from delvm_mm.evaluation.foreground_iou_metric import FoldIoUMetric, ForegroundIoUMetric
 from delvm_mm.registry import METRICS
 
 
@@ -119,3 +119,45 @@ def test_it_scores_predictions_and_ceiling_in_the_evaluator():
 def test_it_is_registered():
     assert METRICS.get("ForegroundIoUMetric") is ForegroundIoUMetric
     assert ForegroundIoUMetric(prefix="fg").evaluate(0) == {}
+
+
+def folds(*samples, **arguments):
+    metric = FoldIoUMetric(**arguments)
+    metric.process(None, list(samples))
+    return metric.evaluate(len(samples))
+
+
+def test_a_mean_over_queries_and_one_over_classes_differ_and_folds_weigh_alike():
+    of_fold = [sample(rows(p), rows(t), class_id=c, fold=0) for p, t, c in FOUR]
+    other = sample(rows(3), rows(4), class_id=11, fold=1)
+    by_query = 100 * (2 / 4 + 3 / 6 + 1 / 2 + 0) / 4
+    assert folds(*of_fold, other) == {
+        "IoU": pytest.approx((by_query + 75) / 2),
+        "IoU_fold0": pytest.approx(by_query),
+        "IoU_fold1": pytest.approx(75),
+    }
+    by_class = 100 * (5 / 10 + 1 / 7) / 2
+    # Of 4 x 8 rows 17 are in a union and 6 in an intersection: the background's are 15 and 26.
+    both = 100 * (6 / 17 + 15 / 26) / 2
+    result = folds(*of_fold, other, over="classes")
+    assert result["mIoU_fold0"] == pytest.approx(by_class) and result["mIoU"] == pytest.approx((by_class + 75) / 2)
+    assert result["FB-IoU_fold0"] == pytest.approx(both)
+    assert result["FB-IoU"] == pytest.approx((both + 100 * (3 / 4 + 4 / 5) / 2) / 2)
+
+
+def test_without_folds_there_is_one_score():
+    plain = [sample(rows(p), rows(t), class_id=c) for p, t, c in FOUR]
+    assert set(folds(*plain)) == {"IoU"} and set(folds(*plain, over="classes")) == {"mIoU", "FB-IoU"}
+    truth = rows(4)
+    truth[7:] = 255
+    result = folds(sample(rows(8), truth, class_id=1), over="classes")
+    assert result == {"mIoU": pytest.approx(100 * 4 / 7), "FB-IoU": pytest.approx(50 * 4 / 7)}
+
+
+def test_folds_and_classes_have_to_be_known():
+    with pytest.raises(ValueError, match="some samples have a fold, others none"):
+        folds(sample(rows(1), rows(1), fold=0), sample(rows(1), rows(1)))
+    with pytest.raises(ValueError, match="needs class_id of every sample"):
+        folds(sample(rows(1), rows(1)), over="classes")
+    with pytest.raises(ValueError, match="over is 'pixels'"):
+        FoldIoUMetric(over="pixels")

@@ -30,6 +30,7 @@ from rich.table import Table
 
 from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.launch import load_config, user_errors
+from delvm_mm.engine.task_val_loop import choose_tasks, tasks_of
 from delvm_mm.evaluation.tokenizer_scores import TaskScores, codebook_scores, score_task
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import LPIPS, load_tokenizer
@@ -59,16 +60,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def tasks_of(cfg: Config, path: str, chosen: list[str] | None) -> dict[str, dict]:
-    """Tasks by name: ``tasks`` of a config, or all ``<name>_task`` of a file that has none."""
-    tasks = dict(cfg.get("tasks") or {key.removesuffix("_task"): cfg[key] for key in cfg if key.endswith("_task")})
+def chosen_tasks(cfg: Config, path: str, chosen: list[str] | None) -> dict[str, dict]:
+    """Tasks by name."""
+    tasks = tasks_of(cfg)
     if not tasks:
         raise ValueError(
             f"{path} defines no tasks; name a config with tasks=dict(...), or one of configs/_base_/tasks/"
         )
-    if unknown := set(chosen or ()) - set(tasks):
-        raise ValueError(f"--task: {path} has no task {sorted(unknown)}, it has {list(tasks)}")
-    return {name: tasks[name] for name in chosen or tasks}
+    return choose_tasks(tasks, chosen, f"--task: {path}")
 
 
 def score_all(args: argparse.Namespace, tasks: dict[str, dict]) -> dict[str, dict[str, TaskScores]]:
@@ -138,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     cfg = load_config(args.config)
     init_default_scope("delvm_mm")
     args.tokenizers = list(dict.fromkeys(args.tokenizers))
-    scores = score_all(args, tasks_of(cfg, args.config, args.task))
+    scores = score_all(args, chosen_tasks(cfg, args.config, args.task))
     first = scores[args.tokenizers[0]]
     columns = {folder: summarize(of_tasks, first) for folder, of_tasks in scores.items()}
     table = Table("score", *args.tokenizers)

@@ -17,6 +17,7 @@ from delvm_mm.datasets.transforms.images import (
     Letterbox,
     LoadImage,
     ResizeShortSide,
+    Squash,
 )
 from delvm_mm.datasets.transforms.tokenize import VQGANTokenize
 from delvm_mm.datasets.transforms.toolboxes import BGRToRGB, LoadAnnotations, SetTask
@@ -46,6 +47,7 @@ __all__ = [
     "ResizeShortSide",
     "SetTask",
     "SixCrop",
+    "Squash",
     "ToGray",
     "VQGANTokenize",
 ]

@@ -8,12 +8,13 @@ fraction of a pixel.
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from delvm_mm.codecs.squashed import squash
 from delvm_mm.datasets.readers.io.image import MAX_PIXELS, read_image
 from delvm_mm.datasets.transforms.formatting import CHANNEL_ORDER, require_rgb, sample_name
 from delvm_mm.datasets.transforms.geometry import crop, height_and_width, image_shape, resize, shape_to_crop
 from delvm_mm.registry import TASK_UTILS, TRANSFORMS
 
-__all__ = ["CenterCrop", "DrawLabel", "KeepAnnotation", "Letterbox", "LoadImage", "ResizeShortSide"]
+__all__ = ["CenterCrop", "DrawLabel", "KeepAnnotation", "Letterbox", "LoadImage", "ResizeShortSide", "Squash"]
 
 
 # The second name is that of configs written for 0.1.
@@ -202,4 +203,41 @@ class DrawLabel(BaseTransform):
             )
         results["annotation"] = annotation
         results["label"] = label
+        return results
+
+
+@TRANSFORMS.register_module()
+class Squash(BaseTransform):
+    """Resize image and drawn label to a square, whatever their aspect ratio; to be put behind ``DrawLabel``.
+
+    This is how the published protocols of visual prompting show images. Annotations stay those of the original image,
+    for :class:`SquashedCodec`; what metrics of other codecs compare with would not fit. Where the image was drawn upon
+    before it was squashed, edges of the label are gray.
+
+    Args:
+        size: Side in pixels.
+        interpolation: 'bicubic' or 'bilinear', both with antialiasing.
+    """
+
+    def __init__(self, size: int = 256, interpolation: str = "bicubic") -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"Squash: size is {size!r}, expected a whole number of pixels from 1")
+        self.size, self.interpolation = size, interpolation
+        squash(np.zeros((1, 1, 3), np.uint8), 1, interpolation)  # refuses another interpolation
+
+    def transform(self, results: dict) -> dict:
+        """Squash ``img`` and ``label``.
+
+        Returns:
+            ``results``, with ``img_shape``.
+
+        Raises:
+            ValueError: There is no label yet.
+        """
+        missing = [key for key in ("img", "label") if key not in results]
+        if missing:
+            raise ValueError(f"Squash needs {' and '.join(missing)} of {sample_name(results)}: put it behind DrawLabel")
+        for key in ("img", "label"):
+            results[key] = squash(results[key], self.size, self.interpolation)
+        results["img_shape"] = (self.size, self.size)
         return results
