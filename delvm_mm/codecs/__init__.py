@@ -3,6 +3,7 @@
 from delvm_mm.codecs.base import LabelCodec
 from delvm_mm.codecs.box import BoxCodec
 from delvm_mm.codecs.color_mask import RandomColorMaskCodec
+from delvm_mm.codecs.depth import DepthCodec
 from delvm_mm.codecs.keypoint_discs import KeypointDiscsCodec
 from delvm_mm.codecs.keypoints import mpii_to_coco
 from delvm_mm.codecs.mask import ForegroundMaskCodec
@@ -12,6 +13,7 @@ from delvm_mm.codecs.squashed import SquashedCodec
 
 __all__ = [
     "BoxCodec",
+    "DepthCodec",
     "ForegroundMaskCodec",
     "KeypointDiscsCodec",
     "LabelCodec",

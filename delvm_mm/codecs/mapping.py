@@ -29,7 +29,7 @@ def map_image_back(image: np.ndarray, affine: np.ndarray, shape: tuple[int, int]
     """An image or map at the original's size; 0 where the model did not see the original.
 
     Args:
-        image: uint8 H x W x 3, sampled bilinearly, or integers or bool H x W, whose values stay.
+        image: uint8 H x W x 3, sampled bilinearly, or numbers or bool H x W, whose values stay.
         affine: 2 x 3, takes (x, y, 1) of the original image to the model's.
         shape: Height and width of the original.
 
@@ -40,7 +40,8 @@ def map_image_back(image: np.ndarray, affine: np.ndarray, shape: tuple[int, int]
     offset = affine[:, 2] + 0.5 - 0.5 * affine[:, :2].sum(1)
     rows = [*affine[0, :2], offset[0], *affine[1, :2], offset[1]]
     is_map = image.ndim == 2
-    source = Image.fromarray(image.astype(np.int32) if is_map else image)
+    kind = np.float32 if image.dtype.kind == "f" else np.int32
+    source = Image.fromarray(image.astype(kind) if is_map else image)
     sampling = Image.Resampling.NEAREST if is_map else Image.Resampling.BILINEAR
     moved = source.transform(tuple(shape[::-1]), Image.Transform.AFFINE, tuple(map(float, rows)), sampling)
     return np.array(moved).astype(image.dtype)

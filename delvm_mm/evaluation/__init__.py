@@ -1,3 +1,4 @@
+from delvm_mm.evaluation.edge_metric import EdgeMetric
 from delvm_mm.evaluation.foreground_iou_metric import FoldIoUMetric, ForegroundIoUMetric
 from delvm_mm.evaluation.label_perplexity_metric import LabelPerplexityMetric
 from delvm_mm.evaluation.normalized_mse_metric import NormalizedMSEMetric
@@ -7,6 +8,7 @@ from delvm_mm.evaluation.restoration_metric import RestorationMetric
 from delvm_mm.evaluation.token_metric import TokenMetric
 
 __all__ = [
+    "EdgeMetric",
     "FoldIoUMetric",
     "ForegroundIoUMetric",
     "LabelPerplexityMetric",

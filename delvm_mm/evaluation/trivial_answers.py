@@ -19,8 +19,10 @@ TRIVIAL_ANSWERS = {
 """Name in results, as in ``seg/trivial/last_label/mIoU``, and what it is."""
 
 # In the last part of a metric's name, as mmseg, mmpose, mmpretrain and this package give them.
-_LOWER = re.compile(r"loss|perplexity|EPE|NME|LPIPS|FID|MAE|MSE|MPJPE|[Ee]rror|[Rr]el\b")
-_HIGHER = re.compile(r"IoU|[Aa]cc|Dice|Fscore|Precision|precision|Recall|recall|PCK|AUC|PSNR|SSIM|\bm?A[PR]\b|top\d")
+_LOWER = re.compile(r"loss|perplexity|EPE|NME|LPIPS|FID|MAE|MSE|MPJPE|[Ee]rror|[Rr]el\b|rmse|log10|silog")
+_HIGHER = re.compile(
+    r"IoU|[Aa]cc|Dice|Fscore|Precision|precision|Recall|recall|PCK|AUC|PSNR|SSIM|\bm?A[PR]\b|top\d|\bd[123]\b"
+)
 
 
 def higher_is_better(metric: str) -> bool | None:

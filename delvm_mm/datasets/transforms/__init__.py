@@ -7,7 +7,7 @@ from delvm_mm.datasets.transforms.augment import (
     RandomRotation,
     SixCrop,
 )
-from delvm_mm.datasets.transforms.degrade import AddBlur, AddNoise, AddRain, CannyEdges, MaskOut, ToGray
+from delvm_mm.datasets.transforms.degrade import AddBlur, AddDarkness, AddNoise, AddRain, CannyEdges, MaskOut, ToGray
 from delvm_mm.datasets.transforms.formatting import PackClip, PackTokens
 from delvm_mm.datasets.transforms.frames import LoadFrames
 from delvm_mm.datasets.transforms.images import (
@@ -19,11 +19,13 @@ from delvm_mm.datasets.transforms.images import (
     ResizeShortSide,
     Squash,
 )
+from delvm_mm.datasets.transforms.labels import LoadDepth, MaskToBox
 from delvm_mm.datasets.transforms.tokenize import VQGANTokenize
 from delvm_mm.datasets.transforms.toolboxes import BGRToRGB, LoadAnnotations, SetTask
 
 __all__ = [
     "AddBlur",
+    "AddDarkness",
     "AddNoise",
     "AddRain",
     "BGRToRGB",
@@ -35,9 +37,11 @@ __all__ = [
     "KeepAnnotation",
     "Letterbox",
     "LoadAnnotations",
+    "LoadDepth",
     "LoadFrames",
     "LoadImage",
     "MaskOut",
+    "MaskToBox",
     "PackClip",
     "PackTokens",
     "RandomCrop",

@@ -1,4 +1,4 @@
-"""Training pairs of one's own clean images: rain, noise, blur, holes, gray and edges, for images of any size.
+"""Training pairs of one's own clean images: rain, noise, blur, darkness, holes, gray and edges, of any size.
 
 Each transform leaves the input in ``img`` and what the model should make of it in ``gt_img``, which
 ``DrawLabel(codec=dict(type='RestorationCodec'))`` takes as the label. Where ``gt_img`` is there already it stays, so
@@ -17,7 +17,7 @@ from delvm_mm.datasets.procedural.rain import add_rain
 from delvm_mm.datasets.transforms.formatting import sample_name
 from delvm_mm.registry import TRANSFORMS
 
-__all__ = ["AddBlur", "AddNoise", "AddRain", "CannyEdges", "MaskOut", "ToGray"]
+__all__ = ["AddBlur", "AddDarkness", "AddNoise", "AddRain", "CannyEdges", "MaskOut", "ToGray"]
 
 
 class _Degradation(BaseTransform):
@@ -92,6 +92,42 @@ class AddBlur(_Degradation):
             return cv2.GaussianBlur(image, (0, 0), np.random.uniform(*self.sigma), borderType=cv2.BORDER_REFLECT_101)
         length, angle = np.random.uniform(*self.length), np.random.uniform(0, np.pi)
         return cv2.filter2D(image, -1, motion_kernel(length, angle), borderType=cv2.BORDER_REFLECT_101)
+
+
+@TRANSFORMS.register_module()
+class AddDarkness(_Degradation):
+    """Take light away, as a short exposure at night does, with the noise of the few photons that are left.
+
+    Gray levels become light (a power of 2.2), of which ``exposure`` is left; shot noise and read noise are added, drawn
+    for each pixel and channel, and light becomes gray levels again.
+
+    Args:
+        exposure: Part of the light that is left, or (smallest, largest), drawn for each image on a logarithmic scale.
+        photons: Photons that white has before, or (smallest, largest), drawn for each image: the fewer, the noisier.
+        read_noise: Standard deviation of the sensor's own noise, in photons.
+    """
+
+    GAMMA = 2.2
+
+    def __init__(
+        self,
+        exposure: float | tuple[float, float] = (0.03, 0.2),
+        photons: float | tuple[float, float] = (2000, 10000),
+        read_noise: float = 2.0,
+    ) -> None:
+        self.exposure = _limits(exposure, "AddDarkness", "exposure", 0.001, 1)
+        self.photons = _limits(photons, "AddDarkness", "photons", 1, 1e9)
+        self.read_noise, _ = _limits(read_noise, "AddDarkness", "read_noise", 0, 1e6)
+
+    def degrade(self, image: np.ndarray) -> np.ndarray:
+        """The dark image."""
+        exposure = np.exp(np.random.uniform(*np.log(self.exposure)))
+        photons = np.random.uniform(*self.photons)
+        left = (image / 255.0) ** self.GAMMA * exposure * photons
+        # Poisson's, by the normal distribution of the same deviation.
+        deviation = np.sqrt(left + self.read_noise**2)
+        counted = left + deviation * np.random.standard_normal(image.shape)
+        return np.rint(np.clip(counted / photons, 0, 1) ** (1 / self.GAMMA) * 255).astype(np.uint8)
 
 
 @TRANSFORMS.register_module()

@@ -1,8 +1,8 @@
 """Crop, resize, flip and warp a whole sample: every field of its results dict moves in one call, none stays behind.
 
 * Images, bilinear: ``img``, ``gt_img`` (H x W x 3) and ``frames`` (n x H x W x 3), uint8.
-* Maps, nearest: ``gt_seg_map``, ``gt_instance_map`` (H x W, bool or integer). What comes from outside the image is
-  black and 0.
+* Maps, nearest: ``gt_seg_map``, ``gt_instance_map`` (H x W, bool or integer), ``gt_depth_map`` (H x W, float32). What
+  comes from outside the image is black and 0.
 * People: ``keypoints`` (N x 17 x 2 in COCO's order, x y, pixel centers are whole numbers), ``keypoints_visible`` (N x
   17), ``bbox`` (N x 4 xyxy, where 0 and W, H are the edges), ``area`` (N, pixels) and ``head_size`` (N, pixels). N may
   be 0. Keypoints outside the image get ``keypoints_visible`` 0. Boxes are moved and not clipped, areas and head sizes
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 IMAGES = ("img", "gt_img", "frames")
-MAPS = ("gt_seg_map", "gt_instance_map")
+MAPS = ("gt_seg_map", "gt_instance_map", "gt_depth_map")
 PEOPLE = ("keypoints", "keypoints_visible", "bbox", "area", "head_size")
 
 _SIDES = {"left": "right", "right": "left"}

@@ -11,7 +11,7 @@ from delvm_mm.datasets.procedural.people import draw_people, plan_people
 from delvm_mm.registry import DATASETS
 
 LEFT, RIGHT = [5, 7, 11, 13], [6, 8, 12, 14]  # shoulder, elbow, hip, knee in COCO's order
-TASKS = ("seg", "pose", "derain")
+TASKS = ("seg", "pose", "derain", "image", "boxes", "depth")
 
 
 def people_of(seed: int, count: int = 1):
@@ -68,6 +68,8 @@ def test_the_scene_is_the_same_at_every_size(task):
                 (small["keypoints"][seen] + 0.5) / 64, (large["keypoints"][seen] + 0.5) / 256, atol=1e-5
             )
             np.testing.assert_allclose(small["bbox"] / 64, large["bbox"] / 256, atol=1e-5)
+        if task == "boxes":
+            np.testing.assert_allclose(small["bbox"] / 64, large["bbox"] / 256, atol=1.01 / 64)
         if task == "seg":
             mask = cv2.resize(large["gt_seg_map"] * 255, (64, 64), interpolation=cv2.INTER_AREA) > 127
             assert (mask != small["gt_seg_map"]).mean() < 0.01
@@ -87,7 +89,15 @@ def test_fields_have_the_documented_types_shapes_and_ranges(task):
         assert scene["keypoints"].dtype == scene["bbox"].dtype == scene["keypoints_visible"].dtype == np.float32
         assert scene["keypoints"].shape == (1, 17, 2) and scene["keypoints_visible"].shape == (1, 17)
         assert scene["bbox"].shape == (1, 4)
-    else:
+    elif task == "boxes":
+        (box,) = scene["bbox"].astype(int)
+        rows, columns = np.nonzero(scene["gt_seg_map"])
+        assert scene["bbox"].dtype == np.float32
+        assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    elif task == "depth":
+        assert scene["gt_depth_map"].dtype == np.float32 and scene["gt_depth_map"].shape == (48, 48)
+        assert scene["gt_depth_map"].min() >= 1.99 and scene["gt_depth_map"].max() <= 10
+    elif task == "derain":
         assert scene["gt_img"].dtype == np.uint8 and scene["gt_img"].shape == (48, 48, 3)
 
 
@@ -228,7 +238,7 @@ def test_the_pipeline_is_applied_in_order_and_the_registry_builds_the_dataset():
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"task": "depth"}, "'depth'"),
+        ({"task": "sound"}, "'sound'"),
         ({"size": 0}, "size is 0"),
         ({"size": 64.0}, "size is 64.0"),
         ({"start": -1}, "start is -1"),

@@ -11,7 +11,7 @@ from delvm_mm.datasets.seeded_clips import SeededClips
 from delvm_mm.datasets.transforms.degrade import motion_kernel
 from delvm_mm.registry import TRANSFORMS
 
-NAMES = ("AddRain", "AddNoise", "AddBlur", "MaskOut", "ToGray", "CannyEdges")
+NAMES = ("AddRain", "AddNoise", "AddBlur", "AddDarkness", "MaskOut", "ToGray", "CannyEdges")
 
 
 def _image(height: int = 321, width: int = 481) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_the_seed_decides_and_nothing_else(name):
     assert (first["img"] != other["img"]).any() == random
 
 
-@pytest.mark.parametrize("name", ["AddRain", "AddNoise", "AddBlur", "MaskOut"])
+@pytest.mark.parametrize("name", ["AddRain", "AddNoise", "AddBlur", "AddDarkness", "MaskOut"])
 def test_bulk_tokenization_gives_a_clip_the_same_degradation_in_any_order(name):
     steps = [TRANSFORMS.build(dict(type=kind)) for kind in (name,)]
     draw = TRANSFORMS.build(dict(type="DrawLabel", codec=dict(type="RestorationCodec")))
@@ -100,6 +100,18 @@ def test_noise_has_the_given_deviation():
     assert abs(noise.std() - np.sqrt(400 + 1 / 12)) < 5 * 20 / 600
     np.testing.assert_array_equal(_run("AddNoise", image, std=0)["img"], image)
     assert _run("AddNoise", np.full((9, 9, 3), 255, np.uint8), std=50)["img"].max() == 255
+
+
+def test_darkness_leaves_a_part_of_the_light_and_shot_noise():
+    image = np.full((300, 300, 3), 180, np.uint8)
+    dark = _run("AddDarkness", image, exposure=0.1, photons=4000, read_noise=3)["img"].astype(float)
+    photons = (180 / 255) ** 2.2 * 0.1 * 4000
+    light = (dark / 255) ** 2.2 * 4000
+    # Rounding to gray levels adds about 1 % of the light; the standard error of the mean is 0.02 photons.
+    assert light.mean() == pytest.approx(photons, rel=0.01)
+    assert light.std() == pytest.approx(np.sqrt(photons + 9), rel=0.05)
+    clean = _run("AddDarkness", image, exposure=1, photons=1e9, read_noise=0)["img"]
+    np.testing.assert_array_equal(clean, image)
 
 
 def test_gaussian_blur_is_opencvs():
@@ -194,6 +206,8 @@ def test_what_is_no_image_is_refused_by_name(name, image, words):
         ("AddBlur", {"kinds": "gauss"}, "kinds is 'gauss'"),
         ("AddBlur", {"kinds": ()}, "kinds is"),
         ("AddBlur", {"length": 0.5}, "length is 0.5"),
+        ("AddDarkness", {"exposure": 0}, "exposure is 0"),
+        ("AddDarkness", {"photons": 0}, "photons is 0"),
         ("MaskOut", {"part": 1.5}, "part is 1.5"),
         ("MaskOut", {"fill": (1, 2)}, "fill is"),
         ("MaskOut", {"fill": (1, 2, 300)}, "fill is"),

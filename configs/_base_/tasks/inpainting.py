@@ -1,0 +1,36 @@
+# Inpainting: what gray boxes and strokes hide. Scored by PSNR and SSIM, on built-in scenes that training does not see.
+codec = dict(type='RestorationCodec')
+scenes = dict(
+    type='ProceduralScenes',
+    task='image',
+    size=256,
+    seed=0,
+    pipeline=[
+        dict(type='SetTask', task='inpainting'),
+        dict(type='MaskOut'),
+        dict(type='DrawLabel', codec=codec)
+    ])
+# What is drawn upon an image depends on its number alone.
+sets = [
+    dict(type='SeededDataset', seed=seed, dataset=dict(**scenes, start=start, length=length))
+    for seed, start, length in ((1, 2_000_000, 64), (2, 3_000_000, 100))
+]
+inpainting_task = dict(
+    dataloader=dict(
+        batch_size=4,
+        num_workers=2,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate'),
+        dataset=dict(
+            type='VisionPromptDataset',
+            support=sets[0],
+            query=sets[1],
+            num_pairs=3,
+            selection='random',
+            seed=0)),
+    evaluator=dict(
+        type='VisionPromptEvaluator',
+        prefix='inpainting',
+        codec=codec,
+        metrics=[dict(type='RestorationMetric', channels='rgb')]))
+del codec, scenes, sets
