@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test lint format clean install
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: quickstart test docs lint format clean install
 
 quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
@@ -12,11 +14,16 @@ quickstart: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules $(PYTEST_OPTIONS) tests delvm_mm
 
+# Strictly: a dead link or a page that mkdocs.yml does not list ends it. The tests build it too.
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build
+	@echo "open build/site/index.html through a server: $(BIN)/python -m http.server -d build/site"
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/codespell delvm delvm_mm configs tools tests docs README.md CHANGELOG.md
+	$(BIN)/codespell delvm delvm_mm configs tools tests docs README.md CHANGELOG.md CONTRIBUTING.md
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -29,7 +36,7 @@ $(INSTALLED): setup.py tools/install_mmpose.sh tools/mended_xtcocotools.py
 	$(PYTHON) -c "import sys; sys.exit('Python 3.10 to 3.14 is needed, this is ' + sys.version) if not (3, 10) <= sys.version_info[:2] <= (3, 14) else 0"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip setuptools wheel
-	$(BIN)/python -m pip install -e .[onedl,tests,webui]
+	$(BIN)/python -m pip install -e .[onedl,tests,webui,docs]
 	sh tools/install_mmpose.sh $(BIN)/python
 	touch $@
 

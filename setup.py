@@ -70,6 +70,14 @@ setup(
         "openmmlab": ["mmengine>=0.10.4", "mmcv-lite>=2.1,<2.2", "mmpretrain>=1.2", "mmsegmentation>=1.2"],
         "lmdb": ["lmdb>=1.4"],
         "gguf": ["gguf>=0.10"],
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.5,<10",
+            "mkdocstrings[python]>=1",
+            "nbformat",
+            "nbclient",
+            "ipykernel",
+        ],
         "webui": ["gradio>=5.50,<6"],  # 6 wants a huggingface-hub that transformers 4 cannot work with
         "tests": [
             "pytest>=7",

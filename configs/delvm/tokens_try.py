@@ -1,4 +1,4 @@
-# Sixteen built-in scenes a task for trying the full-size configs out; see "Train" in the README.
+# Sixteen built-in scenes a task for trying the full-size configs out; see docs/configs.md.
 _base_ = 'tokens_scenes.py'
 tokenizer = dict(pretrained='work_dirs/try/vqgan')
 stores = [
