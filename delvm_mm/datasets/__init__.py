@@ -1,6 +1,8 @@
 from delvm_mm.datasets.dataset_wrappers import CachedDataset, JoinedDataset
+from delvm_mm.datasets.image_features import BackboneFeatures, CodebookHistograms, TokenizerFeatures
 from delvm_mm.datasets.image_sentences import ImageSentenceDataset
 from delvm_mm.datasets.procedural import ProceduralClasses, ProceduralScenes
+from delvm_mm.datasets.prompt_controls import PromptControlDataset
 from delvm_mm.datasets.protocols import (
     BoxEpisodes,
     CocoEpisodes,
@@ -27,9 +29,11 @@ from delvm_mm.datasets.vision_prompts import VisionPromptDataset
 from delvm_mm.datasets.visual_sentences import VisualSentenceDataset
 
 __all__ = [
+    "BackboneFeatures",
     "BoxEpisodes",
     "CachedDataset",
     "CocoEpisodes",
+    "CodebookHistograms",
     "CocoPoseDataset",
     "ColorizationEpisodes",
     "FSSEpisodes",
@@ -46,6 +50,7 @@ __all__ = [
     "ProceduralClasses",
     "ImageSentenceDataset",
     "ProceduralScenes",
+    "PromptControlDataset",
     "RainDataset",
     "RandomCrops",
     "ReaderDataset",
@@ -53,6 +58,7 @@ __all__ = [
     "SeededDataset",
     "ScikitImageDataset",
     "SentenceSampler",
+    "TokenizerFeatures",
     "VisionPromptDataset",
     "VisualSentenceDataset",
     "read_image",

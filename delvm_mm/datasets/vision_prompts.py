@@ -9,9 +9,9 @@ import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
-from delvm_mm.datasets.codebook_histograms import CodebookHistograms
+from delvm_mm.datasets.image_features import CodebookHistograms, ImageFeatures
 from delvm_mm.datasets.prompt_samples import check_sample, pack_prompt
-from delvm_mm.registry import DATASETS
+from delvm_mm.registry import DATASETS, TASK_UTILS
 
 __all__ = ["VisionPromptDataset"]
 
@@ -35,18 +35,24 @@ class VisionPromptDataset(Dataset):
         selection: 'fixed' shows all queries the same pairs; 'random' draws pairs for each query, by seed and query;
             'class' draws them so among those of the query's class. For 'class' both datasets have ``class_ids``: the
             class of every sample, negative where it is not known, as :class:`Pascal5iDataset` has. 'nearest' shows
-            the pairs whose images are most like the query by the codes that they are made of, the most alike last,
-            beside the query; all images of ``support`` are encoded first.
+            the pairs whose images are most like the query by ``features``, the most alike last, beside the query; the
+            features of all images of ``support`` are computed first.
         seed: Seed of the choice.
         prompt_indices: With 'fixed', the positions in ``support`` of the K pairs, in the order shown; drawn by seed
             if not given.
-        tokenizer: With 'nearest', as for :func:`delvm_mm.models.load_tokenizer`.
-        device: With 'nearest', where to encode; by default a GPU if there is one. With worker processes it has to be
-            the CPU.
+        tokenizer: With 'nearest', short for ``features=dict(type='CodebookHistograms', tokenizer=...)``: images are
+            alike by the codes that they are made of.
+        device: With 'nearest', where to compute features; by default a GPU if there is one. With worker processes it
+            has to be the CPU.
+        features: With 'nearest', by what images are alike, an :class:`ImageFeatures` or its config:
+            ``CodebookHistograms``, ``TokenizerFeatures`` or ``BackboneFeatures``.
+        same_class: With 'nearest', whether to choose among the pairs of the query's class alone, as 'class' does.
+        diversity: With 'nearest', how much being unlike the pairs chosen before counts beside being like the query
+            (maximal marginal relevance, Carbonell and Goldstein, 1998): from 0, the default, to below 1.
 
     Raises:
-        ValueError: More pairs are asked for than there are (of each class, with 'class'), or ``prompt_indices`` does
-            not fit.
+        ValueError: More pairs are asked for than there are (of each class, with 'class' or ``same_class``),
+            ``prompt_indices`` does not fit, or arguments are given that ``selection`` does not use.
     """
 
     def __init__(
@@ -59,11 +65,13 @@ class VisionPromptDataset(Dataset):
         prompt_indices: Sequence[int] | None = None,
         tokenizer: str | dict | nn.Module | None = None,
         device: str | None = None,
+        features: dict | ImageFeatures | None = None,
+        same_class: bool = False,
+        diversity: float = 0.0,
     ) -> None:
         if selection not in SELECTIONS:
             raise ValueError(f"selection must be {' or '.join(map(repr, SELECTIONS))}, got {selection!r}")
-        if (tokenizer is None) == (selection == "nearest"):
-            raise ValueError(f"tokenizer is for selection='nearest' and needed there; selection is {selection!r}")
+        _check_nearest(selection, tokenizer, features, same_class, diversity)
         if num_pairs < 1:
             raise ValueError(f"num_pairs must be at least 1, got {num_pairs}")
         if not 0 <= seed < 2**32:
@@ -75,6 +83,8 @@ class VisionPromptDataset(Dataset):
         self.num_pairs = num_pairs
         self.selection = selection
         self.seed = seed
+        self.same_class = same_class or selection == "class"
+        self.diversity = diversity
         available = len(self.support) - (1 if self._same else 0)
         if num_pairs > available:
             raise ValueError(
@@ -86,10 +96,11 @@ class VisionPromptDataset(Dataset):
         self.query_indices = np.arange(len(self.query))
         if selection == "fixed":
             self.query_indices = np.setdiff1d(self.query_indices, self._shown_queries())
-        if selection == "class":
+        if self.same_class:
             self._query_classes, self._of_class = self._classes()
         if selection == "nearest":
-            self._histograms = CodebookHistograms(_ImagesOf(self.support), tokenizer, device)
+            self.features = _build_features(features or dict(type=CodebookHistograms, tokenizer=tokenizer), device)
+            self._support_features = self.features.of(_ImagesOf(self.support))
         if len(self.query_indices) == 0:
             raise ValueError("the query dataset is empty: nothing to predict")
         self._fixed_pairs: list[dict] | None = None
@@ -103,7 +114,10 @@ class VisionPromptDataset(Dataset):
     def choice(self) -> dict[str, Any]:
         """How prompts are chosen, to be noted with results."""
         indices = None if self.prompt_indices is None else list(self.prompt_indices)
-        return dict(selection=self.selection, num_pairs=self.num_pairs, seed=self.seed, prompt_indices=indices)
+        choice = dict(selection=self.selection, num_pairs=self.num_pairs, seed=self.seed, prompt_indices=indices)
+        if self.selection == "nearest":
+            choice |= dict(features=type(self.features).__name__, same_class=self.same_class, diversity=self.diversity)
+        return choice
 
     def __len__(self) -> int:
         """Number of queries."""
@@ -163,11 +177,12 @@ class VisionPromptDataset(Dataset):
     def _classes(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """Class of each query, and positions of each class in ``support``."""
         ids = []
+        asked = f"selection={self.selection!r}" + (" with same_class" if self.selection == "nearest" else "")
         for role, dataset in (("support", self.support), ("query", self.query)):
             given = getattr(dataset, "class_ids", None)
             if given is None or len(given) != len(dataset):
                 raise ValueError(
-                    f"selection='class' needs class_ids, the class of each of its {len(dataset)} samples, of the "
+                    f"{asked} needs class_ids, the class of each of its {len(dataset)} samples, of the "
                     f"{role} dataset, and {type(dataset).__name__} has {'none' if given is None else len(given)}: "
                     "use Pascal5iDataset, or selection='random'"
                 )
@@ -184,17 +199,17 @@ class VisionPromptDataset(Dataset):
             )
         return query, positions
 
-    def _candidates(self, query: int | None, image: np.ndarray | None = None) -> Iterator[int]:
-        """Positions that may be shown to one query, or to all (None), in the order of the draw, each once."""
-        if self.selection == "nearest":
-            nearest = self._histograms.by_likeness(image).tolist()
-            yield from (candidate for candidate in nearest if not (self._same and candidate == query))
-            return
+    def _pool(self, query: int | None) -> Sequence[int]:
+        """Positions in ``support`` that one query may be shown, or all queries (None), its own among them."""
+        if self.same_class:
+            return self._of_class.get(int(self._query_classes[query]), ())
+        return range(len(self.support))
+
+    def _candidates(self, query: int | None) -> Iterator[int]:
+        """Positions that may be shown, in the order of the draw, each once."""
         # RandomState: its stream is promised not to change between numpy versions.
         random = np.random.RandomState([self.seed] if query is None else [self.seed, query])
-        pool: Sequence[int] = range(len(self.support))
-        if self.selection == "class":
-            pool = self._of_class.get(int(self._query_classes[query]), ())
+        pool = self._pool(query)
         drawn = set()
         while len(drawn) < len(pool):
             candidate = int(pool[random.randint(len(pool))])
@@ -203,20 +218,41 @@ class VisionPromptDataset(Dataset):
                 if not (self._same and candidate == query):
                     yield candidate
 
+    def _nearest(self, query: int, image: np.ndarray, shown: Sequence[int]) -> Iterator[int]:
+        """Positions that may be shown, the best first, each once; ``shown`` grows while this goes on."""
+        pool = np.array([number for number in self._pool(query) if not (self._same and number == query)], np.int64)
+        features = self._support_features[pool]
+        likeness = self.features.likeness(features, self.features.of_one(image))
+        if not self.diversity:
+            yield from pool[np.argsort(-likeness, kind="stable")].tolist()
+            return
+        score = likeness.astype(np.float64)
+        repeated = np.full(len(pool), -np.inf)  # likeness to the one shown that is most like it
+        for _ in range(len(pool)):
+            best = int(score.argmax())
+            yield int(pool[best])
+            likeness[best] = -np.inf
+            if len(shown) and shown[-1] == pool[best]:
+                repeated = np.maximum(repeated, self.features.likeness(features, features[best]))
+            known = repeated if len(shown) else 0.0
+            score = (1 - self.diversity) * likeness - self.diversity * known
+
     def _draw(self, position: int, query: dict) -> tuple[tuple[int, ...], list[dict]]:
         """K different pairs for one query, and their positions; none shows the query's image."""
         prompt, pairs = [], []
-        for candidate in self._candidates(position, query["img"]):
+        nearest = self.selection == "nearest"
+        candidates = self._nearest(position, query["img"], prompt) if nearest else self._candidates(position)
+        for candidate in candidates:
             pair = self._pair(candidate)
             if not _same_image(pair, query):
                 prompt.append(candidate)
                 pairs.append(pair)
             if len(pairs) == self.num_pairs:
-                order = -1 if self.selection == "nearest" else 1
+                order = -1 if nearest else 1
                 return tuple(prompt[::order]), pairs[::order]
         raise ValueError(
             f"query {position} ({query.get('img_path')}"
-            + (f", class {query.get('class_name', self._query_classes[position])}" if self.selection == "class" else "")
+            + (f", class {query.get('class_name', self._query_classes[position])}" if self.same_class else "")
             + f") can be shown {len(pairs)} pairs of other images, expected {self.num_pairs} (num_pairs): lower "
             "num_pairs or give a larger support dataset"
         )
@@ -249,6 +285,29 @@ class _ImagesOf:
 
 def _build(dataset: dict | Dataset) -> Any:
     return DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+
+
+def _check_nearest(selection: str, tokenizer: Any, features: Any, same_class: bool, diversity: float) -> None:
+    """Check the arguments of selection='nearest'."""
+    given = dict(tokenizer=tokenizer is not None, features=features is not None)
+    if selection == "nearest":
+        if sum(given.values()) != 1:
+            raise ValueError(
+                "tokenizer is for selection='nearest', which needs it or features, and not both: got "
+                + (" and ".join(name for name, is_given in given.items() if is_given) or "none of them")
+            )
+        if isinstance(diversity, bool) or not 0 <= diversity < 1:
+            raise ValueError(f"diversity is {diversity!r}, expected 0 (likeness alone) to below 1")
+        return
+    given |= dict(same_class=bool(same_class), diversity=bool(diversity))
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise ValueError(f"{wrong[0]} is for selection='nearest', and selection is {selection!r}")
+
+
+def _build_features(features: dict | ImageFeatures, device: str | None) -> ImageFeatures:
+    if not isinstance(features, dict):
+        return features
+    return TASK_UTILS.build(({} if device is None else dict(device=device)) | features)
 
 
 def _same_image(pair: dict, query: dict) -> bool:

@@ -45,7 +45,7 @@ def trivial_predictions(codec: LabelCodec, sample: Mapping[str, Any]) -> dict[st
         Name of :data:`TRIVIAL_ANSWERS` -> prediction. Without ``prompt_images`` none; 'input' and
         'input_tokenized' only where the label is an image of the query's kind (``codec.restores``).
     """
-    if sample.get("prompt_images") is None:
+    if sample.get("prompt_images") is None or not len(sample["prompt_images"]):
         return {}
     labels = np.asarray(sample["prompt_images"])[1::2]
     answers = {

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from delvm_mm.datasets import VisionPromptDataset
+from delvm_mm.datasets.image_features import ImageFeatures
 from delvm_mm.registry import DATASETS
 from helpers.layouts_people import write_voc
 
@@ -290,7 +291,15 @@ def test_nearest_shows_the_pairs_with_most_codes_of_the_query_the_nearest_last(t
     dataset = VisionPromptDataset(support, query, num_pairs=3, selection="nearest", tokenizer=tokenizer)
     # Codes in common with (1, 2, 3, 4): 0, 2, 3, 4, 1; with (0, 0, 0, 1): 3, 1, 1, 1, 1.
     assert [dataset[index]["data_samples"].prompt for index in range(2)] == [(1, 2, 3), (2, 1, 0)]
-    assert dataset.choice == dict(selection="nearest", num_pairs=3, seed=0, prompt_indices=None)
+    assert dataset.choice == dict(
+        selection="nearest",
+        num_pairs=3,
+        seed=0,
+        prompt_indices=None,
+        features="CodebookHistograms",
+        same_class=False,
+        diversity=0.0,
+    )
 
 
 def test_nearest_never_shows_the_query_itself(tokenizer):
@@ -304,6 +313,78 @@ def test_nearest_and_a_tokenizer_go_together(tokenizer):
     for arguments in ({"selection": "nearest"}, {"selection": "random", "tokenizer": tokenizer}):
         with pytest.raises(ValueError, match="tokenizer is for selection='nearest'"):
             VisionPromptDataset(clips, clips, num_pairs=1, **arguments)
+
+
+class Angles(ImageFeatures):
+    """An image of gray level g is the direction of g degrees; alike by the cosine."""
+
+    fingerprint = "angles"
+
+    def extract(self, images):
+        angle = images[:, 0, 0, 0].float().deg2rad()
+        return torch.stack((angle.cos(), angle.sin()), 1)
+
+    def likeness(self, features, of):
+        return features @ of
+
+
+def test_diverse_pairs_are_those_of_an_independent_greedy_search():
+    grays = np.random.RandomState(0).randint(0, 180, 12).tolist()
+    support, query, weight = ClassGrays(grays, [0] * 12), ClassGrays([90, 20], [0, 0]), 0.6
+    dataset = VisionPromptDataset(
+        support, query, num_pairs=5, selection="nearest", features=Angles("cpu"), diversity=weight
+    )
+
+    def cosine(a, b):
+        return np.cos(np.deg2rad(a - b))
+
+    for index, level in enumerate((90, 20)):
+        chosen = []
+        while len(chosen) < 5:
+            rest = [n for n in range(12) if n not in chosen]
+            gain = [
+                (1 - weight) * cosine(grays[n], level)
+                - weight * max((cosine(grays[n], grays[c]) for c in chosen), default=0)
+                for n in rest
+            ]
+            chosen.append(rest[int(np.argmax(gain))])
+        assert dataset[index]["data_samples"].prompt == tuple(chosen[::-1])
+        plain = VisionPromptDataset(support, query, num_pairs=5, selection="nearest", features=Angles("cpu"))
+        assert set(plain[index]["data_samples"].prompt) != set(chosen)
+
+
+def test_an_image_that_may_not_be_shown_does_not_count_as_shown():
+    # The query's own image stands first in the order, under another label; it must not push its neighbors away.
+    support, query = ClassGrays([90, 89, 60, 0], [0] * 4), ClassGrays([90], [0])
+    dataset = VisionPromptDataset(
+        support, query, num_pairs=1, selection="nearest", features=Angles("cpu"), diversity=0.9
+    )
+    assert dataset[0]["data_samples"].prompt == (1,)
+
+
+def test_the_nearest_can_be_of_the_class_of_the_query_alone():
+    support, query = ClassGrays([90, 80, 70, 10], [0, 1, 1, 0]), ClassGrays([88], [1])
+    arguments = dict(num_pairs=2, selection="nearest", features=Angles("cpu"))
+    assert VisionPromptDataset(support, query, **arguments)[0]["data_samples"].prompt == (1, 0)
+    same = VisionPromptDataset(support, query, same_class=True, **arguments)
+    assert same[0]["data_samples"].prompt == (2, 1)
+    with pytest.raises(ValueError, match="selection='nearest' with same_class needs class_ids"):
+        VisionPromptDataset(LabeledGrays(), LabeledGrays(), same_class=True, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(selection="random", diversity=0.5), "diversity is for selection='nearest', and selection is 'random'"),
+        (dict(selection="class", same_class=True), "same_class is for"),
+        (dict(selection="nearest", features=Angles("cpu"), diversity=1), "diversity is 1, expected 0"),
+        (dict(selection="nearest", features=Angles("cpu"), tokenizer="folder"), "got tokenizer and features"),
+        (dict(selection="nearest"), "got none of them"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VisionPromptDataset(LabeledGrays(), LabeledGrays(), **arguments)
 
 
 def test_the_choice_of_a_fixed_prompt_names_its_pairs():
