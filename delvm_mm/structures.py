@@ -35,6 +35,8 @@ class DataSample(BaseDataElement):
     ``label_image``      The query's annotation, drawn.
     ``pred_image``       What the model drew.
     ``pred_tokens``      The same before decoding: int64, h·w.
+    ``pred_images``      What it drew behind each of E prompts, E x H x W x 3; ``combine`` says how they become one
+                         answer, and ``pred_image`` is their mean.
     ``ceiling_image``    ``label_image`` through the tokenizer and back: the best that any model could draw.
     ``tokens``           A sentence that the model scored: int64, L.
     ``token_nll``        Negative log-likelihood of each token but the first, in nats: float32, L - 1.
@@ -56,6 +58,8 @@ class DataSample(BaseDataElement):
     prompt_images: np.ndarray
     label_image: np.ndarray
     pred_image: np.ndarray
+    pred_images: np.ndarray
+    combine: str
     pred_tokens: Tensor | np.ndarray
     ceiling_image: np.ndarray
     tokens: Tensor

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from delvm_mm.models import DeLVM
-from delvm_mm.models.tokenizers.images import decode_images, encode_images
+from delvm_mm.models.prompt_ensemble import PromptEnsemble, check_fits_context, prompt_tokens
+from delvm_mm.models.tokenizers.images import decode_images, encode_images, to_float
 from delvm_mm.registry import TASK_UTILS
 
 __all__ = ["ImageGenerator"]
@@ -58,38 +59,66 @@ class ImageGenerator:
         """Images (uint8, S x S x 3) of tokens (N x T)."""
         return decode_images(self.model.tokenizer, tokens, self.grid)
 
-    def answer(
-        self, prompt: Tensor, queries: Tensor, sampler: dict[str, Any], on_token: OnToken | None = None
-    ) -> Tensor:
-        """Answer queries that share a prompt.
+    @torch.no_grad()
+    def prompts(self, images: Sequence[np.ndarray], ensemble: PromptEnsemble | None = None) -> Tensor:
+        """Tokens of the prompts that are made of some pairs.
 
         Args:
-            prompt: int64, 2P x T: image and annotation in turn.
-            queries: int64, N x T.
-            sampler: Arguments of a :class:`TokenSampler`.
-            on_token: Called with (index, tokens N) after each token.
+            images: 2P, uint8, S x S x 3: image and annotation in turn.
+            ensemble: Makes several prompts of them; None for one.
 
         Returns:
-            int64, N x T.
+            int64, E x 2K x T: E prompts of K pairs.
 
         Raises:
-            ValueError: If there are more pairs than fit.
+            ValueError: The pairs do not make the ensemble, or are more than fit.
         """
-        pairs = len(prompt) // 2
-        if pairs > self.max_pairs:
-            raise ValueError(
-                f"{pairs} prompt pairs, the query and its answer are {2 * pairs + 2} images of "
-                f"{self.tokens_per_image} tokens, the context of {self.model.max_positions} holds "
-                f"{self.max_images} images; give at most {self.max_pairs} pairs"
-            )
-        tokens = torch.cat([prompt.flatten().expand(len(queries), -1), queries], 1)
-        return self.model.generate(
-            self.model.with_bos(tokens),
+        # Any image in the place of the query, which is left out again.
+        pixels = torch.from_numpy(np.stack([*images, images[0]])).permute(0, 3, 1, 2)
+        pixels = pixels.to(next(self.model.parameters()).device)
+        tokens = prompt_tokens(to_float(pixels)[None], self.model.tokenizer.encode, ensemble)[0, :, :-1]
+        size, num_images, num_tokens = tokens.shape
+        if num_images // 2 <= self.max_pairs:
+            return tokens
+        if size > 1:
+            check_fits_context(size, num_images + 1, num_tokens, self.model.max_positions - self.model.prompt_overhead)
+        raise ValueError(
+            f"{num_images // 2} prompt pairs, the query and its answer are {num_images + 2} images of {num_tokens} "
+            f"tokens, the context of {self.model.max_positions} holds {self.max_images} images; give at most "
+            f"{self.max_pairs} pairs, or deal them out to several prompts by an ensemble"
+        )
+
+    def answer(
+        self,
+        prompts: Tensor,
+        queries: Tensor,
+        sampler: dict[str, Any],
+        on_token: OnToken | None = None,
+        one_answer: bool = True,
+    ) -> Tensor:
+        """Answer queries behind one prompt or several, the same for all of them.
+
+        Args:
+            prompts: int64, E x 2K x T: image and annotation in turn.
+            queries: int64, N x T.
+            sampler: Arguments of a :class:`TokenSampler`.
+            on_token: Called with (index, tokens N·A) after each token.
+            one_answer: Whether the prompts write one answer, from the mean of their distributions, or each its own.
+
+        Returns:
+            int64, N x A x T: A is 1, or E.
+        """
+        size, num_queries = len(prompts), len(queries)
+        rows = torch.cat([prompts.flatten(1).repeat(num_queries, 1), queries.repeat_interleave(size, 0)], 1)
+        written = self.model.generate(
+            self.model.with_bos(rows),
             self.tokens_per_image,
             sampler=sampler,
             on_token=on_token,
-            prompt_length=self.model.prompt_overhead + prompt.numel(),
+            prompt_length=self.model.prompt_overhead + prompts[0].numel(),
+            ensemble_size=size if one_answer else 1,
         )
+        return written.view(num_queries, -1, self.tokens_per_image)
 
     def rows_to_keep(self, keep: float) -> int:
         """Rows of tokens in a part of an image, rounded.

@@ -20,6 +20,7 @@ from delvm_mm.apis.options import AnswerOptions
 from delvm_mm.codecs import LabelCodec
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import DeLVM
+from delvm_mm.models.prompt_ensemble import PromptEnsemble, answer_fields
 from delvm_mm.registry import TASK_UTILS
 from delvm_mm.visualization import draw_overlay, draw_panel
 
@@ -144,8 +145,8 @@ class DeLVMInferencer(AnswerStages):
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ValueError: If an image is damaged, the prompt is empty or does not fit the context, or an option is out
-                of range.
+            ValueError: If an image is damaged, the prompt is empty, does not fit the context or does not make the
+                ensemble, or an option is out of range.
         """
         return _merge(self.iterate(query, prompt, task, **options))
 
@@ -172,14 +173,16 @@ class DeLVMInferencer(AnswerStages):
         shown = [image.pixels for pair in pairs for image in pair]
         codec = self.codec(task)
         name = task if isinstance(task, str) or task is None else type(codec).__name__
-        prompt_tokens = self.generator.encode(shown)
+        ensemble = self.model.ensemble if chosen.ensemble is None else PromptEnsemble.of(chosen.ensemble)
+        prompts = self.generator.prompts(shown, ensemble)
         sampler = chosen.sampler(self.model.sampler)
 
         def write(batch: list[ModelImage]) -> list[Answer]:
             begin = time.perf_counter()
             queries = self.generator.encode([image.pixels for image in batch])
-            tokens = self.generator.answer(prompt_tokens, queries, sampler, chosen.on_token)
-            return self._answers(batch, tokens, begin, task=name, codec=codec, original=chosen.original)
+            one_answer = ensemble is None or ensemble.writes_one
+            tokens = self.generator.answer(prompts, queries, sampler, chosen.on_token, one_answer)
+            return self._answers(batch, tokens, begin, name, codec, original=chosen.original, ensemble=ensemble)
 
         def draw(answer: Answer) -> np.ndarray:
             query = answer.source.pixels
@@ -283,22 +286,20 @@ class DeLVMInferencer(AnswerStages):
         codec: LabelCodec | None = None,
         notes: dict[str, Any] | None = None,
         original: bool = True,
+        ensemble: PromptEnsemble | None = None,
     ) -> list[Answer]:
-        images, rows = self.generator.decode(tokens), tokens.cpu().numpy()
+        """Answers of tokens N x T, or N x A x T where an ensemble gives A answers to a query."""
+        tokens = tokens.view(len(tokens), -1, tokens.shape[-1])
+        images, rows = self.generator.decode(tokens.flatten(0, 1)), tokens.cpu()
         seconds = (time.perf_counter() - begin) / len(rows)
-        return [
-            Answer(
-                source,
-                image,
-                row,
-                seconds,
-                task,
-                codec.decode(image) if codec else None,
-                dict(notes or {}),
-                original=original,
-            )
-            for source, image, row in zip(sources, images, rows, strict=True)
-        ]
+        answers = []
+        for number, (source, of_query) in enumerate(zip(sources, rows, strict=True)):
+            start = number * len(of_query)
+            fields = answer_fields(of_query, images[start : start + len(of_query)], ensemble)
+            decoded = codec.decode_answer(fields) if codec else None
+            image, row = fields["pred_image"], fields["pred_tokens"].numpy()
+            answers.append(Answer(source, image, row, seconds, task, decoded, dict(notes or {}), original=original))
+        return answers
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = "cpu") -> DeLVM:
         if self._built is not None:

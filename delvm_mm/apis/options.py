@@ -23,6 +23,8 @@ class AnswerOptions:
         top_p: Draw among the most probable tokens that reach this probability together, in (0, 1].
         seed: Of the draws; every batch starts from it.
         batch_size: Images that are written together. Drawn answers depend on it, greedy ones do not.
+        ensemble: Answer behind several prompts made of the pairs: the arguments of a :class:`PromptEnsemble`, or its
+            size; 24 pairs are, with 8, 8 prompts of 3. The model's setting unless given; 1 is one prompt of all pairs.
         on_token: Called with (index, tokens B) after each token; ``ImageGenerator.unfinished_image`` shows them.
         on_error: 'stop' at a damaged image, or 'skip' it and list it under ``skipped``.
         fit: How images are brought to the model's square, the prompt's too: 'crop' resizes the short side and cuts
@@ -43,6 +45,7 @@ class AnswerOptions:
     top_k: int | None = None
     top_p: float | None = None
     seed: int | None = None
+    ensemble: int | dict[str, Any] | None = None
     batch_size: int = 8
     on_token: Callable[[int, Tensor], None] | None = None
     on_error: str = "stop"

@@ -18,7 +18,8 @@ def add_model(
     """Give a config without ``model`` that of a checkpoint, and its data sets the size of the model's images.
 
     Args:
-        cfg: Changed in place, unless it has a model.
+        cfg: Changed in place, unless it has a model. A ``model`` without a type, such as ``model.ensemble.size=8`` of
+            the command line gives, is merged into that of the checkpoint.
         source: The config's file, for messages.
         checkpoint: A model folder, or what a run has saved: both hold a config.
         tasks: Name -> ``dict(dataloader=..., evaluator=...)``. Where the folder says a size, ``dataset.size`` becomes
@@ -28,7 +29,8 @@ def add_model(
     Raises:
         ValueError: The checkpoint holds no model, or there is none.
     """
-    if "model" in cfg:
+    settings = cfg.get("model") or {}
+    if "type" in settings:
         return
     if checkpoint is None:
         raise ValueError(f"{source} has no model: name a model folder or a checkpoint, not 'none'")
@@ -43,6 +45,7 @@ def add_model(
             f"a run has saved, or a config of your own with _base_ = ['<its config>', '{source}']"
         )
     cfg.model = given["model"]
+    cfg.merge_from_dict(dict(model=settings))
     cfg.setdefault("default_scope", "delvm_mm")
     size = given.get("size")
     for task in tasks.values():

@@ -1,6 +1,7 @@
 """What every label codec has: an annotation drawn as an image, and the image read back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,43 @@ class LabelCodec(ABC):
             What :meth:`decode` gives for the mean image; of a mask that is a threshold of the mean mask.
         """
         return self.decode(np.rint(np.mean(images, axis=0)).astype(np.uint8))
+
+    def decode_vote(self, images: np.ndarray) -> Any:
+        """Read several answers to one query, and take what most of them say, pixel by pixel.
+
+        Args:
+            images: RGB, uint8, N x H x W x 3, N at least 1.
+
+        Returns:
+            In the form of :meth:`decode`; where two values have as many votes, the smaller one.
+
+        Raises:
+            ValueError: if the codec does not read a map of classes, of which there is a majority.
+        """
+        read = [self.decode(np.ascontiguousarray(image)) for image in images]
+        if not isinstance(read[0], np.ndarray) or read[0].ndim != 2 or read[0].dtype.kind not in "bui":
+            raise ValueError(
+                f"{type(self).__name__} reads no map of classes, so answers have no majority: combine them by "
+                "'distributions' or 'mean'"
+            )
+        values = np.unique(read)
+        votes = np.stack([(np.stack(read) == value).sum(0) for value in values])
+        return values[votes.argmax(0)].astype(read[0].dtype)
+
+    def decode_answer(self, answer: Mapping[str, Any]) -> Any:
+        """Read what a model answered: one image, or one for each prompt of an ensemble.
+
+        Args:
+            answer: ``pred_image``, and of several answers ``pred_images`` (uint8, N x H x W x 3) and ``combine``:
+                'mean' (:meth:`decode_mean`) or 'vote' (:meth:`decode_vote`).
+
+        Returns:
+            As :meth:`decode`.
+        """
+        if answer.get("pred_images") is None:
+            return self.decode(answer["pred_image"])
+        decode = self.decode_vote if answer["combine"] == "vote" else self.decode_mean
+        return decode(answer["pred_images"])
 
     @abstractmethod
     def annotation_of(self, results: dict[str, Any]) -> Any:

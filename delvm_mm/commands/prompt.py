@@ -21,6 +21,7 @@ from delvm_mm.apis import DeLVMInferencer
 from delvm_mm.engine.launch import user_errors
 
 COMMANDS = ("complete", "frames")
+VARIATIONS, COMBINATIONS = ("pairs", "order"), ("distributions", "mean", "vote")
 
 
 def parse_args(arguments: list[str]) -> argparse.Namespace:
@@ -40,6 +41,17 @@ def make_parser(command: str = "prompt") -> argparse.ArgumentParser:
         parser.add_argument("--prompt", metavar="DIR", help="folder with the pairs; a model folder may have its own")
         parser.add_argument("--query", required=True, nargs="+", metavar="PATH", help="images or folders to answer")
         parser.add_argument("--task", help="read the answers as this task: seg, pose, derain, or another of the config")
+        parser.add_argument(
+            "--ensemble", type=int, metavar="N", help="answer behind N prompts that are made of the pairs"
+        )
+        parser.add_argument(
+            "--vary", choices=VARIATIONS, help="what differs between them: they share the pairs (default), or the order"
+        )
+        parser.add_argument(
+            "--combine",
+            choices=COMBINATIONS,
+            help="write one answer from the mean of their distributions (default), or combine their answers",
+        )
     else:
         what = dict(complete="images or folders to finish", frames="frames in order, or their folder")
         parser.add_argument("paths", nargs="+", metavar="PATH", help=what[command])
@@ -89,12 +101,29 @@ def answer(args: argparse.Namespace, inferencer: DeLVMInferencer) -> tuple[int, 
     else:
         if args.prompt is None and (args.task is None or inferencer.own_prompt(args.task) is None):
             raise ValueError("give --prompt DIR, or --task with one that the model folder has a prompt for")
+        options["ensemble"] = ensemble_of(args)
         results = inferencer.iterate(args.query, args.prompt or (), args.task, **options)
     written, skipped = 0, []
     for result in results:
         written += len(result["predictions"])
         skipped += result["skipped"]
     return written, skipped
+
+
+def ensemble_of(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Arguments of the ensemble that is asked for.
+
+    Returns:
+        None for none.
+
+    Raises:
+        ValueError: How it is made is given, and not its size.
+    """
+    given = dict(size=args.ensemble, vary=args.vary, combine=args.combine)
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and args.ensemble is None:
+        raise ValueError(f"--{next(iter(given))} is of an ensemble: give its number of prompts, such as --ensemble 4")
+    return given or None
 
 
 @user_errors

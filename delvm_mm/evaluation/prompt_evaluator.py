@@ -43,7 +43,8 @@ class VisionPromptEvaluator(Evaluator):
 
     Each data sample has ``annotation`` (what ``codec.annotation_of`` gave for the query), ``pred_image`` (uint8
     H x W x 3, RGB) and, for the ceiling, ``ceiling_image`` (the same form). Trivial answers are scored where it has
-    ``prompt_images``, as those of a :class:`VisionPromptDataset` do.
+    ``prompt_images``, as those of a :class:`VisionPromptDataset` do. Where an ensemble gave ``pred_images``, an answer
+    for each prompt, they are combined as its ``combine`` says.
 
     Results are named ``<prefix>/<metric>``, ``<prefix>/ceiling/<metric>`` and ``<prefix>/trivial/<answer>/<metric>``,
     such as ``seg/mIoU``, ``seg/ceiling/mIoU`` and ``seg/trivial/last_label/mIoU``. Two metrics of one type with
@@ -215,7 +216,8 @@ class VisionPromptEvaluator(Evaluator):
             if needed in (key, "annotation") and sample.get(needed) is None:
                 name = sample.get("img_path") or sample.get("sample_idx")
                 raise ValueError(f"data sample {name!r} has no {needed}, it has {sorted(sample)}: {advice}")
-        return self._metric_fields(sample, self.codec.decode(sample[key]), sample[key].shape[:2])
+        prediction = self.codec.decode_answer(sample) if key == "pred_image" else self.codec.decode(sample[key])
+        return self._metric_fields(sample, prediction, sample[key].shape[:2])
 
     def _metric_fields(self, sample: dict, prediction: Any, shape: tuple[int, ...]) -> dict:
         """What the metrics read: the sample, and the prediction beside the truth."""

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from delvm_mm.generation import GenerationEngine, TokenSampler
 from delvm_mm.models.losses.extra_loss import ExtraLoss
+from delvm_mm.models.prompt_ensemble import PromptEnsemble, answer_fields, check_fits_context, prompt_tokens
 from delvm_mm.models.tokenizers.images import decode_images, to_float
 from delvm_mm.models.tokenizers.loading import load_tokenizer
 from delvm_mm.models.tokenizers.memo import TokenMemo
@@ -39,6 +41,8 @@ class DeLVM(BaseModel):
         sampler: How ``predict`` chooses tokens, a :class:`TokenSampler`. Defaults to greedy.
         generation: Defaults of :meth:`generate` for ``dtype``, ``compile`` and ``max_cache_bytes``,
             such as ``dict(dtype='bfloat16')``.
+        ensemble: Answer each query behind several prompts, the arguments of a :class:`PromptEnsemble`, such as
+            ``dict(size=8)``: 24 pairs are then 8 prompts of 3. Defaults to one prompt of all pairs.
         save_tokenizer: Whether checkpoints carry the frozen tokenizer. Defaults to False: they carry its
             fingerprint and refuse to be loaded beside another one.
         num_special_ids: How many ids of the vocabulary come after the codes, such as a beginning of sentence. They
@@ -66,6 +70,7 @@ class DeLVM(BaseModel):
         label_weight: float = 1.0,
         num_special_ids: int = 0,
         bos_token: int | None = None,
+        ensemble: dict | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(_build(data_preprocessor or dict(type="VisualSentencePreprocessor")), init_cfg)
@@ -86,6 +91,7 @@ class DeLVM(BaseModel):
         self.generation = dict(generation or {})
         if unknown := set(self.generation) - {"dtype", "compile", "max_cache_bytes"}:
             raise ValueError(f"generation has {sorted(unknown)}, expected 'dtype', 'compile' or 'max_cache_bytes'")
+        self.ensemble = PromptEnsemble.of(ensemble)
         self._engine, self._memo = GenerationEngine(), TokenMemo()
         self.save_tokenizer = save_tokenizer
         self.extra_losses: list[ExtraLoss] = []
@@ -210,7 +216,7 @@ class DeLVM(BaseModel):
         """Answer prompts with an image each, or score sentences, or prompts with their answer, token by token.
 
         An image that comes again, such as those of a fixed prompt, is encoded once; prompts that rows have in common,
-        or that came before, are read once.
+        or that came before, are read once. With an ``ensemble`` the pairs become several prompts.
 
         Args:
             inputs: Prompts, float B x (2P + 1) x 3 x H x W in [0, 1]; prompts with their answer, B x (2P + 2) x ...; or
@@ -220,12 +226,15 @@ class DeLVM(BaseModel):
         Returns:
             For prompts ``pred_image`` (uint8, H x W x 3, RGB), ``pred_tokens`` (int64, h·w)
             and, where the sample has a ``label_image``, ``ceiling_image`` and ``query_ceiling_image``: the truth and
-            the query after tokenizer and back.
+            the query after tokenizer and back. Where an ensemble writes an answer for each of E prompts,
+            ``pred_images`` (uint8, E x H x W x 3), ``combine``, ``pred_tokens`` (int64, E x h·w), and their mean as
+            ``pred_image``.
             For sentences ``tokens`` (L), ``token_nll`` (float32, L - 1) and ``token_correct`` (bool, L - 1), on the
             CPU, as all of these; for prompts with their answer ``clip_shape`` too.
 
         Raises:
-            ValueError: Prompts have another shape, or there is no tokenizer to read them.
+            ValueError: Prompts have another shape, there is no tokenizer to read them, or the pairs do not make the
+                ensemble or do not fit the context.
         """
         samples = data_samples or [DataSample() for _ in range(len(inputs))]
         if inputs.ndim == 2:
@@ -238,20 +247,20 @@ class DeLVM(BaseModel):
                 "and annotation, and the query"
             )
         tokenizer = self._need_tokenizer()
-        batch, num_images, _, height, width = inputs.shape
-        tokens = self._memo.encode(tokenizer, inputs.flatten(0, 1)).view(batch, num_images, -1)
-        num_tokens = tokens.shape[-1]
-        prompt_length = self.prompt_overhead + (num_images - 1) * num_tokens
-        answer = self.generate(self.with_bos(tokens.flatten(1)), num_tokens, prompt_length=prompt_length)
+        batch, _, _, height, width = inputs.shape
         grid = tokenizer.grid_of(height, width)
-        for sample, row, image in zip(samples, answer.cpu(), decode_images(tokenizer, answer, grid), strict=True):
-            sample.set_data(dict(pred_tokens=row, pred_image=image))
+        tokens = prompt_tokens(inputs, partial(self._memo.encode, tokenizer), self.ensemble)
+        queries = tokens[:, 0, -1]
+        answers = self._answer(tokens)
+        images = decode_images(tokenizer, answers.flatten(0, 1), grid)
+        for number, (sample, rows) in enumerate(zip(samples, answers.cpu(), strict=True)):
+            sample.set_data(answer_fields(rows, images[number * len(rows) : (number + 1) * len(rows)], self.ensemble))
         truths = [sample.label_image for sample in samples if "label_image" in sample]
         if len(truths) == batch:
             labels = torch.stack([torch.as_tensor(truth).permute(2, 0, 1) for truth in truths])
             labels = labels.to(inputs.device, non_blocking=True)
             ceilings = decode_images(tokenizer, tokenizer.encode(to_float(labels)), grid)
-            queries = decode_images(tokenizer, tokens[:, -1], grid)
+            queries = decode_images(tokenizer, queries, grid)
             for sample, image, query in zip(samples, ceilings, queries, strict=True):
                 sample.set_data(dict(ceiling_image=image, query_ceiling_image=query))
         return samples
@@ -330,6 +339,17 @@ class DeLVM(BaseModel):
         options["ensemble_size"] = ensemble_size
         written = self._engine.generate(parts, tokens, num_tokens, sampler, on_token, prompt_length, **options)
         return written[::ensemble_size]
+
+    def _answer(self, tokens: Tensor) -> Tensor:
+        """Tokens B x A x h·w of the answers: A is E, or 1 where an ensemble writes one."""
+        batch, size, num_images, num_tokens = tokens.shape
+        if size > 1:
+            check_fits_context(size, num_images, num_tokens, self.max_positions - self.prompt_overhead)
+        prompt_length = self.prompt_overhead + (num_images - 1) * num_tokens
+        ensemble_size = size if self.ensemble is not None and self.ensemble.writes_one else 1
+        rows = self.with_bos(tokens.flatten(0, 1).flatten(1))
+        answers = self.generate(rows, num_tokens, prompt_length=prompt_length, ensemble_size=ensemble_size)
+        return answers.view(batch, -1, num_tokens)
 
     def _logits(self, tokens: Tensor) -> Tensor:
         self._check_tokens(tokens)

@@ -231,6 +231,20 @@ def test_too_many_pairs_are_refused_with_the_number_that_fits(inferencer, scenes
         inferencer(scenes[4], prompt * 2)
 
 
+def test_more_pairs_than_fit_are_answered_as_an_ensemble(inferencer, scenes, prompt):
+    pairs = [*prompt, (scenes[5], scenes[6]), (scenes[7], scenes[8])]
+    result = inferencer([scenes[4], scenes[9]], pairs, task="seg", ensemble=2)
+    rows = torch.cat(
+        [tokens_of(inferencer, [scenes[n] for n in (0, 1, 5, 6, q, 2, 3, 7, 8, q)]).view(2, -1) for q in (4, 9)]
+    )
+    expected = inferencer.model.generate(rows, 64, ensemble_size=2).numpy()
+    np.testing.assert_array_equal([one["tokens"] for one in result["predictions"]], expected)
+    (voted,) = inferencer(scenes[4], pairs, task="seg", ensemble=dict(size=2, combine="vote"))["predictions"]
+    assert voted["tokens"].shape == (2, 64) and voted["mask"].shape == voted["image"].shape[:2]
+    with pytest.raises(ValueError, match="2 prompts of the ensemble has 4 pairs"):
+        inferencer(scenes[4], pairs * 2, ensemble=2)
+
+
 @pytest.mark.parametrize("values", [[0, 1], [1, 2, 3], [0, 1, 255], [0, 19]])
 @pytest.mark.parametrize("kind", ["file", "array", "colors", "PIL"])
 def test_a_mask_or_trimap_as_a_label_is_refused(tmp_path, values, kind):

@@ -47,6 +47,16 @@ def names(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
+def test_pairs_make_an_ensemble(prompt, capsys):
+    ask = ("--prompt", "prompt", "--query", "queries/2.png", "--task", "seg", "--out", "out")
+    prompt(*ask, "--ensemble", "2", "--vary", "order", "--combine", "vote")
+    assert "1 images in out" in capsys.readouterr().out
+    for options, message in ((("--ensemble", "3"), "multiple of 3"), (("--vary", "order"), "such as --ensemble 4")):
+        with pytest.raises(SystemExit):
+            prompt(*ask, *options)
+        assert message in capsys.readouterr().err
+
+
 def test_queries_are_answered_and_read(prompt, capsys):
     prompt("--prompt", "prompt", "--query", "queries", "--task", "seg", "--out", "out", "--batch-size", "2")
     assert names("out") == ["images", "masks", "original", "predictions", "vis"]

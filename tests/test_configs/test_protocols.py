@@ -107,3 +107,11 @@ def test_five_pairs_do_not_fit_the_shipped_model(data, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, PROTOCOLS / "few_shot_fss_5shot.py", "few_shot_fss_task.dataloader.num_workers=0")
     assert "do not fit the context of 1152; use fewer prompt pairs" in capsys.readouterr().err
+
+
+def test_an_ensemble_shows_the_shipped_model_five_pairs(data, monkeypatch):
+    monkeypatch.chdir(data)
+    options = ["model.ensemble.size=5", "few_shot_fss_task.dataloader.num_workers=0"]
+    options += [f"few_shot_fss_task.dataloader.dataset.{option}" for option in ("num_queries=1", "size=32")]
+    scores = run(monkeypatch, PROTOCOLS / "few_shot_fss_5shot.py", *options)["few_shot_fss"]
+    assert scores["prompt"]["num_pairs"] == 5 and "few_shot_fss/mIoU" in scores
