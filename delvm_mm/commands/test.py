@@ -31,6 +31,7 @@ from delvm_mm.engine.launch import (
 )
 from delvm_mm.engine.task_val_loop import choose_tasks, tasks_of
 from delvm_mm.engine.unwrap import unwrap_model
+from delvm_mm.evaluation.prompt_seeds import mean_and_spread, with_prompt_seed
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, split_result
 from delvm_mm.registry import type_name
 
@@ -42,41 +43,66 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", nargs="+", help="tasks to score, all of the config's by default")
     parser.add_argument("--show-dir", help="write panels prompt | query | prediction | truth into this folder")
     parser.add_argument("--max-panels", type=int, default=16, help="panels of each task (16 by default)")
+    parser.add_argument(
+        "--prompt-seeds",
+        nargs="+",
+        type=int,
+        metavar="SEED",
+        help="choose the prompts by each of these seeds; scores are means with their standard deviation",
+    )
     parser.add_argument("--out", help="write the results into this JSON file")
     return add_run_arguments(parser)
 
 
-def test_tasks(cfg: Config, checkpoint: str | None, tasks: list[str]) -> dict[str, dict[str, float]]:
+def test_tasks(
+    cfg: Config, checkpoint: str | None, tasks: list[str], seeds: list[int] | None = None
+) -> dict[str, dict[str, Any]]:
     """Score the tasks one after another with one runner.
 
     Args:
         cfg: With ``tasks``: name -> ``dict(dataloader=..., evaluator=...)``.
         checkpoint: Path of the weights; None for the model as it is built.
         tasks: Names of the tasks to score.
+        seeds: Score each task with prompts that each of these chooses; by default the dataset's own seed does.
 
     Returns:
         Task -> metrics, ``images_per_s`` of everything (loading, generation, scoring),
-        and ``prompt``: how prompts were chosen.
+        and ``prompt``: how prompts were chosen. With seeds as :func:`mean_and_spread` gives them.
+
+    Raises:
+        ValueError: The prompts of a task are the same with all seeds.
     """
     cfg = cfg.copy()
+    loaders = {task: _seeded_loaders(cfg.tasks[task].dataloader, task, seeds) for task in tasks}
     cfg.test_dataloader = cfg.tasks[tasks[0]].dataloader
     cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator
     runner = _build_runner(cfg, checkpoint)
 
     results = {}
     for task in tasks:
-        runner._test_dataloader = cfg.tasks[task].dataloader
-        runner._test_evaluator = cfg.tasks[task].evaluator
-        runner._test_loop = dict()
-        for key in [key for key in runner.message_hub.log_scalars if key.startswith("test/")]:
-            del runner.message_hub.log_scalars[key]  # of the task before, whose scores the log would repeat
-        start = time.perf_counter()
-        metrics = dict(runner.test())
-        dataset = runner.test_dataloader.dataset
-        metrics[f"{task}/images_per_s"] = len(dataset) / (time.perf_counter() - start)
-        metrics["prompt"] = getattr(dataset, "choice", None)
-        results[task] = metrics
+        of_seeds = {seed: _score(runner, task, loader, cfg) for seed, loader in loaders[task].items()}
+        results[task] = mean_and_spread(of_seeds) if seeds else of_seeds[None]
     return results
+
+
+def _seeded_loaders(loader: dict, task: str, seeds: list[int] | None) -> dict[int | None, dict]:
+    if not seeds:
+        return {None: loader}
+    return {seed: dict(loader, dataset=with_prompt_seed(loader["dataset"], seed, task)) for seed in seeds}
+
+
+def _score(runner: Runner, task: str, loader: dict, cfg: Config) -> dict[str, Any]:
+    runner._test_dataloader = loader
+    runner._test_evaluator = cfg.tasks[task].evaluator
+    runner._test_loop = dict()
+    for key in [key for key in runner.message_hub.log_scalars if key.startswith("test/")]:
+        del runner.message_hub.log_scalars[key]  # of the task before, whose scores the log would repeat
+    start = time.perf_counter()
+    metrics = dict(runner.test())
+    dataset = runner.test_dataloader.dataset
+    metrics[f"{task}/images_per_s"] = len(dataset) / (time.perf_counter() - start)
+    metrics["prompt"] = getattr(dataset, "choice", None)
+    return metrics
 
 
 def test_set(cfg: Config, checkpoint: str | None) -> dict[str, dict[str, float]]:
@@ -123,10 +149,12 @@ def print_table(results: dict[str, dict[str, float]]) -> None:
     for task, metrics in results.items():
         rate = f"{metrics[f'{task}/images_per_s']:.2f}"
         values = {split[task, key]: value for key, value in metrics.items()}
-        for (whose, name), score in values.items():
-            if whose or name in ("images_per_s", "prompt"):
+        spread = {split[task, key]: value for key, value in metrics.get("spread", {}).items()}
+        for whose, name in values:
+            if whose or name in ("images_per_s", "prompt", "spread", "seeds"):
                 continue
-            table.add_row(task, name, _number(score), *(_number(values.get((other, name))) for other in others), rate)
+            columns = [(whose, name) for whose in ("", *others)]
+            table.add_row(task, name, *(_number(values.get(key), spread.get(key)) for key in columns), rate)
         table.add_section()
     console = Console()
     # Into a file or a pipe there is no width to keep to.
@@ -137,7 +165,9 @@ def print_table(results: dict[str, dict[str, float]]) -> None:
             console.print(sentence, highlight=False, markup=False)
 
 
-def _number(value: Any) -> str:
+def _number(value: Any, spread: float | None = None) -> str:
+    if spread:
+        return f"{value:.4g} ± {spread:.2g}"
     return f"{value:.4g}" if isinstance(value, int | float) else "" if value is None else str(value)
 
 
@@ -161,11 +191,15 @@ def main(arguments: list[str] | None = None) -> None:
     if not has_tasks and (args.task or args.show_dir):
         raise ValueError(f"--task and --show-dir are for configs with tasks, {args.config} defines none")
     tasks = list(choose_tasks(cfg.tasks, args.task, f"--task: {args.config}")) if has_tasks else []
+    if args.prompt_seeds and (not has_tasks or len(set(args.prompt_seeds)) < len(args.prompt_seeds)):
+        raise ValueError(
+            f"--prompt-seeds {args.prompt_seeds}: expected different seeds, and a config with tasks: {args.config}"
+        )
     if args.show_dir:
         panels = dict(type="delvm_mm.PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
         cfg.merge_from_dict({"default_hooks.panels": panels})
     use_safe_checkpoints()
-    results = test_tasks(cfg, checkpoint, tasks) if has_tasks else test_set(cfg, checkpoint)
+    results = test_tasks(cfg, checkpoint, tasks, args.prompt_seeds) if has_tasks else test_set(cfg, checkpoint)
     if is_main_process():
         if args.out:
             os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)

@@ -98,6 +98,29 @@ def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, m
     assert Image.open(panels[0]).size[0] > 7 * 32  # four images of the pairs, query, prediction, truth, ceiling
 
 
+def test_prompts_of_several_seeds_give_a_mean_and_a_spread(work, monkeypatch, capsys):
+    ask = ("config.py", "model.pth", "--task", "derain", "--out", "results.json")
+    test(monkeypatch, *ask, "--prompt-seeds", "0", "4")
+    (results,) = json.loads(Path("results.json").read_text()).values()
+    name = "derain/trivial/last_label/restoration/PSNR"  # what the model draws is the same after any prompt
+    first, second = (results["seeds"][seed][name] for seed in ("0", "4"))
+    assert results[name] == pytest.approx((first + second) / 2)
+    assert results["spread"][name] == pytest.approx(abs(first - second) / 2**0.5)
+    assert f"{results[name]:.4g} ± {results['spread'][name]:.2g}" in capsys.readouterr().out
+    seed = "tasks.derain.dataloader.dataset.seed=4"
+    test(monkeypatch, *ask, "--cfg-options", seed)
+    (alone,) = json.loads(Path("results.json").read_text()).values()
+    assert alone[name] == second and alone["prompt"]["seed"] == 4
+
+
+def test_an_ensemble_is_an_option_of_the_config(work, monkeypatch):
+    pairs = "tasks.seg.dataloader.dataset.num_pairs=4"
+    options = [pairs, "model.ensemble.size=2", "model.ensemble.combine=vote"]
+    test(monkeypatch, "config.py", "model.pth", "--task", "seg", "--out", "results.json", "--cfg-options", *options)
+    (results,) = json.loads(Path("results.json").read_text()).values()
+    assert results["prompt"]["num_pairs"] == 4 and 0 <= results["seg/mIoU"] <= 100
+
+
 def test_the_log_of_a_task_has_its_own_scores_alone(work, monkeypatch):
     test(monkeypatch, "config.py", "model.pth", "--task", "seg", "derain", "--work-dir", "run")
     (log,) = Path("run").glob("*/*.log")
@@ -113,6 +136,9 @@ def test_the_log_of_a_task_has_its_own_scores_alone(work, monkeypatch):
         (["config.py", "gone.pth"], "gone.pth"),
         (["config.py", "config.py"], "config.py is a config, where a checkpoint is expected"),
         (["gone.py", "model.pth"], "no config at gone.py"),
+        (["config.py", "model.pth", "--prompt-seeds", "1", "1"], "expected different seeds"),
+        (["config.py", "model.pth", "--cfg-options", "model.ensemble.size=2", "model.ensemble.vary=order",
+          "tasks.seg.dataloader.dataset.num_pairs=4"], "each of the 2 prompts of the ensemble has 4 pairs"),
         (["config.py", "model.pth", "--cfg-options", "model.backbone.arch.embed_dims=64"], "with another shape"),
         (["config.py", "model.pth", "--cfg-options", "model.backbone.max_positions=383"], "the context of 383"),
         (
