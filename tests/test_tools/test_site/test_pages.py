@@ -47,6 +47,7 @@ def by_name(paths: list[Path]):
     return pytest.mark.parametrize("page", paths, ids=[path.stem for path in paths])
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     build, config = pytest.importorskip("mkdocs.commands.build"), pytest.importorskip("mkdocs.config")
     build.build(config.load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site")))
@@ -83,8 +84,10 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)).save("photo.jpg")
     snippets = list(blocks(ROOT / "README.md", "python"))
     assert snippets
+    names = {"__name__": "__main__"}
     for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(snippet, "README.md", "exec"), names)
+    assert set(np.unique(names["result"]["predictions"][0]["mask_original"])) <= {0, 1}  # as the comment says
     assert capsys.readouterr().out.endswith("(60, 80)\n")
     assert list((tmp_path / "answers/vis").glob("*.png"))
 
@@ -154,6 +157,17 @@ def test_links_of_the_readme_lead_somewhere(page):
     assert targets
     assert [target for target in targets if not (page.parent / target).exists()] == []
     assert len(page.read_text("utf-8").splitlines()) <= 150
+
+
+def test_files_that_the_layers_name_are_there():
+    text = (ROOT / "docs/architecture.md").read_text("utf-8")
+    paths = re.findall(r"`(\w+/[\w/]+\.py)`", text)
+    assert len(paths) > 6
+    assert [path for path in paths if not (ROOT / "delvm_mm" / path).exists()] == []
+    layers = re.findall(r"^\| \d \| (.+?) \|", text, re.MULTILINE)
+    named = {name for layer in layers for name in re.findall(r"`(\w+)`", layer)}
+    there = {path.stem for path in (ROOT / "delvm_mm").glob("*") if not path.name.startswith("_")}
+    assert named == there
 
 
 def test_docstrings_are_read_as_what_they_mean():

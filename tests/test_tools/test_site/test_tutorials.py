@@ -29,6 +29,7 @@ def text_of(notebook):
     return "".join(output.get("text", "") for output in outputs_of(notebook))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path):
     ran, stored = run_notebook(path), nbformat.read(path, as_version=4)
