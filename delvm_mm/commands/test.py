@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -165,6 +166,21 @@ def print_table(results: dict[str, dict[str, float]]) -> None:
             console.print(sentence, highlight=False, markup=False)
 
 
+def print_published(results: dict[str, dict[str, float]], tasks: Mapping[str, Any]) -> None:
+    """For each task with ``published=dict(metrics=[...], rows={model: [...]})`` a table of these rows and its own."""
+    for task, metrics in results.items():
+        published = tasks[task].get("published") if task in tasks else None
+        if published:
+            table = Table(f"{task}: published", *published["metrics"])
+            for model, scores in published["rows"].items():
+                table.add_row(model, *(f"{score:.2f}" for score in scores))
+            table.add_section()
+            table.add_row("this model", *(_number(metrics.get(f"{task}/{name}")) for name in published["metrics"]))
+            console = Console()
+            console = console if console.is_terminal else Console(width=max(160, console.width))
+            console.print(table)
+
+
 def _number(value: Any, spread: float | None = None) -> str:
     if spread:
         return f"{value:.4g} ± {spread:.2g}"
@@ -205,6 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
             os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
             write_atomically(args.out, json.dumps(results, indent=2).encode())
         print_table(results)
+        print_published(results, cfg.get("tasks") or {})
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_a_protocol_runs_by_its_command(data, monkeypatch, capsys, name, task, r
         assert f"{task}/{result}" in scores and result in table
         if name != "lvm_perplexity":
             assert f"{task}/ceiling/{result}" in scores and f"{task}/trivial/last_label/{result}" in scores
+    assert ("MAE-VQGAN" in table and "this model" in table) == name.startswith("bar_"), "published rows stand beside"
     assert scores["prompt"]["seed"] == (5 if name == "bar_colorization" else 0) and scores["prompt"]["size"] == 32
 
 
