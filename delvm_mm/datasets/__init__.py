@@ -8,6 +8,7 @@ from delvm_mm.datasets.protocols import (
     CocoEpisodes,
     ColorizationEpisodes,
     FSSEpisodes,
+    NearestPascalEpisodes,
     PascalEpisodes,
 )
 from delvm_mm.datasets.random_crops import RandomCrops
@@ -44,6 +45,7 @@ __all__ = [
     "JoinedDataset",
     "MaskFolderDataset",
     "MpiiDataset",
+    "NearestPascalEpisodes",
     "PairedFolderDataset",
     "Pascal5iDataset",
     "PascalEpisodes",

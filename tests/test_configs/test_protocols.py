@@ -53,6 +53,7 @@ def run(monkeypatch, config, *options, checkpoint="delvm_mm://mini"):
     ("name", "task", "results", "options"),
     [
         ("bar_segmentation", None, ["IoU", *(f"IoU_fold{fold}" for fold in range(4))], []),
+        ("bar_segmentation_nearest", None, ["IoU", "IoU_fold2"], ["support_lists=data/protocols/pascal/val"]),
         ("bar_detection", None, ["IoU"], []),
         ("bar_colorization", None, ["MSE"], ["num_drawn=12"]),
         ("few_shot_pascal", None, ["mIoU", "FB-IoU", "mIoU_fold3", "FB-IoU_fold0"], []),

@@ -75,7 +75,7 @@ class ProtocolDataset(Dataset):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}, expected a whole number, at least {least}")
         self.size, self.num_pairs, self.seed, self.num_queries = size, num_pairs, seed, num_queries
-        self.answered = answered
+        self.interpolation, self.answered = interpolation, answered
         self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
         self.pipeline = [DrawLabel(self.codec), Squash(size, interpolation)]
         self.episodes = self.draw_episodes()

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from delvm_mm.codecs.squashed import squash
+from delvm_mm.datasets.image_features import ImageFeatures
 from delvm_mm.datasets.protocols.base import Episode, ProtocolDataset, draw_others, read_lines, require_files
 from delvm_mm.datasets.readers.io.image import read_image
 from delvm_mm.datasets.readers.pascal5i import IGNORED, NUM_FOLDS, PASCAL_CLASSES, read_label_map
-from delvm_mm.registry import DATASETS
+from delvm_mm.registry import DATASETS, TASK_UTILS
 
-__all__ = ["PascalEpisodes", "check_folds"]
+__all__ = ["NearestPascalEpisodes", "PascalEpisodes", "check_folds"]
 
 BORDERS = ("background", "ignored")
 
@@ -82,9 +84,7 @@ class PascalEpisodes(ProtocolDataset):
 
     def _of_fold(self, fold: int) -> list[Episode]:
         path = self.lists / f"fold{fold}.txt"
-        entries = [self._entry(line, fold, path) for line in read_lines(path, "an image and its class")]
-        require_files([entry["img_path"] for entry in entries], path, "images")
-        require_files([entry["seg_map_path"] for entry in entries], path, "label maps")
+        entries = self._entries(path, fold)
         of_class: dict[int, list[int]] = {}
         for position, entry in enumerate(entries):
             of_class.setdefault(entry["class_id"], []).append(position)
@@ -100,6 +100,12 @@ class PascalEpisodes(ProtocolDataset):
             )
             episodes.append(Episode(query, tuple(entries[position] for position in drawn), drawn))
         return episodes
+
+    def _entries(self, path: Path, fold: int) -> list[dict]:
+        entries = [self._entry(line, fold, path) for line in read_lines(path, "an image and its class")]
+        require_files([entry["img_path"] for entry in entries], path, "images")
+        require_files([entry["seg_map_path"] for entry in entries], path, "label maps")
+        return entries
 
     def _entry(self, line: str, fold: int, path: Path) -> dict:
         name, _, number = line.partition("__")
@@ -120,6 +126,89 @@ class PascalEpisodes(ProtocolDataset):
             class_name=PASCAL_CLASSES[class_id - 1],
             fold=fold,
         )
+
+
+@DATASETS.register_module()
+class NearestPascalEpisodes(PascalEpisodes):
+    """Queries of the published lists of Pascal-5i, each line once, with the nearest pairs of the training lists.
+
+    As Zhang et al., "What Makes Good Examples for Visual In-Context Learning?", NeurIPS 2023, choose prompts, with
+    the cosine of CLIP's vectors and no regard to the class; prompt-SelF (Sun et al., 2023) chooses within the class.
+    The pairs of a query show different images, none its own, the most alike last. Images are compared as the model is
+    shown them, squashed to ``size``.
+
+    Args:
+        data_root: ``VOCdevkit/VOC2012``.
+        lists: Folder with ``fold0.txt`` to ``fold3.txt``, the validation lists.
+        support_lists: The same of the training lists, whose vectors are computed first: up to 5883 images a fold.
+        features: By what images are alike, an :class:`ImageFeatures` or its config; with ``cache`` the vectors are
+            kept.
+        same_class: Whether to choose among the pairs of the query's class alone.
+        **kwargs: ``folds``, ``border``, ``label_dir`` of :class:`PascalEpisodes`; ``codec``, ``size``, ``num_pairs``,
+            ``num_queries`` of :class:`ProtocolDataset`.
+
+    Raises:
+        FileNotFoundError: A list is missing, or files that it names; the message says how many, and which.
+        ValueError: As of :class:`PascalEpisodes`, or there are fewer images to choose among than pairs are asked for.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        lists: str | Path,
+        support_lists: str | Path,
+        features: dict | ImageFeatures,
+        same_class: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.support_lists, self.same_class = Path(support_lists), same_class
+        self.features = TASK_UTILS.build(features) if isinstance(features, dict) else features
+        super().__init__(data_root, lists, **kwargs)
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """How prompts are chosen, to be noted with results."""
+        return super().choice | dict(features=type(self.features).__name__, same_class=self.same_class)
+
+    def _of_fold(self, fold: int) -> list[Episode]:
+        path = self.support_lists / f"fold{fold}.txt"
+        supports, queries = self._entries(path, fold), self._entries(self.lists / f"fold{fold}.txt", fold)
+        vectors = self.features.of(_Shown(supports, self.size, self.interpolation))
+        shown = _Shown(queries, self.size, self.interpolation)
+        episodes = []
+        for index, query in enumerate(queries[: self.num_queries]):
+            likeness = self.features.likeness(vectors, self.features.of_one(shown[index]))
+            drawn: dict[str, int] = {}
+            for position in np.argsort(-likeness, kind="stable").tolist():
+                entry = supports[position]
+                if entry["img_id"] != query["img_id"] and (
+                    not self.same_class or entry["class_id"] == query["class_id"]
+                ):
+                    drawn.setdefault(entry["img_id"], position)
+                if len(drawn) == self.num_pairs:
+                    break
+            if len(drawn) < self.num_pairs:
+                of_class = f" of class {query['class_name']}" if self.same_class else ""
+                raise ValueError(
+                    f"{self.num_pairs} pairs are asked for, but {path} has {len(drawn)} images{of_class} besides "
+                    f"{query['img_id']}: lower num_pairs, or give a longer list"
+                )
+            positions = tuple(reversed(drawn.values()))
+            episodes.append(Episode(query, tuple(supports[position] for position in positions), positions))
+        return episodes
+
+
+class _Shown(Sequence):
+    """The images of entries as a model is shown them, read when they are asked for."""
+
+    def __init__(self, entries: Sequence[dict], size: int, interpolation: str) -> None:
+        self.entries, self.size, self.interpolation = entries, size, interpolation
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return squash(read_image(self.entries[index]["img_path"]), self.size, self.interpolation)
 
 
 def check_folds(folds: Sequence[int] | int) -> tuple[int, ...]:

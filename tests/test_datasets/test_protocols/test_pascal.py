@@ -6,7 +6,8 @@ import torchvision
 from PIL import Image
 
 from delvm_mm.codecs import ForegroundMaskCodec, SquashedCodec
-from delvm_mm.datasets import PascalEpisodes
+from delvm_mm.datasets import NearestPascalEpisodes, PascalEpisodes
+from delvm_mm.datasets.image_features import ImageFeatures
 from delvm_mm.evaluation import VisionPromptEvaluator
 from helpers.layouts_protocols import write_voc_with_lists
 
@@ -211,3 +212,40 @@ def test_a_label_map_of_another_size_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"\.png is a label map of 8x9 pixels, its image .*\.jpg has"):
         dataset[0]
     assert isinstance(dataset.codec, ForegroundMaskCodec)
+
+
+class MeanColors(ImageFeatures):
+    """Images are alike whose mean colors are near."""
+
+    fingerprint = "mean colors"
+
+    def extract(self, images):
+        return images.float().mean((2, 3))
+
+    def likeness(self, features, of):
+        return -np.linalg.norm(features - of, axis=1)
+
+
+@pytest.mark.parametrize("same_class", [False, True])
+def test_nearest_pairs_are_those_of_all_distances(voc, same_class):
+    root, lists = voc
+    dataset = NearestPascalEpisodes(
+        root, lists, lists, MeanColors("cpu"), same_class, codec=MASK, size=16, num_pairs=2, folds=(1, 2)
+    )
+    assert len(dataset) == 40 and dataset.choice["same_class"] == same_class
+
+    def color(name):
+        image = Image.open(root / "JPEGImages" / f"{name}.jpg").resize((16, 16), Image.Resampling.BICUBIC)
+        return np.array(image).mean((0, 1))
+
+    for fold, episodes_of_fold in ((1, dataset.episodes[:20]), (2, dataset.episodes[20:])):
+        lines = [line.split("__") for line in (lists / f"fold{fold}.txt").read_text().split()]
+        for (query, label), episode in zip(lines, episodes_of_fold, strict=True):
+            others = [name for name, other in lines if name != query and (not same_class or other == label)]
+            nearest = sorted(others, key=lambda name, query=query: np.linalg.norm(color(name) - color(query)))[:2]
+            assert episode.query["img_id"] == query and episode.query["fold"] == fold
+            assert [pair["img_id"] for pair in episode.supports] == nearest[::-1], "the most alike comes last"
+    short = NearestPascalEpisodes(root, lists, lists, MeanColors("cpu"), codec=MASK, size=16, num_queries=3)
+    assert [each.query["fold"] for each in short.episodes] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    with pytest.raises(ValueError, match=r"4 pairs are asked for, but .*fold0.txt has 3 images of class aeroplane"):
+        NearestPascalEpisodes(root, lists, lists, MeanColors("cpu"), True, codec=MASK, size=16, num_pairs=4)
