@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: quickstart test docs lint format clean install
+.PHONY: quickstart test test-dist docs lint format dist clean install
 
 quickstart: $(INSTALLED)
 	$(BIN)/python tools/quickstart.py
@@ -18,6 +18,16 @@ test: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build
 	@echo "open build/site/index.html through a server: $(BIN)/python -m http.server -d build/site"
+
+# Wheel and sdist in an environment of their own: installs everything anew, and is left out of `make test`.
+test-dist: $(INSTALLED)
+	DELVM_MM_TEST_DIST=1 $(BIN)/python -m pytest -s tests/test_dist.py
+
+# The sdist, and the wheel that is built of it.
+dist: $(INSTALLED)
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+	ls -l dist
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -90,6 +90,7 @@ setup(
             "playwright>=1.40",
             "import-linter>=2",
             "codespell>=2.4",
+            "build>=1",
         ],
     },
 )

@@ -3,7 +3,7 @@
 from delvm_mm.quiet import ignore_warnings
 from delvm_mm.toolboxes import require_toolbox
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 require_toolbox("mmengine")
 ignore_warnings()

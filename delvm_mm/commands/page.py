@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from delvm_mm.apis import DeLVMInferencer
+from delvm_mm.apis.model_folder import is_model_folder
 from delvm_mm.engine.launch import user_errors
+from delvm_mm.pretrained import shipped_names
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -22,7 +24,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", nargs="+", help="'mini' (by default), 'quickstart', 'mini_long', model folders, configs"
+        "--model",
+        nargs="+",
+        help="model folders, configs, 'mini', 'quickstart', 'mini_long'; by default all shipped models",
     )
     parser.add_argument("--weights", nargs="+", help="of each model; a checkpoint, or a Hugging Face export's folder")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the configs'")
@@ -46,7 +50,7 @@ def load_models(args: argparse.Namespace) -> dict[str, DeLVMInferencer]:
         ValueError: There are not as many weights as models.
     """
     # Weights alone bring their own config: a checkpoint, or an exported folder.
-    models: list[str | None] = args.model or ([None] * len(args.weights) if args.weights else ["mini"])
+    models: list[str | None] = args.model or ([None] * len(args.weights) if args.weights else shipped_models())
     weights = args.weights or [None] * len(models)
     if len(weights) != len(models):
         raise ValueError(f"{len(models)} models and {len(weights)} weights were given; give one of each")
@@ -57,6 +61,12 @@ def load_models(args: argparse.Namespace) -> dict[str, DeLVMInferencer]:
             name += "'"
         loaded[name] = DeLVMInferencer(model, path, args.device, tokenizer=args.tokenizer, show_progress=False)
     return loaded
+
+
+def shipped_models() -> list[str]:
+    """Names of all model folders that the package carries, 'mini' first."""
+    names = [name.removeprefix("delvm_mm://") for name in shipped_names() if is_model_folder(name)]
+    return sorted(names, key=lambda name: (name != "mini", name))
 
 
 def serve(args: argparse.Namespace, folder: Path) -> None:

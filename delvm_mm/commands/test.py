@@ -7,19 +7,24 @@ A config without tasks, such as a classifier's, is scored on its ``test_dataload
 import argparse
 import json
 import os
+import platform
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
+import delvm_mm
 from delvm_mm.apis.tested_model import add_model
 from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.configs.hooks import MMENGINE_HOOKS
+from delvm_mm.engine.hooks import ReportHook
 from delvm_mm.engine.launch import (
     add_run_arguments,
     build_runner,
@@ -30,6 +35,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
+from delvm_mm.engine.score_report import render_report
 from delvm_mm.engine.task_val_loop import choose_tasks, tasks_of
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.evaluation.prompt_seeds import mean_and_spread, with_prompt_seed
@@ -52,11 +58,20 @@ def make_parser() -> argparse.ArgumentParser:
         help="choose the prompts by each of these seeds; scores are means with their standard deviation",
     )
     parser.add_argument("--out", help="write the results into this JSON file")
+    parser.add_argument(
+        "--html",
+        metavar="REPORT",
+        help="write a page that needs nothing else: tables, scores of classes, and panels, the worst answers first",
+    )
     return add_run_arguments(parser)
 
 
 def test_tasks(
-    cfg: Config, checkpoint: str | None, tasks: list[str], seeds: list[int] | None = None
+    cfg: Config,
+    checkpoint: str | None,
+    tasks: list[str],
+    seeds: list[int] | None = None,
+    reporter: ReportHook | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score the tasks one after another with one runner.
 
@@ -65,6 +80,7 @@ def test_tasks(
         checkpoint: Path of the weights; None for the model as it is built.
         tasks: Names of the tasks to score.
         seeds: Score each task with prompts that each of these chooses; by default the dataset's own seed does.
+        reporter: Keeps what a report shows.
 
     Returns:
         Task -> metrics, ``images_per_s`` of everything (loading, generation, scoring),
@@ -78,6 +94,8 @@ def test_tasks(
     cfg.test_dataloader = cfg.tasks[tasks[0]].dataloader
     cfg.test_evaluator = cfg.tasks[tasks[0]].evaluator
     runner = _build_runner(cfg, checkpoint)
+    if reporter is not None:
+        runner.register_hook(reporter)
 
     results = {}
     for task in tasks:
@@ -204,8 +222,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"{args.config} defines no tasks; add tasks=dict(...) as in configs/_base_/tasks/ (or, for a classifier, a "
             "test_dataloader and a test_evaluator)"
         )
-    if not has_tasks and (args.task or args.show_dir):
-        raise ValueError(f"--task and --show-dir are for configs with tasks, {args.config} defines none")
+    if not has_tasks and (args.task or args.show_dir or args.html):
+        raise ValueError(f"--task, --show-dir and --html are for configs with tasks, {args.config} defines none")
     tasks = list(choose_tasks(cfg.tasks, args.task, f"--task: {args.config}")) if has_tasks else []
     if args.prompt_seeds and (not has_tasks or len(set(args.prompt_seeds)) < len(args.prompt_seeds)):
         raise ValueError(
@@ -215,13 +233,42 @@ def main(arguments: list[str] | None = None) -> None:
         panels = dict(type="delvm_mm.PanelHook", out_dir=args.show_dir, max_panels=args.max_panels)
         cfg.merge_from_dict({"default_hooks.panels": panels})
     use_safe_checkpoints()
-    results = test_tasks(cfg, checkpoint, tasks, args.prompt_seeds) if has_tasks else test_set(cfg, checkpoint)
+    reporter = ReportHook(args.max_panels) if args.html else None
+    seeds = args.prompt_seeds
+    results = test_tasks(cfg, checkpoint, tasks, seeds, reporter) if has_tasks else test_set(cfg, checkpoint)
     if is_main_process():
         if args.out:
             os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
             write_atomically(args.out, json.dumps(results, indent=2).encode())
         print_table(results)
         print_published(results, cfg.get("tasks") or {})
+        if reporter is not None:
+            write_report(args, reporter, results)
+
+
+def write_report(args: argparse.Namespace, reporter: ReportHook, results: dict[str, dict[str, float]]) -> None:
+    """Write the page of what was scored."""
+    gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    facts = {
+        "model": args.checkpoint,
+        "config": args.config,
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+        "machine": ", ".join([f"{os.cpu_count()} cores, {platform.machine()}", *gpu]),
+        "versions": f"delvm_mm {delvm_mm.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+    }
+    seeds = args.prompt_seeds or [None]
+    if args.prompt_seeds:
+        facts["prompts"] = f"scores are means over {len(seeds)} seeds, the answers those of seed {seeds[0]}"
+    shown = []
+    for (task, metrics), collected in zip(results.items(), reporter.collected[:: len(seeds)], strict=True):
+        numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+        chosen = {name: value for name, value in (metrics.get("prompt") or {}).items() if value is not None}
+        prompt = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+        shown.append(replace(collected, task=task, metrics=numbers, prompt=prompt))
+    page = render_report(f"Scores of {args.checkpoint}", facts, shown)
+    os.makedirs(os.path.dirname(os.path.abspath(args.html)), exist_ok=True)
+    write_atomically(args.html, page.encode())
+    print(f"report: {args.html}")
 
 
 if __name__ == "__main__":

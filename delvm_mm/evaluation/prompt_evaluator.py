@@ -89,6 +89,7 @@ class VisionPromptEvaluator(Evaluator):
         self.trivial_metrics = {name: [_build_metric(metric, own=True) for metric in metrics] for name in answers}
         self._differences = _differences(metrics)
         self._answered: set[str] = set()
+        self._alone: list[BaseMetric] | None = None
         self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
         self.ceiling = ceiling
         self.prefix = prefix
@@ -181,9 +182,44 @@ class VisionPromptEvaluator(Evaluator):
     def _all_metrics(self) -> Iterator[BaseMetric]:
         return chain(self.metrics, self.ceiling_metrics, *self.trivial_metrics.values())
 
+    def score_alone(self, sample: BaseDataElement | dict) -> dict[str, float]:
+        """What the metrics say of one sample alone; what they have processed is left as it is.
+
+        Args:
+            sample: See the class.
+
+        Returns:
+            Names as in :meth:`evaluate`, without the prefix. Left out are metrics that want more than one sample, and
+            numbers that are none (of what the sample does not show).
+        """
+        if self._alone is None:
+            self._alone = [_build_metric(metric, own=True) for metric in self.metrics]
+        sample = sample.to_dict() if isinstance(sample, BaseDataElement) else sample
+        fields = self._fields(sample, "pred_image")
+        results: list[dict[str, float]] = []
+        with _quiet():
+            for metric in self._alone:
+                metric.results.clear()
+                metric.process(None, [fields])
+                try:
+                    values = metric.compute_metrics(metric.results)
+                except (RuntimeError, ValueError):
+                    values = {}
+                if hasattr(metric, "coco"):
+                    metric.coco = None
+                results.append({f"{metric.prefix}/{key}" if metric.prefix else key: values[key] for key in values})
+        return {key: float(value) for key, value in self._named(results).items() if np.isfinite(value)}
+
+    def fields_of(self, sample: BaseDataElement | dict) -> dict[str, Any]:
+        """What the metrics read of a sample's answer: ``pred_sem_seg`` and ``gt_sem_seg``, or whatever they need."""
+        return self._fields(sample.to_dict() if isinstance(sample, BaseDataElement) else sample, "pred_image")
+
     def _merge(self, metrics: Sequence[BaseMetric], size: int) -> dict[str, Any]:
         """Results of all metrics; where two have one name, with the arguments in which they differ."""
-        results = [metric.evaluate(size) for metric in metrics]
+        return self._named([metric.evaluate(size) for metric in metrics])
+
+    def _named(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Results of each metric, put together."""
         counts = Counter(key for of_metric in results for key in of_metric)
         merged = {}
         for of_metric, differences in zip(results, self._differences, strict=True):

@@ -63,7 +63,8 @@ def stream_answer(
 
     Args:
         inferencer: The model.
-        pairs: Image and label, uint8, H x W x 3.
+        pairs: Image and label, uint8, H x W x 3. None at all: the image that follows the query alone, which says what
+            the model draws without being told what is asked for.
         query: uint8, H x W x 3.
         task: What to read from the answer, or None.
         stop: Set it to stop.
@@ -99,7 +100,10 @@ def stream_answer(
 
     def work() -> None:
         try:
-            result = inferencer(query, pairs, task, on_token=on_token, **options)
+            if pairs:
+                result = inferencer(query, pairs, task, on_token=on_token, **options)
+            else:
+                result = inferencer.continue_frames([query], on_token=on_token, **options)
             (prediction,) = result["predictions"]
             seconds = time.perf_counter() - begin
             codec = inferencer.codec(task)

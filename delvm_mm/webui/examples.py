@@ -7,6 +7,8 @@ import numpy as np
 from delvm_mm.apis import DeLVMInferencer, read_prompt_folder
 from delvm_mm.apis.images import list_sources
 from delvm_mm.datasets import ProceduralScenes
+from delvm_mm.datasets.seeded_clips import DATA_ERRORS
+from delvm_mm.registry import DATASETS
 
 __all__ = ["Example", "render_examples"]
 
@@ -33,7 +35,10 @@ class Example:
 
 
 def render_examples(inferencer: DeLVMInferencer, num_queries: int = 4) -> list[Example]:
-    """The prompts and queries that a model folder has, or scenes of each built-in task, labels drawn by its codecs.
+    """Examples of every task of a model.
+
+    They are the prompts and queries that a model folder has; where it has none, scenes of each built-in task, labels
+    drawn by its codecs, and of the config's other tasks what their data sets give, where these can be read.
 
     Args:
         inferencer: Whose size, codecs and number of pairs.
@@ -54,7 +59,22 @@ def render_examples(inferencer: DeLVMInferencer, num_queries: int = 4) -> list[E
             pairs.append((scene["img"], codec.encode(codec.annotation_of(scene))))
         queries = [scenes.scene(QUERIES_FROM + number)["img"] for number in range(num_queries)]
         examples.append(Example(task, title, pairs, queries))
-    return examples
+    others = {name: task for name, task in (inferencer.cfg.get("tasks") or {}).items() if name not in TASKS}
+    made = (_example_of_dataset(name, task, inferencer, num_queries) for name, task in others.items())
+    return [*examples, *filter(None, made)]
+
+
+def _example_of_dataset(task: str, settings: dict, inferencer: DeLVMInferencer, num_queries: int) -> Example | None:
+    """Prompt of the first query of a task's data set, and its first queries; None where there is no such data."""
+    try:
+        dataset = DATASETS.build(settings["dataloader"]["dataset"])
+        samples = [dataset[number]["data_samples"] for number in range(min(num_queries, len(dataset)))]
+        shown = [np.asarray(image) for image in samples[0].prompt_images]
+        queries = [np.asarray(sample.query_image) for sample in samples]
+    except (*DATA_ERRORS, KeyError, IndexError, AttributeError):
+        return None
+    pairs = list(zip(shown[::2], shown[1::2], strict=True))
+    return Example(task, task, pairs[: inferencer.generator.max_pairs], queries)
 
 
 def _own_examples(inferencer: DeLVMInferencer) -> list[Example]:

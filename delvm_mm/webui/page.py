@@ -15,12 +15,13 @@ import numpy as np
 from delvm_mm.apis import DeLVMInferencer
 from delvm_mm.webui.answering import AnswerStep, Stopped, stream_answer
 from delvm_mm.webui.examples import render_examples
+from delvm_mm.webui.gallery import CARD_CSS, gallery_html
 from delvm_mm.webui.uploads import UploadError, UploadLimits, read_box, read_upload
 
 __all__ = ["Page"]
 
 MAX_SLOTS = 4  # pairs on the page, whatever fits the context
-NUM_SETTINGS = 7  # what `_read_settings` reads
+NUM_SETTINGS = 8  # what `_read_settings` reads
 SHOWN_AT = 384  # pixels: smaller answers are enlarged without blur
 NO_TASK = "none"
 TASK_TITLES = dict(seg="one mask", pose="skeleton", derain="clear image", masks="many masks")
@@ -28,17 +29,20 @@ TASK_TITLES = dict(seg="one mask", pose="skeleton", derain="clear image", masks=
 # System fonts: the page has to work where there is no network.
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 THEME = gr.themes.Default(font=FONT, font_mono=("ui-monospace", "monospace"), primary_hue="indigo")
-CSS = """
+CSS = (
+    """
 .gradio-container {max-width: 1160px !important; margin: 0 auto !important}
 #title h1 {margin: 0 0 .2em}
 #status p {margin: 0; min-height: 2.8em}
 #status .error {color: #b42318; font-weight: 600}
 .dark #status .error {color: #ff9c92}
 .upload img {width: 100% !important; height: 100% !important; object-fit: contain}
-#answer, #overlay {aspect-ratio: 1}
-#answer img, #overlay img {image-rendering: pixelated}
+#answer, #overlay, #without {aspect-ratio: 1}
+#answer img, #overlay img, #without img {image-rendering: pixelated}
 @media (max-width: 640px) {.gradio-container, .gradio-container > main {padding: 6px !important}}
 """
+    + CARD_CSS
+)
 INTRO = """# Prompt a vision model
 
 Show it a few images with their labels, then a query: it draws the query's label, token by token."""
@@ -110,9 +114,15 @@ class Page:
                 with gr.Row():
                     self.answer = _shown("answer", "answer")
                     self.overlay = _shown("read from it", "overlay")
+                    self.without = _shown("without the prompt", "without", visible=False)
+                self.compare = gr.Checkbox(
+                    False, label="what the prompt does: answer without it, too", elem_id="compare"
+                )
                 self.download = gr.DownloadButton("Download", interactive=False, size="sm", elem_id="download")
                 with gr.Accordion("Settings", open=False):
                     self._lay_out_settings()
+        with gr.Accordion("Models" if len(self.inferencers) > 1 else "The model", open=False, elem_id="gallery"):
+            gr.HTML(gallery_html(self.inferencers, self.examples))
 
     def _lay_out_settings(self) -> None:
         several = len(self.inferencers) > 1
@@ -155,11 +165,15 @@ class Page:
             [self.task, self.temperature, self.top_p, self.seed, *self.example_buttons],
             **private,
         )
-        settings = [self.model, self.task, self.temperature, self.top_p, self.seed, self.whole, self.bbox]
+        self.compare.change(
+            lambda compared: gr.update(value=None, visible=compared), self.compare, self.without, **private
+        )
+        sampling = [self.temperature, self.top_p, self.seed]
+        settings = [self.model, self.task, *sampling, self.whole, self.bbox, self.compare]
         self.run.click(
             self._answer,
             [*settings, *self.used, *self.images, self.query],
-            [self.answer, self.overlay, self.status, self.download],
+            [self.answer, self.overlay, self.status, self.download, self.without],
             preprocess=False,
             concurrency_limit=1,
             **private,
@@ -209,15 +223,16 @@ class Page:
         try:
             yield from self._answer_or_raise(values, request.session_hash)
         except Stopped:
-            yield [gr.skip(), gr.skip(), _status("Stopped."), gr.skip()]
+            yield [gr.skip(), gr.skip(), _status("Stopped."), gr.skip(), gr.skip()]
         except (UploadError, ValueError, TypeError, RuntimeError) as error:
             # Of images that were read from memory: no message has a path of the server.
-            yield [gr.skip(), None, _error(error), gr.skip()]
+            yield [gr.skip(), None, _error(error), gr.skip(), gr.skip()]
 
     def _answer_or_raise(self, values: tuple, session: str) -> Iterator[list[Any]]:
         settings, values = values[:NUM_SETTINGS], values[NUM_SETTINGS:]
         used, images, query = values[: self.slots], values[self.slots : -1], values[-1]
-        inferencer, task, options = self._read_settings(*settings)
+        compare = settings[-1] is True
+        inferencer, task, options = self._read_settings(*settings[:-1])
         pairs = []
         for number, chosen in enumerate(used, start=1):
             pair = images[2 * number - 2 : 2 * number]
@@ -233,13 +248,30 @@ class Page:
         stop = self._running[session] = threading.Event()
         folder = Path(tempfile.mkdtemp(dir=self.work_dir))
         try:
-            yield [None, None, _status("Reading the prompt …"), gr.update(value=None, interactive=False)]
+            yield [None, None, _status("Reading the prompt …"), gr.update(value=None, interactive=False), None]
             with self._lock:
                 for step in stream_answer(inferencer, pairs, query, task, stop, out_dir=folder / "answer", **options):
-                    yield self._show(step, inferencer, folder)
+                    yield [*self._show(step, inferencer, folder), gr.skip()]
+                if compare:
+                    stop = self._running[session] = threading.Event()
+                    yield from self._without_prompt(step.image, inferencer, query, stop, options)
         finally:
             self._running.pop(session, None)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _without_prompt(
+        self, answer: np.ndarray, inferencer: DeLVMInferencer, query: np.ndarray, stop: threading.Event, options: dict
+    ) -> Iterator[list[Any]]:
+        """Answer the query alone, beside the answer that the prompt led to, and say how far apart the two are."""
+        for step in stream_answer(inferencer, [], query, None, stop, **options):
+            status = _status(f"Without the prompt: row {step.rows} of {inferencer.generator.grid[0]}")
+            if step.done:
+                apart = np.abs(answer.astype(int) - step.image).mean()
+                status = _status(
+                    f"Done. With and without the prompt, answers are {apart:.1f} of 255 apart: "
+                    + ("it makes no difference." if apart < 1 else "that is what the prompt does.")
+                )
+            yield [gr.skip(), gr.skip(), status, gr.skip(), _enlarge(step.image)]
 
     def _show(self, step: AnswerStep, inferencer: DeLVMInferencer, folder: Path) -> list[Any]:
         rows = inferencer.generator.grid[0]
@@ -298,7 +330,7 @@ def _upload(label: str, elem_id: str, height: int = 150) -> gr.Image:
     )
 
 
-def _shown(label: str, elem_id: str) -> gr.Image:
+def _shown(label: str, elem_id: str, visible: bool = True) -> gr.Image:
     return gr.Image(
         label=label,
         interactive=False,
@@ -307,6 +339,7 @@ def _shown(label: str, elem_id: str) -> gr.Image:
         show_share_button=False,
         min_width=150,
         elem_id=elem_id,
+        visible=visible,
     )
 
 

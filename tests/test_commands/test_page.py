@@ -205,6 +205,17 @@ def test_a_narrow_screen_shows_everything_without_scrolling_sideways(page):
         assert box["x"] >= 0 and box["x"] + box["width"] <= 360
 
 
+def test_what_the_prompt_does_is_shown_beside_the_answer(page):
+    page.check("#compare input")
+    page.click("#example-seg")
+    status(page, "Example")
+    page.click("#run")
+    assert "of 255 apart" in status(page, "With and without the prompt")
+    page.wait_for_selector("#without img")
+    page.uncheck("#compare input")
+    page.wait_for_selector("#without", state="hidden")
+
+
 def test_own_images_are_answered_and_the_answer_downloaded(page):
     for seed, slot in enumerate(("image-1", "label-1", "query")):
         give(page, slot, png(seed=seed), "<b>né&.png")

@@ -79,7 +79,8 @@ test.__test__ = False
 
 
 def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, monkeypatch, capsys):
-    test(monkeypatch, "config.py", "model.pth", "--show-dir", "panels", "--max-panels", "2", "--out", "results.json")
+    files = ("--show-dir", "panels", "--out", "results.json", "--html", "shown/report.html")
+    test(monkeypatch, "config.py", "model.pth", "--max-panels", "2", *files)
     results = json.loads(Path("results.json").read_text())
     assert set(results) == {"seg", "pose", "derain"}
     for task, metric in (("seg", "mIoU"), ("pose", "PCK"), ("derain", "restoration/PSNR")):
@@ -96,6 +97,11 @@ def test_all_tasks_are_scored_with_their_ceilings_and_panels_are_written(work, m
     panels = sorted(Path("panels").glob("*.png"))
     assert [panel.name.split("_")[0] for panel in panels] == ["derain"] * 2 + ["pose"] * 2 + ["seg"] * 2
     assert Image.open(panels[0]).size[0] > 7 * 32  # four images of the pairs, query, prediction, truth, ceiling
+    page = Path("shown/report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 3 * 2 and "http" not in page.replace("http-equiv", "")
+    for text in ("IoU of classes", "foreground", "PCK of keypoints", "left_ankle", "5 answers", "num pairs 2"):
+        assert text in page
+    assert f"<td class=best>{results['seg']['seg/mIoU']:.4g}</td>" in page
 
 
 def test_prompts_of_several_seeds_give_a_mean_and_a_spread(work, monkeypatch, capsys):

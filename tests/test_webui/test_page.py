@@ -10,6 +10,7 @@ from delvm_mm.apis import DeLVMInferencer
 from delvm_mm.webui.uploads import UploadError, UploadLimits, read_box
 
 pytest.importorskip("gradio")
+from delvm_mm.webui.gallery import gallery_html
 from delvm_mm.webui.page import NO_TASK, Page, _enlarge
 
 
@@ -29,17 +30,17 @@ def page(tiny_model, folder):
     return Page({"tiny": inferencer}, UploadLimits(folder), folder)
 
 
-def answer(page, folder, whole, bbox):
-    """What the page shows at the end."""
+def answer(page, folder, whole, bbox, compare=False):
+    """What the page shows, one after the other."""
     image, label, query = ({"path": str(folder / f"{name}.png")} for name in ("image", "label", "query"))
     more = page.slots - 1
     uploads = [image, label, *[None] * 2 * more]
     with contextlib.closing(
         page._answer_or_raise(
-            ("tiny", NO_TASK, 0, 1, 0, whole, bbox, True, *[False] * more, *uploads, query), "session"
+            ("tiny", NO_TASK, 0, 1, 0, whole, bbox, compare, True, *[False] * more, *uploads, query), "session"
         )
     ) as steps:
-        return [*steps][-1][0]
+        return [*steps]
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -50,7 +51,29 @@ def test_the_answer_is_of_what_the_settings_let_the_model_see(page, folder, whol
     fit = "pad" if whole else "crop"
     result = inferencer(str(folder / "query.png"), [pair], fit=fit, bbox=box, temperature=0.0)
     expected = _enlarge(result["predictions"][0]["image"])
-    np.testing.assert_array_equal(answer(page, folder, whole, bbox), expected)
+    np.testing.assert_array_equal(answer(page, folder, whole, bbox)[-1][0], expected)
+
+
+def test_without_the_prompt_it_shows_what_follows_the_query_alone(page, folder):
+    (inferencer,) = page.inferencers.values()
+    query = str(folder / "query.png")
+    (alone,) = inferencer.continue_frames([query], temperature=0.0)["predictions"]
+    (answered,) = inferencer(query, [(str(folder / "image.png"), str(folder / "label.png"))], temperature=0.0)[
+        "predictions"
+    ]
+    *_, last = answer(page, folder, False, "", compare=True)
+    np.testing.assert_array_equal(last[4], _enlarge(alone["image"]))
+    apart = np.abs(answered["image"].astype(int) - alone["image"]).mean()
+    assert apart > 1 and f"answers are {apart:.1f} of 255 apart: that is what the prompt does" in last[2]
+
+
+def test_the_gallery_has_a_card_of_each_model_with_its_tasks(page):
+    (inferencer,) = page.inferencers.values()
+    shown = gallery_html({"a<b": inferencer}, {"a<b": page.examples["tiny"]})
+    assert shown.count("<article>") == 1 and "<h3>a&lt;b</h3>" in shown
+    assert shown.count("<img ") == 2 * len(page.examples["tiny"])
+    assert all(f"<figcaption>{task}</figcaption>" in shown for task in ("seg", "pose", "derain"))
+    assert "images of 32 px, 64 tokens each" in shown
 
 
 def test_the_choices_show_the_model_different_images(page, folder):

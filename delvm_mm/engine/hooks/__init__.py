@@ -10,6 +10,7 @@ from delvm_mm.engine.hooks.memory_hook import MemoryHook
 from delvm_mm.engine.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from delvm_mm.engine.hooks.panel_hook import PanelHook, ValidationPanelHook
 from delvm_mm.engine.hooks.reconstruction_hook import ReconstructionHook
+from delvm_mm.engine.hooks.report_hook import ReportHook
 from delvm_mm.engine.hooks.soft_causal_hook import SoftCausalHook
 from delvm_mm.engine.hooks.task_balance_hook import TaskBalanceHook
 from delvm_mm.engine.hooks.throughput_hook import ThroughputHook
@@ -23,6 +24,7 @@ __all__ = [
     "NonFiniteGuardHook",
     "PanelHook",
     "ReconstructionHook",
+    "ReportHook",
     "ResumedScheduleHook",
     "SafeCheckpointHook",
     "SaveOnSignalHook",
