@@ -141,6 +141,18 @@ def test_sentences_are_scored_token_by_token():
     assert torch.equal(torch.stack([sample.token_correct for sample in samples]), expected)
 
 
+def test_prompts_with_their_answer_are_scored_as_the_sentence_of_their_tokens():
+    model = tiny_model(context=64).eval()
+    images = torch.rand(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    tokens = model.tokenizer.encode(images.flatten(0, 1)).view(2, -1)
+    samples = model(images, [BaseDataElement(metainfo=dict(task="seg")) for _ in range(2)], mode="predict")
+    for sample, row, wanted in zip(samples, tokens, model(tokens, mode="predict"), strict=True):
+        assert sample.clip_shape == (2, 16) and sample.task == "seg" and torch.equal(sample.tokens, row)
+        torch.testing.assert_close(sample.token_nll, wanted.token_nll)
+    with pytest.raises(ValueError, match="a prompt with its answer of 96 tokens does not fit the context of 64"):
+        model(torch.rand(1, 6, 3, 8, 8), mode="predict")
+
+
 def test_prompt_and_answer_beyond_the_context_are_refused():
     with pytest.raises(ValueError, match="40 tokens and an answer of 9 do not fit the context of 48"):
         tiny_model().generate(torch.zeros(1, 40, dtype=torch.long), 9)
