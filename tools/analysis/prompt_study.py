@@ -20,10 +20,13 @@ except ImportError as error:  # MMEngine or mmcv is missing or unusable; the mes
 
 import argparse
 import hashlib
+import io
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from torch.utils.data import Dataset
@@ -61,6 +65,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--shared-prompts",
         action="store_true",
         help="show all queries of a seed the same pairs, which are read once: faster, and seeds differ more",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after so many, and write what there is; no limit"
     )
     parser.add_argument("--backbone", help="also choose by the features of this network, such as torchvision.resnet50")
     parser.add_argument("--backbone-weights", help="file of its weights")
@@ -159,32 +166,40 @@ class Study:
         self._file = self.out / "scores.json"
         self._known = json.loads(self._file.read_text()) if self._file.exists() else {}
 
-    def run(self) -> list[Score]:
-        """Score what is not scored yet."""
+    def run(self, minutes: float) -> list[Score]:
+        """Score what is not scored yet, for so many minutes; all scores that there are then."""
         todo = [*self._todo()]
         missing = sum(self._key(*one) not in self._known for one in todo)
         console = Console()
         console.print(f"{len(todo)} scores, {len(todo) - missing} of them from {self._file}", highlight=False)
-        scores, done, begin = [], 0, time.perf_counter()
+        done, begin = 0, time.perf_counter()
         for task, setting, seed in todo:
-            key = self._key(task, setting, seed)
-            if key not in self._known:
-                self._known |= self._scored(task, setting, seed)
-                write_text(self._file, json.dumps(self._known, indent=1) + "\n")
-                done += 1
-                rate = (time.perf_counter() - begin) / done
-                left = f"{rate * (missing - done):.0f} s left" if missing > done else "all scored"
-                console.print(f"{task.name}, {setting.name}, seed {seed}: {done} of {missing}, {left}", highlight=False)
-            scores.append(Score(task.name, setting, seed, self._known[key]))
-        return scores
+            if self._key(task, setting, seed) in self._known:
+                continue
+            self._known |= self._scored(task, setting, seed)
+            write_text(self._file, json.dumps(self._known, indent=1) + "\n")
+            before, missing = missing, sum(self._key(*one) not in self._known for one in todo)
+            done += before - missing
+            seconds = time.perf_counter() - begin
+            left = f"{missing} are left, {seconds / done * missing:.0f} s"
+            console.print(f"{task.name}, {setting.name}, seed {seed}: {left}", highlight=False)
+            if missing and seconds > 60 * minutes:
+                console.print(f"{missing} scores are missing: run the same command again to go on", highlight=False)
+                break
+        keys = [(one, self._key(*one)) for one in todo]
+        return [
+            Score(task.name, setting, seed, self._known[key])
+            for (task, setting, seed), key in keys
+            if key in self._known
+        ]
 
     def _todo(self) -> Iterator[tuple[Task, Setting, int]]:
-        backbone = self.args.backbone
-        for task in self.tasks.values():
-            others = len(self.tasks) > 1
-            for setting in settings_of(task.facts, self.args.parts, self.args.ensembles, others, backbone):
-                for seed in self.args.seeds if setting.is_random else self.args.seeds[:1]:
-                    yield task, setting, seed
+        """All settings of all tasks, seed by seed, so that a study that is stopped has something of each."""
+        options = (self.args.parts, self.args.ensembles, len(self.tasks) > 1, self.args.backbone)
+        settings = {task.name: settings_of(task.facts, *options) for task in self.tasks.values()}
+        for position, seed in enumerate(self.args.seeds):
+            for task in self.tasks.values():
+                yield from ((task, one, seed) for one in settings[task.name] if one.is_random or not position)
 
     def _key(self, task: Task, setting: Setting, seed: int) -> str:
         other = self._other(task).name if setting.control == "other_task" else None
@@ -244,15 +259,15 @@ class Study:
                     if "pred_images" in sample:
                         sample.set_data(dict(combine=one.ensemble["combine"]))
                 evaluator.process(answers, batch)
-        return {
-            self._key(task, one, seed): evaluator.evaluate(count)
-            for one, evaluator in zip(together, evaluators, strict=True)
-        }
+        with redirect_stdout(io.StringIO()):  # pycocotools prints
+            results = [evaluator.evaluate(count) for evaluator in evaluators]
+        return {self._key(task, one, seed): result for one, result in zip(together, results, strict=True)}
 
 
 def put_into_docs(text: str, out: Path, docs: Path) -> None:
     """Put tables, plot and numbers into the documentation."""
-    replace_block(docs / "prompting.md", "prompt_study.py", text)
+    plot = "![the same as a plot, each seed a point](prompting.png)"
+    replace_block(docs / "prompting.md", "prompt_study.py", f"{text}\n\n{plot}\n\n[Every number](data/prompting.csv).")
     (docs / "data").mkdir(exist_ok=True)
     shutil.copyfile(out / "prompt_study.png", docs / "prompting.png")
     shutil.copyfile(out / "prompt_study.csv", docs / "data" / "prompting.csv")
@@ -279,7 +294,9 @@ def main(arguments: list[str] | None = None) -> None:
     cfg.tasks = tasks_of(cfg)
     checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
     add_model(cfg, args.config, checkpoint, cfg.tasks, args.cfg_options or ())
-    scores = Study(args, cfg).run()
+    # Tables of classes and sentences about single scores, of which there are many.
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    scores = Study(args, cfg).run(args.minutes)
     primary_metric(scores)  # before anything is written: all tasks need one
     report(scores, args)
 

@@ -150,16 +150,9 @@ def _ensembles(facts: TaskFacts, sizes: Sequence[int]) -> list[Setting]:
 
         vote = (answers("vote"),) if facts.reads_classes else ()
         chosen += [answers("mean", *vote), *vote]
-        chosen.append(
-            Setting(
-                "ensembles",
-                f"{size} {shown} nearest by encoder, mean distribution",
-                size * pairs,
-                "nearest",
-                "encoder",
-                ensemble=dict(size=size),
-            )
-        )
+        few = min(sizes)  # of many the last ones would be near no more
+        name = f"{few} {shown}, nearest by encoder, mean distribution"
+        chosen.append(Setting("ensembles", name, few * pairs, "nearest", "encoder", ensemble=dict(size=few)))
     return chosen
 
 

@@ -92,6 +92,16 @@ def test_all_parts_are_scored_and_written_and_nothing_twice(study, monkeypatch, 
     assert len(calls) == 2  # one pair, and two; what no seed chooses stays
 
 
+def test_a_study_that_is_stopped_writes_what_it_has_and_goes_on(study, capsys):
+    options = ("--seeds", "3", "--task", "derain", "--parts", "controls")
+    study(*options, "--minutes", "0")
+    assert "2 scores are missing: run the same command again" in capsys.readouterr().out
+    assert len(json.loads(Path("out/scores.json").read_text())) == 1
+    assert "Controls" not in Path("out/prompt_study.md").read_text()
+    study(*options)
+    assert "no prompt" in Path("out/prompt_study.md").read_text()
+
+
 def test_scores_are_those_of_the_evaluation_tool(study):
     study("--seeds", "3", "--task", "derain", "--parts", "controls", "--num-samples", "4")
     scores = json.loads(Path("out/scores.json").read_text())
