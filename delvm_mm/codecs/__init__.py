@@ -8,6 +8,7 @@ from delvm_mm.codecs.keypoint_discs import KeypointDiscsCodec
 from delvm_mm.codecs.keypoints import mpii_to_coco
 from delvm_mm.codecs.mask import ForegroundMaskCodec
 from delvm_mm.codecs.restoration import RestorationCodec
+from delvm_mm.codecs.semantic_mask import SemanticMaskCodec
 from delvm_mm.codecs.skeleton import SkeletonCodec
 from delvm_mm.codecs.squashed import SquashedCodec
 
@@ -19,6 +20,7 @@ __all__ = [
     "LabelCodec",
     "RandomColorMaskCodec",
     "RestorationCodec",
+    "SemanticMaskCodec",
     "SkeletonCodec",
     "SquashedCodec",
     "mpii_to_coco",

@@ -10,6 +10,7 @@ from skimage.measure import label as label_regions
 
 from delvm_mm.codecs.base import LabelCodec, check_color, check_image, pick
 from delvm_mm.codecs.instance_map import instance_map
+from delvm_mm.codecs.palette import NearestColor
 from delvm_mm.registry import TASK_UTILS
 
 _LEVELS = (0, 64, 128, 191, 255)
@@ -18,8 +19,6 @@ COLORS = tuple(
     tuple(_LEVELS[i] for i in point) for point in product(range(len(_LEVELS)), repeat=3) if sum(point) % 2 == 0
 )[1:]
 """62 colors with a distance of 89 or more (in RGB) to each other and to black."""
-
-_LUT_BITS = 5  # of a channel: cells of the table are 8 values wide
 
 
 @TASK_UTILS.register_module()
@@ -87,8 +86,8 @@ class RandomColorMaskCodec(LabelCodec):
         self.connected = connected
         self.palette = (self.background, *(check_color(color, "colors") for color in colors))
         self._colors = np.array(self.palette, np.uint8)
+        self._read = NearestColor(self.palette, min_area)
         self._check_distances()
-        self._nearest: np.ndarray | None = None
         self.dataset_meta = dict(classes=("mask",), palette=[list(color) for color in self.palette[1:]])
 
     def encode(self, annotation: Any) -> np.ndarray:
@@ -132,7 +131,7 @@ class RandomColorMaskCodec(LabelCodec):
             ValueError: if it is not H x W x 3.
         """
         check_image(image, "RandomColorMaskCodec.decode")
-        colors = self._without_specks(self._nearest_colors(image), image)
+        colors = self._read(image)
         connected = self.connected
         if connected is None:
             connected = bool(np.bincount(colors.ravel(), minlength=len(self.palette))[1:].all())
@@ -222,43 +221,11 @@ class RandomColorMaskCodec(LabelCodec):
             chosen[mask] = rng.choice(free if len(free) else shuffled)
         return chosen
 
-    def _nearest_colors(self, image: np.ndarray) -> np.ndarray:
-        """Number of the nearest color of the palette at each pixel, intp H x W."""
-        if self._nearest is None:
-            centers = (np.arange(2**_LUT_BITS) + 0.5) * 2 ** (8 - _LUT_BITS) - 0.5
-            cells = np.stack(np.meshgrid(centers, centers, centers, indexing="ij"), -1).reshape(-1, 1, 3)
-            distances = [((cells - color) ** 2).sum(-1)[:, 0] for color in self._colors.astype(float)]
-            self._nearest = np.argmin(distances, 0)
-        red, green, blue = np.moveaxis(image >> (8 - _LUT_BITS), -1, 0).astype(np.intp)
-        return self._nearest[(red << 2 * _LUT_BITS) | (green << _LUT_BITS) | blue]
-
-    def _without_specks(self, colors: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Give the pixels of regions that are no masks to the nearest region that is one."""
-        if np.array_equal(self._colors[colors], image):
-            return colors  # a clean drawing
-        regions = label_regions(colors, background=-1, connectivity=1) - 1
-        count = int(regions.max()) + 1
-        areas = np.bincount(regions.ravel(), minlength=count)
-        small, window = colors.astype(np.uint16), np.ones((3, 3), np.uint8)
-        inside = cv2.erode(small, window) == cv2.dilate(small, window)
-        interior = np.bincount(regions.ravel(), weights=inside.ravel(), minlength=count)
-        kept = ((interior > 0) & (areas >= self.min_area))[regions]
-        if not kept.any():
-            return np.zeros_like(colors)
-        _, nearest = cv2.distanceTransformWithLabels(
-            (~kept).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-        )
-        source = np.zeros(int(nearest.max()) + 1, np.intp)
-        source[nearest[kept]] = colors[kept]
-        return source[nearest]
-
     def _check_distances(self) -> None:
-        palette = self._colors.astype(float)
-        distances = np.linalg.norm(palette[:, None] - palette, axis=-1) + 999 * np.eye(len(palette))
-        if distances.min() < 32:
-            one, other = np.unravel_index(distances.argmin(), distances.shape)
+        distance, one, other = self._read.closest()
+        if distance < 32:
             raise ValueError(
-                f"colors {self.palette[one]} and {self.palette[other]} are only {distances.min():.0f} apart in RGB "
+                f"colors {self.palette[one]} and {self.palette[other]} are only {distance:.0f} apart in RGB "
                 "(black is the background), expected at least 32: they could not be told apart in a drawing"
             )
 
