@@ -30,6 +30,7 @@ class DataSample(BaseDataElement):
     ``annotation``       The query's, as its codec's ``annotation_of`` gave it.
     ``ori_annotation``   The same before the image was resized, for scores at its size; ``ori_shape`` is that size,
                          ``affine`` takes its pixels to those of ``query_image``.
+    ``tile``             Of an image that is answered in several: which one this is, see ``CropTile``.
     ``query_image``      Image that the prompt asks about.
     ``prompt_images``    Image and label of each pair, by turns.
     ``label_image``      The query's annotation, drawn.

@@ -16,28 +16,34 @@ from delvm_mm.codecs.openpose import (
 
 
 class KeypointCodec(LabelCodec):
-    """COCO-17 keypoints drawn as an image, from which one person is read back.
+    """Keypoints, COCO's 17 if not said otherwise, drawn as an image, from which one person, or all, are read back.
 
     The annotation is ``dict(keypoints=N x 17 x 2 (x, y in pixels; pixel centers are whole numbers),
     keypoints_visible=N x 17 in 0..1 (or N x 17 x 1; COCO's 2 counts as visible), img_shape=(H, W))``; N may be 0.
     Keypoints outside the image, or not visible, are not drawn and not expected back. The prediction is the same dict
-    with N = 1 and ``keypoint_scores`` (1 x 17 in 0..1), 0 for a keypoint that is not there.
+    with N at most ``max_people`` and ``keypoint_scores`` (N x 17 in 0..1), 0 for a keypoint that is not there.
 
     Args:
         visible_thr: keypoints are drawn, and said to be visible when read, where their visibility or score is above
             this value. In [0, 1).
+        max_people: how many are read at most, the best seen ones first. With 1 the largest of the truth is what the
+            answer is compared with, else all are.
 
     Raises:
         ValueError: if it is outside its range.
     """
 
     background = (0, 0, 0)
+    num_keypoints: int = NUM_KEYPOINTS
 
-    def __init__(self, visible_thr: float = 0.3) -> None:
+    def __init__(self, visible_thr: float = 0.3, max_people: int = 1) -> None:
         check_numbers(visible_thr=visible_thr)
         if not 0 <= visible_thr < 1:
             raise ValueError(f"visible_thr is {visible_thr}, expected a value in [0, 1)")
+        if isinstance(max_people, bool) or not isinstance(max_people, int) or max_people < 1:
+            raise ValueError(f"max_people is {max_people!r}, expected a whole number, at least 1")
         self.visible_thr = visible_thr
+        self.max_people = max_people
         self.dataset_meta = dict(
             dataset_name="coco",
             num_keypoints=NUM_KEYPOINTS,
@@ -87,28 +93,41 @@ class KeypointCodec(LabelCodec):
         return image
 
     def decode(self, image: np.ndarray) -> dict[str, Any]:
-        """Read one person.
+        """Read one person, or all of them.
 
         Args:
             image: RGB, uint8, H x W x 3.
 
         Returns:
-            dict of ``keypoints`` (float32, 1 x 17 x 2), ``keypoint_scores`` (float32, 1 x 17 in 0..1),
-            ``keypoints_visible`` (float32, 1 x 17, 1 where the score is above ``visible_thr``) and ``img_shape``.
+            dict of ``keypoints`` (float32, N x K x 2), ``keypoint_scores`` (float32, N x K in 0..1),
+            ``keypoints_visible`` (float32, N x K, 1 where the score is above ``visible_thr``) and ``img_shape``; N is 1
+            with ``max_people=1``, else 0 to ``max_people``.
 
         Raises:
             TypeError: if the image is not a uint8 array.
             ValueError: if it is not H x W x 3.
         """
         check_image(image, f"{self._name}.decode")
-        points, scores = self._read_person(image)
-        scores = scores[None].astype(np.float32)
+        return self._read(image, self.max_people)
+
+    def _read(self, image: np.ndarray, most: int) -> dict[str, Any]:
+        if most > 1:
+            points, scores = self._read_people(image)
+            best_first = np.argsort(-scores.sum(1), kind="stable")[:most]
+            points, scores = points[best_first], scores[best_first]
+        else:
+            points, scores = (found[None] for found in self._read_person(image))
+        scores = scores.astype(np.float32)
         return dict(
-            keypoints=points[None].astype(np.float32),
+            keypoints=points.astype(np.float32),
             keypoint_scores=scores,
             keypoints_visible=(scores > self.visible_thr).astype(np.float32),
             img_shape=image.shape[:2],
         )
+
+    def _read_people(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read all people; as :meth:`_read_person`, N x K x 2 and N x K."""
+        raise ValueError(f"{self._name} reads one person alone, max_people is {self.max_people}: use SkeletonCodec")
 
     def decode_mean(self, images: np.ndarray) -> dict[str, Any]:
         """Read several label images and average the people: a mean of skeletons shows none.
@@ -117,10 +136,10 @@ class KeypointCodec(LabelCodec):
             images: RGB, uint8, N x H x W x 3.
 
         Returns:
-            As :meth:`decode`: the mean position of each keypoint in the images in which it is there, and the mean of
-            its scores in all of them.
+            As :meth:`decode` of one person: the mean position of each keypoint in the images in which it is there, and
+            the mean of its scores in all of them.
         """
-        read = [self.decode(np.ascontiguousarray(image)) for image in images]
+        read = [self._read(np.ascontiguousarray(image), 1) for image in images]
         scores = np.concatenate([person["keypoint_scores"] for person in read])
         places = np.concatenate([person["keypoints"] for person in read])
         there = (scores > 0)[..., None]
@@ -138,71 +157,89 @@ class KeypointCodec(LabelCodec):
 
         Returns:
             dict of ``keypoints``, ``keypoints_visible`` and ``img_shape``, and those of ``bbox`` (N x 4, xyxy),
-            ``head_size`` and ``area`` (of the outline, in pixels of this image) that are there, for the metrics.
+            ``head_size``, ``area`` (of the outline, in pixels of this image), ``ignored_bbox`` (M x 4, xyxy),
+            ``ignored_area`` and ``ignored_crowd`` that are there, for the metrics.
 
         Raises:
             ValueError: if one of the first three is missing, or the data set of mmpose that they are of has other
-                keypoints than COCO's, in another order, or of animals.
+                keypoints than the codec, in another order, or, where these are COCO's, of animals.
         """
-        check_body(results)
+        self._check_names(results)
         annotation = {key: pick(results, key, self._name) for key in _ANNOTATION_KEYS}
         return annotation | {key: results[key] for key in _METRIC_KEYS if results.get(key) is not None}
+
+    def _check_names(self, results: dict[str, Any]) -> None:
+        check_body(results)
 
     def to_fields(self, truth: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
         """Lay out truth and prediction as ``mmpose.PCKAccuracy`` and ``mmpose.CocoMetric`` read them.
 
-        Of several people in the truth the one with the largest box is compared. Keypoints that were not drawn count as
-        not visible. Predicted keypoints that are not there (score 0) are put far outside of the image: a guess, such as
-        the middle of an image without a person, would be right by chance. Boxes that the truth does not give are those
-        of the visible keypoints. PCK's 'head' needs ``head_size`` in the truth; mmpose's 'torso' is the distance of
-        keypoints 4 and 5, which are JHMDB's torso and in COCO's order the right ear and the left shoulder, so tPCK
-        means little here.
+        With ``max_people=1`` the one of the truth with the largest box is compared, else all are, which is for
+        ``CocoMetric`` alone: others expect as many people in the answer as in the truth. Keypoints that were not drawn
+        count as not visible. Predicted keypoints that are not there (score 0) are put far outside of the image: a
+        guess, such as the middle of an image without a person, would be right by chance. Boxes that the truth does not
+        give are those of the visible keypoints. PCK's 'head' needs ``head_size`` in the truth; mmpose's 'torso' is the
+        distance of keypoints 4 and 5, which are JHMDB's torso and in COCO's order the right ear and the left shoulder,
+        so tPCK means little here.
 
         Args:
             truth: what :meth:`annotation_of` gave.
             prediction: what :meth:`decode` gave.
 
         Returns:
-            ``pred_instances`` (``keypoints`` 1 x 17 x 2, ``keypoint_scores`` 1 x 17, ``bbox_scores`` 1) and
-            ``gt_instances`` (``keypoints`` 1 x 17 x 2, ``keypoints_visible`` 1 x 17 of 0 and 1, ``bboxes`` 1 x 4 xyxy;
-            ``head_size`` and ``areas`` if known). What ``CocoMetric`` reads beside them, the evaluator adds.
+            ``pred_instances`` (``keypoints`` N x K x 2, ``keypoint_scores`` N x K, ``bbox_scores`` N) and
+            ``gt_instances`` (``keypoints`` M x K x 2, ``keypoints_visible`` M x K of 0 and 1, ``bboxes`` M x 4 xyxy;
+            ``head_size``, ``areas`` and ``ignored_*`` if known). N is at least 1: where nobody was found, a person
+            without keypoints stands there. What ``CocoMetric`` reads beside them, the evaluator adds.
 
         Raises:
             TypeError: if one of the two is not a dict of numbers.
             ValueError: if a key is missing or a shape is wrong.
         """
         keypoints, visible, shape = self._check(truth, "to_fields, truth")
-        for key, wanted in (("keypoints", (1, NUM_KEYPOINTS, 2)), ("keypoint_scores", (1, NUM_KEYPOINTS))):
-            given = np.shape(pick(prediction, key, self._name + ".to_fields"))
-            if given != wanted:
-                raise ValueError(f"{self._name}.to_fields: the prediction's {key} are {given}, expected {wanted}")
-        absent = np.asarray(prediction["keypoint_scores"])[..., None] <= 0
-        places = np.where(absent, FAR_OUTSIDE * max(shape), prediction["keypoints"])
+        found, scores = (
+            np.asarray(pick(prediction, key, self._name + ".to_fields")) for key in ("keypoints", "keypoint_scores")
+        )
+        count = 1 if self.max_people == 1 else len(found)
+        for key, given, wanted in (
+            ("keypoints", found, (count, self.num_keypoints, 2)),
+            ("keypoint_scores", scores, (count, self.num_keypoints)),
+        ):
+            if given.shape != wanted:
+                raise ValueError(f"{self._name}.to_fields: the prediction's {key} are {given.shape}, expected {wanted}")
+        if not count:
+            found, scores = np.zeros((1, self.num_keypoints, 2)), np.zeros((1, self.num_keypoints))
+        places = np.where(scores[..., None] <= 0, FAR_OUTSIDE * max(shape), found)
         visible &= inside(keypoints, shape)
         boxes = _boxes(truth.get("bbox"), keypoints, visible, self._name)
-        sides = (boxes[:, 2:] - boxes[:, :2]).clip(0)
-        which = int(np.argmax(np.where(visible.any(1), sides.prod(1), -1))) if len(keypoints) else 0
-        if not len(keypoints):
-            keypoints, visible = np.zeros((1, NUM_KEYPOINTS, 2)), np.zeros((1, NUM_KEYPOINTS), bool)
-            boxes, sides = np.zeros((1, 4)), np.zeros((1, 2))
-        chosen = slice(which, which + 1)
+        chosen = np.arange(len(keypoints))
+        if self.max_people == 1:
+            if not len(keypoints):
+                keypoints, visible = np.zeros((1, self.num_keypoints, 2)), np.zeros((1, self.num_keypoints), bool)
+                boxes = np.zeros((1, 4))
+            areas = (boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)
+            chosen = np.array([np.argmax(np.where(visible.any(1), areas, -1))])
         people = dict(
             keypoints=np.where(visible, 1, 0)[chosen, :, None] * np.nan_to_num(keypoints[chosen]).astype(np.float32),
             keypoints_visible=visible[chosen].astype(np.float32),
             bboxes=boxes[chosen].astype(np.float32),
         )
-        if "head_size" in truth:
-            people["head_size"] = _of_person(truth["head_size"], which, np.float32)
-        if "area" in truth:
-            people["areas"] = _of_person(truth["area"], which, np.float32)
+        for key, name in (("head_size", "head_size"), ("area", "areas")):
+            if key in truth:
+                people[name] = _of_people(truth[key], chosen, np.float32)
+        people |= {key: np.asarray(truth[key]) for key in _IGNORED_KEYS if key in truth}
         return dict(
             pred_instances=dict(
                 keypoints=places.astype(np.float32),
-                keypoint_scores=np.asarray(prediction["keypoint_scores"], np.float32),
-                bbox_scores=np.ones(1, np.float32),
+                keypoint_scores=scores.astype(np.float32),
+                bbox_scores=self._people_scores(scores).astype(np.float32),
             ),
             gt_instances=people,
         )
+
+    def _people_scores(self, scores: np.ndarray) -> np.ndarray:
+        """How sure it is that there is somebody, N: the more keypoints are seen, the surer."""
+        return np.ones(len(scores)) if self.max_people == 1 else scores.mean(1)
 
     def _check(self, annotation: dict[str, Any], where: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Check an annotation; return keypoints (N x 17 x 2, float), which are visible (N x 17, bool) and (H, W)."""
@@ -214,10 +251,11 @@ class KeypointCodec(LabelCodec):
             raise TypeError(
                 f"{where}: {_ANNOTATION_KEYS} hold {keypoints.dtype}, {visible.dtype}, {shape.dtype}; expected numbers"
             )
-        if keypoints.ndim != 3 or keypoints.shape[1:] != (NUM_KEYPOINTS, 2):
+        if keypoints.ndim != 3 or keypoints.shape[1:] != (self.num_keypoints, 2):
+            names = self.dataset_meta["dataset_name"]
             raise ValueError(
-                f"{where}: keypoints are {keypoints.shape}, expected (N, 17, 2) in COCO's order; "
-                "mpii_to_coco maps MPII's 16 keypoints"
+                f"{where}: keypoints are {keypoints.shape}, expected (N, {self.num_keypoints}, 2) in the order of "
+                + ("COCO; mpii_to_coco maps MPII's 16 keypoints" if names == "coco" else f"the metainfo {names!r}")
             )
         if visible.shape == (*keypoints.shape[:2], 1):
             visible = visible[..., 0]
@@ -283,13 +321,14 @@ def mpii_to_coco(keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray
 # Sides of the image; finite, as a NaN matches everything in COCO's similarity, and near enough for its largest area.
 FAR_OUTSIDE = -10
 _ANNOTATION_KEYS = ("keypoints", "keypoints_visible", "img_shape")
-_METRIC_KEYS = ("bbox", "head_size", "area")
+_IGNORED_KEYS = ("ignored_bbox", "ignored_area", "ignored_crowd")
+_METRIC_KEYS = ("bbox", "head_size", "area", *_IGNORED_KEYS)
 
 
-def _of_person(value: Any, which: int, dtype: type) -> np.ndarray:
-    """The value of one person, of length 1, out of a list for all people or a single value."""
+def _of_people(value: Any, which: np.ndarray, dtype: type) -> np.ndarray:
+    """The values of some people, out of a list for all people or a single value."""
     values = np.asarray(value, dtype).reshape(-1)
-    return values[which : which + 1] if len(values) > 1 else values
+    return values[which] if len(values) > 1 else values[: len(which)]
 
 
 def _boxes(given: Any, keypoints: np.ndarray, visible: np.ndarray, owner: str) -> np.ndarray:

@@ -5,10 +5,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = ["ORIGINAL_KEYS", "map_image_back", "map_points_back", "map_prediction_back"]
+__all__ = ["ORIGINAL_KEYS", "TILE_KEY", "map_image_back", "map_points_back", "map_prediction_back"]
 
 ORIGINAL_KEYS = ("affine", "ori_shape", "ori_annotation")
 """Fields of a sample that scores at the original's size need."""
+
+TILE_KEY = "tile"
+"""Field of a sample that is one of several tiles of an image: its ``number``, how many there are (``count``), and its
+``box`` (left, top, right, lower; the latter two exclusive) in pixels of the original."""
 
 
 def map_points_back(points: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Reading one person back from an image of OpenPose-colored skeletons."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from delvm_mm.codecs.openpose import JOINT_NAMES, JOINTS, LIMB_ENDS, LIMBS, NECK, NUM_JOINTS, NUM_LIMBS
+from delvm_mm.codecs.openpose import JOINT_NAMES, LIMB_ENDS, NECK, NUM_JOINTS, NUM_LIMBS
+from delvm_mm.codecs.skeleton_layout import OPENPOSE
 
 SUBPIXEL_BITS = 4  # positions are drawn to a sixteenth of a pixel
 READING_RADIUS = 4  # an image is read at the scale where its discs have this radius, in pixels
@@ -20,35 +22,42 @@ def fixed_point(points: np.ndarray) -> np.ndarray:
     return np.round(points * 2**SUBPIXEL_BITS).astype(np.int32)
 
 
-def _ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
+def ramp(values: np.ndarray, start: float, end: float) -> np.ndarray:
+    """0 below ``start``, 1 above ``end``, straight between."""
     return np.clip((values - start) / (end - start), 0, 1)
 
 
-@lru_cache(maxsize=1)
-def _color_tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@lru_cache(maxsize=4)
+def color_tables(
+    joint_colors: tuple[tuple[int, int, int], ...], limb_colors: tuple[tuple[int, int, int], ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How much a pixel looks like each joint's disc, each limb, and nothing, by its color in 5 bits a channel.
 
     Hue says which; brightness tells discs (1.0) from limbs (0.6) and from limbs that cross (0.84); saturation only
     says how far the hue can be trusted, because tokenizers wash colors out.
 
+    Args:
+        joint_colors: RGB of J joints.
+        limb_colors: RGB of L limbs.
+
     Returns:
-        float32 tables in [0, 1]: 32768 x 18 (discs), 32768 x 17 (limbs), 32768 (nothing).
+        float32 tables in [0, 1]: 32768 x J (discs), 32768 x L (limbs), 32768 (nothing).
     """
     levels = (np.arange(32, dtype=np.float32) * 8 + 4) / 260
     rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(1, -1, 3)
     hue, saturation, value = (channel.T for channel in cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)))
 
-    def hue_match(colors: list[tuple[int, int, int]]) -> np.ndarray:
+    def hue_match(colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
         wanted = cv2.cvtColor(np.float32([colors]) / 255, cv2.COLOR_RGB2HSV)[0, :, 0]
         distance = np.abs((hue - wanted + 180) % 360 - 180)
         match = np.exp(-0.5 * (distance / _HUE_SIGMA) ** 2)
         return match * match / match.max(1, keepdims=True)  # less where another color matches better
 
-    colored = _ramp(saturation * value, 0.1, 0.3)
-    discs = hue_match([color for _, color in JOINTS]) * colored * _ramp(value, 0.5, 0.8)
-    limbs = hue_match([color for *_, color in LIMBS]) * colored * _ramp(value, 0.15, 0.35)
-    limbs = limbs * (1 - 0.85 * _ramp(value, 0.66, 0.8))
-    nothing = 1 - _ramp(value[:, 0], 0.1, 0.3)
+    colored = ramp(saturation * value, 0.1, 0.3)
+    discs = hue_match(joint_colors) * colored * ramp(value, 0.5, 0.8)
+    limbs = hue_match(limb_colors) * colored * ramp(value, 0.15, 0.35)
+    limbs = limbs * (1 - 0.85 * ramp(value, 0.66, 0.8))
+    nothing = 1 - ramp(value[:, 0], 0.1, 0.3)
     return discs.astype(np.float32), limbs.astype(np.float32), nothing.astype(np.float32)
 
 
@@ -67,11 +76,8 @@ def read_person(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     margin = 2 * READING_RADIUS
     top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
     crop = image[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
-    # the brightest parts, the discs, are drawn with full brightness; tokenizers darken them
-    gain = 255 / max(np.percentile(value[lit], 98), 128)
-    crop = cv2.convertScaleAbs(cv2.GaussianBlur(crop, (3, 3), 0), alpha=gain).astype(np.int32) >> 3
-    code = crop[..., 0] << 10 | crop[..., 1] << 5 | crop[..., 2]
-    discs, limbs, nothing = (table[code] for table in _color_tables())
+    code = color_codes(crop, value[lit])
+    discs, limbs, nothing = (table[code] for table in color_tables(OPENPOSE.colors, OPENPOSE.limb_colors))
 
     response = _disc_mean(discs)
     strong, strength = _disc_peaks(discs, response)
@@ -94,7 +100,7 @@ def read_person(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     evidence = cv2.dilate(limbs, np.ones((3, 3), np.uint8)) - 1.2 * nothing[..., None]
     reach = max(lit.any(0).sum(), lit.any(1).sum())
     pairs = [
-        _limb_support(evidence[..., i], limbs[..., i], candidates[parent], candidates[child], _LONGEST[i] * reach)
+        limb_support(evidence[..., i], limbs[..., i], candidates[parent], candidates[child], _LONGEST[i] * reach)
         for i, (parent, child) in enumerate(LIMB_ENDS)
     ]
     chosen = _best_tree(unary, pairs)
@@ -110,6 +116,22 @@ def read_person(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             scores[ends] = np.maximum(scores[ends], 0.5 * np.clip(pair[tuple(chosen[ends])], 0, 1))
     middle = np.array([crop.shape[1] - 1, crop.shape[0] - 1]) / 2
     return _guess_missing(points, middle) + np.array([left, top]), scores
+
+
+def color_codes(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows of :func:`color_tables` for each pixel, H x W.
+
+    Args:
+        image: RGB, uint8, H x W x 3.
+        values: Brightness of the pixels that are drawn on.
+
+    Returns:
+        int32, H x W.
+    """
+    # the brightest parts, the discs, are drawn with full brightness; tokenizers darken them
+    gain = 255 / max(np.percentile(values, 98), 128)
+    levels = cv2.convertScaleAbs(cv2.GaussianBlur(image, (3, 3), 0), alpha=gain).astype(np.int32) >> 3
+    return levels[..., 0] << 10 | levels[..., 1] << 5 | levels[..., 2]
 
 
 def _disc_mean(maps: np.ndarray) -> np.ndarray:
@@ -186,10 +208,21 @@ def _ends_of(points: np.ndarray) -> np.ndarray:
     return middle + np.array([[along.min()], [along.max()]]) * axis
 
 
-def _limb_support(
+def limb_support(
     evidence: np.ndarray, limb: np.ndarray, parents: np.ndarray, children: np.ndarray, longest: float
 ) -> np.ndarray:
-    """How well the image shows one limb between each parent (A x 2) and each child (B x 2): A x B, about -2 to 1."""
+    """How well the image shows one limb between each parent (A x 2) and each child (B x 2): A x B, about -2 to 1.
+
+    Args:
+        evidence: For the limb (above 0) or against it, H x W.
+        limb: How much a pixel looks like it, H x W.
+        parents: A x 2, x and y.
+        children: B x 2, x and y.
+        longest: In pixels; longer ones count less.
+
+    Returns:
+        A x B.
+    """
     start, end = parents[:, None, None], children[None, :, None]
     length = np.sqrt(((end - start) ** 2).sum(-1))
     unit = (end - start) / np.maximum(length, 1e-6)[..., None]
@@ -201,7 +234,7 @@ def _limb_support(
     ahead = unit * (np.array([1.5, 2.0, 2.5]) * READING_RADIUS)[:, None]
     beyond = look_up(limb, end + ahead).mean(-1) + look_up(limb, start - ahead).mean(-1)
     relative = length[..., 0] / longest
-    return support - 0.3 * beyond - 1.2 * _ramp(relative, 1, 2) - 0.1 * relative
+    return support - 0.3 * beyond - 1.2 * ramp(relative, 1, 2) - 0.1 * relative
 
 
 def _best_tree(unary: list[np.ndarray], pairs: list[np.ndarray]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from delvm_mm.codecs.base import META_KEYS
-from delvm_mm.codecs.mapping import ORIGINAL_KEYS
+from delvm_mm.codecs.mapping import ORIGINAL_KEYS, TILE_KEY
 from delvm_mm.structures import DataSample
 
 __all__ = ["check_sample", "pack_prompt"]
@@ -66,6 +66,6 @@ def pack_prompt(
         label_image=query["label"],
         query_image=query["img"],
         prompt_images=prompt_images,
-        **{key: query[key] for key in ORIGINAL_KEYS if key in query},
+        **{key: query[key] for key in (*ORIGINAL_KEYS, TILE_KEY) if key in query},
     )
     return {"inputs": torch.from_numpy(np.ascontiguousarray(inputs)), "data_samples": sample}

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MessageHub, MMLogger, print_log
 from mmengine.structures import BaseDataElement
 
-from delvm_mm.codecs.mapping import ORIGINAL_KEYS, map_prediction_back
+from delvm_mm.codecs.base import META_KEYS
+from delvm_mm.codecs.mapping import ORIGINAL_KEYS, TILE_KEY, map_prediction_back
+from delvm_mm.evaluation.coco_fields import COCO_PERSON, coco_fields
+from delvm_mm.evaluation.tiles import join_tiles
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, trivial_predictions
 from delvm_mm.registry import EVALUATOR, METRICS, TASK_UTILS
 from delvm_mm.toolboxes import DISTRIBUTIONS, require_toolbox
@@ -28,7 +31,6 @@ METRIC_MODULES = {
     "mmpose": "mmpose.evaluation.metrics",
     "mmpretrain": "mmpretrain.evaluation",
 }
-COCO_PERSON = 1  # category
 
 
 @EVALUATOR.register_module()
@@ -57,7 +59,10 @@ class VisionPromptEvaluator(Evaluator):
         trivial: Whether to score the trivial answers too.
         prefix: Name of the task, put before the names of all results.
         original: Whether to score in pixels of the original image: what was read is mapped back and compared with
-            the annotation that ``KeepAnnotation`` kept. What the model did not see counts as background there.
+            the annotation that ``KeepAnnotation`` kept. What the model did not see counts as background there. People
+            that were cut out of one image (by ``img_id``) are one image to ``CocoMetric`` then, as it is published for
+            top-down models; else each sample is an image of its own. What was read from the tiles of ``CropTile`` is
+            put together, and an image is scored when all its tiles are answered.
 
     Raises:
         ImportError: A metric's toolbox is missing or cannot be imported.
@@ -90,6 +95,7 @@ class VisionPromptEvaluator(Evaluator):
         self._differences = _differences(metrics)
         self._answered: set[str] = set()
         self._alone: list[BaseMetric] | None = None
+        self._tiles: dict[int, dict[int, dict]] = {}
         self.codec = TASK_UTILS.build(codec) if isinstance(codec, dict) else codec
         self.ceiling = ceiling
         self.prefix = prefix
@@ -123,10 +129,22 @@ class VisionPromptEvaluator(Evaluator):
             ValueError: A data sample has no annotation, or no image to score.
         """
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
+        if self.original:
+            tiles = [sample for sample in samples if sample.get(TILE_KEY) is not None]
+            for sample in tiles:
+                self._keep_tile(sample)
+            samples = [sample for sample in samples if sample.get(TILE_KEY) is None]
+            if not samples:
+                return
         # Decoding everything first: a bad sample leaves no metric ahead of the others.
         predictions = [self._fields(sample, "pred_image") for sample in samples]
         ceilings = [self._fields(sample, "ceiling_image") for sample in samples] if self.ceiling else []
         trivial = self._trivial_fields(samples) if self.trivial_metrics else {}
+        self._process_fields(data_batch, predictions, ceilings, trivial)
+
+    def _process_fields(
+        self, data_batch: Any | None, predictions: list[dict], ceilings: list[dict], trivial: dict[str, list[dict]]
+    ) -> None:
         for metric in self.metrics:
             metric.process(data_batch, predictions)
         for metric in self.ceiling_metrics:
@@ -135,6 +153,57 @@ class VisionPromptEvaluator(Evaluator):
             self._answered.add(name)
             for metric in self.trivial_metrics[name]:
                 metric.process(data_batch, answers)
+
+    def _keep_tile(self, sample: dict) -> None:
+        """Read the images of a tile; they are scored when those of the other tiles are there."""
+        keys = {"pred_image": "", **({"ceiling_image": "ceiling"} if self.ceiling else {})}
+        self._check_original(sample)
+        read = {name: self._read(sample, key) for key, name in keys.items()}
+        if self.trivial_metrics:
+            read |= trivial_predictions(self.codec, sample)
+        kept = (*META_KEYS, *ORIGINAL_KEYS, TILE_KEY, "sample_idx")
+        light = {key: sample[key] for key in kept if key in sample}
+        number = sample[TILE_KEY]["number"]
+        self._tiles.setdefault(int(sample["sample_idx"]) - number, {})[number] = dict(sample=light, read=read)
+
+    def _score_tiles(self, size: int) -> int:
+        """Score the images that were answered in tiles.
+
+        Args:
+            size: Number of samples in the whole data set.
+
+        Returns:
+            Number of images where there were tiles, else ``size``.
+
+        Raises:
+            ValueError: A tile is missing.
+        """
+        images: dict[int, dict[int, dict]] = {}
+        for tiles in all_gather_object(self._tiles):
+            for image, of_image in tiles.items():
+                images.setdefault(image, {}).update(of_image)
+        self._tiles = {}
+        for image in sorted(images)[get_rank() :: get_world_size()]:
+            tiles = [images[image][number] for number in sorted(images[image])]
+            sample = tiles[0]["sample"]
+            count = sample[TILE_KEY]["count"]
+            if len(tiles) != count:
+                raise ValueError(
+                    f"{len(tiles)} of the {count} tiles of {sample.get('img_path') or image} were answered: expected "
+                    "all; choose queries by whole images, not by tiles"
+                )
+            shape = tuple(sample["ori_shape"])
+            fields = {}
+            for name in tiles[0]["read"]:
+                joined = join_tiles(
+                    [tile["read"][name] for tile in tiles],
+                    [tile["sample"]["affine"] for tile in tiles],
+                    [tile["sample"][TILE_KEY]["box"] for tile in tiles],
+                    shape,
+                )
+                fields[name] = [self._laid_out(sample, sample["ori_annotation"], joined, shape)]
+            self._process_fields(None, fields.pop(""), fields.pop("ceiling", []), fields)
+        return len(images) or size
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Bring the results of all processes together and compute the metrics.
@@ -152,6 +221,7 @@ class VisionPromptEvaluator(Evaluator):
         Raises:
             ValueError: Two metrics have a result of the same name and no arguments that differ.
         """
+        size = self._score_tiles(size)
         name = f"{self.prefix}: " if self.prefix else ""
         if self.ceiling:
             print_log(f"{name}scores of the predictions", logger="current")
@@ -244,6 +314,15 @@ class VisionPromptEvaluator(Evaluator):
 
     def _fields(self, sample: dict, key: str) -> dict:
         """What the metrics read: the sample, and what the codec makes of the image under ``key`` and the truth."""
+        return self._metric_fields(sample, self._read(sample, key), sample[key].shape[:2])
+
+    def _read(self, sample: dict, key: str) -> Any:
+        """What the codec reads from the image under ``key``."""
+        self._check(sample, key)
+        return self.codec.decode_answer(sample) if key == "pred_image" else self.codec.decode(sample[key])
+
+    def _check(self, sample: dict, key: str) -> None:
+        """Check that a sample has a truth and an image under ``key``."""
         for needed, advice in (
             ("annotation", "load the query with a VisionPromptDataset"),
             ("pred_image", "let DeLVM.predict answer it first"),
@@ -252,25 +331,34 @@ class VisionPromptEvaluator(Evaluator):
             if needed in (key, "annotation") and sample.get(needed) is None:
                 name = sample.get("img_path") or sample.get("sample_idx")
                 raise ValueError(f"data sample {name!r} has no {needed}, it has {sorted(sample)}: {advice}")
-        prediction = self.codec.decode_answer(sample) if key == "pred_image" else self.codec.decode(sample[key])
-        return self._metric_fields(sample, prediction, sample[key].shape[:2])
+
+    def _check_original(self, sample: dict) -> None:
+        """Check that a sample has what scores at the original's size need."""
+        if missing := [name for name in ORIGINAL_KEYS if sample.get(name) is None]:
+            raise ValueError(
+                f"data sample {sample.get('img_path') or sample.get('sample_idx')!r} has no {', '.join(missing)}, "
+                "which scores at the original's size need: put dict(type='KeepAnnotation', codec=...) behind what "
+                "loads the query, before what resizes it"
+            )
 
     def _metric_fields(self, sample: dict, prediction: Any, shape: tuple[int, ...]) -> dict:
         """What the metrics read: the sample, and the prediction beside the truth."""
         truth = sample["annotation"]
         if self.original:
-            if missing := [name for name in ORIGINAL_KEYS if sample.get(name) is None]:
-                raise ValueError(
-                    f"data sample {sample.get('img_path') or sample.get('sample_idx')!r} has no {', '.join(missing)}, "
-                    "which scores at the original's size need: put dict(type='KeepAnnotation', codec=...) behind what "
-                    "loads the query, before what resizes it"
-                )
+            self._check_original(sample)
             truth, shape = sample["ori_annotation"], tuple(sample["ori_shape"])
             prediction = map_prediction_back(prediction, sample["affine"], shape)
+        return self._laid_out(sample, truth, prediction, shape)
+
+    def _laid_out(self, sample: dict, truth: Any, prediction: Any, shape: tuple[int, ...]) -> dict:
+        """The sample, prediction and truth in the fields that the metrics read."""
         fields = self.codec.to_fields(truth=truth, prediction=prediction)
         fields = {**sample, **{name: _to_tensors(field) for name, field in fields.items()}}
         if "keypoints" in fields.get("gt_instances", ()) and "sample_idx" in sample:
-            fields.update(_coco_fields(fields["gt_instances"], sample["sample_idx"], shape))
+            together = self.original and isinstance(sample.get("img_id"), int | np.integer)
+            image = sample["img_id"] if together else sample["sample_idx"]
+            many = getattr(self.codec, "max_people", 1) > 1
+            fields.update(coco_fields(fields["gt_instances"], sample["sample_idx"], int(image), shape, many))
         return fields
 
 
@@ -337,40 +425,3 @@ def _to_tensors(field: Any) -> Any:
     if isinstance(field, dict) and isinstance(field.get("data"), np.ndarray):
         return {**field, "data": torch.from_numpy(np.ascontiguousarray(field["data"]))}
     return field
-
-
-def _coco_fields(truth: dict, sample_idx: int, shape: tuple[int, int]) -> dict:
-    """What CocoMetric reads beside the instances: the sample as a COCO image of its own, and its annotations.
-
-    Coordinates are those of the image that was drawn, so an annotation file of the original images is of no use.
-    The area of an instance is that of its box, where the codec does not give ``areas``: COCO's own, of the outline,
-    is smaller, and its keypoint similarity stricter.
-
-    Args:
-        truth: ``keypoints`` N x K x 2, ``keypoints_visible`` N x K (x 1), ``bboxes`` N x 4 (x1, y1, x2, y2).
-        sample_idx: Number of the sample in its data set.
-        shape: Height and width of the image.
-
-    Returns:
-        ``id``, ``img_id``, ``ori_shape`` and ``raw_ann_info``.
-    """
-    sample_idx = int(sample_idx)  # it is written to JSON
-    keypoints = np.asarray(truth["keypoints"], np.float64)
-    visible = np.asarray(truth["keypoints_visible"]).reshape(keypoints.shape[:2]) > 0
-    annotations = []
-    for person, (points, seen) in enumerate(zip(keypoints, visible, strict=True)):
-        x1, y1, x2, y2 = (float(side) for side in truth["bboxes"][person])
-        annotations.append(
-            {
-                # Not 0: COCO's evaluation takes a match with annotation 0 for none.
-                "id": sample_idx * 1000 + person + 1,
-                "image_id": sample_idx,
-                "category_id": COCO_PERSON,
-                "keypoints": np.where(seen[:, None], np.column_stack([points, 2 * seen]), 0.0).ravel().tolist(),
-                "num_keypoints": int(seen.sum()),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": float(truth["areas"][person]) if "areas" in truth else (x2 - x1) * (y2 - y1),
-                "iscrowd": 0,
-            }
-        )
-    return {"id": sample_idx, "img_id": sample_idx, "ori_shape": shape, "raw_ann_info": annotations}

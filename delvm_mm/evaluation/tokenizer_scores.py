@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from delvm_mm.codecs.base import META_KEYS
-from delvm_mm.codecs.mapping import ORIGINAL_KEYS
+from delvm_mm.codecs.mapping import ORIGINAL_KEYS, TILE_KEY
 from delvm_mm.evaluation.prompt_evaluator import VisionPromptEvaluator
 from delvm_mm.evaluation.reconstruction_metric import ReconstructionMetric
 from delvm_mm.models.tokenizers.images import to_float, to_uint8
@@ -84,7 +84,7 @@ def score_task(
                 distances.extend(perceptual(decoded, images).tolist())
         for (number, sample), image, label in zip(batch, *returned, strict=True):
             metric.process(None, [{"image": sample["img"], "reconstruction": image}])
-            fields = {key: sample[key] for key in (*META_KEYS, *ORIGINAL_KEYS) if key in sample}
+            fields = {key: sample[key] for key in (*META_KEYS, *ORIGINAL_KEYS, TILE_KEY) if key in sample}
             fields |= {"sample_idx": sample.get("sample_idx", number), "annotation": sample["annotation"]}
             evaluator.process([{**fields, "pred_image": label}])
             if len(panels) < num_panels:

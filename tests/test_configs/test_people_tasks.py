@@ -10,7 +10,7 @@ from helpers.layouts_people import write_coco_pose, write_mpii, write_voc
 TASKS = ROOT / "configs/_base_/tasks"
 
 
-@pytest.mark.parametrize("name", ["pascal5i", "mpii", "coco_pose"])
+@pytest.mark.parametrize("name", ["pascal5i", "mpii", "coco_pose", "coco_people"])
 def test_a_task_parses_and_names_what_is_registered(name):
     config = Config.fromfile(TASKS / f"{name}.py")
     assert list(config) == [f"{name}_task"], "nothing that another base could have too"
@@ -58,6 +58,7 @@ def write_copy(name, folder):
         ("pascal5i", {"IoU": 100, "mIoU": 100, "mIoU_image": 100, "IoU_boat": 100}),
         ("mpii", {"PCK": 0.99, "PCKh": 0.99}),
         ("coco_pose", {"PCK": 0.99, "coco/AP": 0.99}),
+        ("coco_people", {"coco/AP": 0.9}),
     ],
 )
 def test_true_labels_get_full_marks(name, full_marks, tmp_path):

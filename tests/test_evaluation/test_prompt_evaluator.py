@@ -1,6 +1,8 @@
+import io
 import json
 import logging
 import sys
+from contextlib import redirect_stdout
 from typing import ClassVar
 
 import numpy as np
@@ -13,11 +15,22 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from delvm_mm.codecs import ForegroundMaskCodec, LabelCodec, SkeletonCodec
-from delvm_mm.datasets import KeepAnnotation, Letterbox
+from delvm_mm.datasets import (
+    CocoPoseDataset,
+    CropPerson,
+    DrawLabel,
+    KeepAnnotation,
+    Letterbox,
+    LoadImage,
+    ResizeShortSide,
+)
 from delvm_mm.evaluation import VisionPromptEvaluator
 from delvm_mm.registry import EVALUATOR
+from helpers.layouts_people import write_coco_pose
 
 SIZE = 128
 
@@ -343,3 +356,96 @@ def test_results_of_several_processes_come_together_without_the_padding(tmp_path
     for rank in range(2):
         assert result[rank]["seg/mIoU"] == pytest.approx(100 * (foreground + background) / 2, abs=0.01)
         assert result[rank]["seg/ceiling/mIoU"] == 100
+
+
+def coco_file(folder):
+    """A COCO file with two to three labeled people an image, a crowd, a person without keypoints, an empty image."""
+    path = write_coco_pose(folder, num_images=4)
+    content = json.loads(path.read_text())
+    first = content["images"][0]["id"]
+    unlabeled = dict(iscrowd=0, category_id=1, keypoints=[0] * 51, num_keypoints=0, image_id=first, segmentation=[])
+    content["annotations"] += [
+        unlabeled | dict(id=7001, bbox=[60, 10, 20, 30], area=300.0),
+        unlabeled | dict(id=7002, bbox=[2, 40, 30, 20], area=400.0, iscrowd=1),
+    ]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def answers_for(sample, rng):
+    """The truth a little off, somebody in the crowd, somebody without truth; keypoints N x 17 x 2 of the original."""
+    truth = sample["ori_annotation"]["keypoints"] + rng.normal(0, 0.7, sample["ori_annotation"]["keypoints"].shape)
+    crowd = np.tile([[17.0, 50.0]], (1, 17, 1)) + rng.uniform(-6, 6, (1, 17, 2))
+    nobody = np.tile([[80.0, 60.0]], (1, 17, 1)) + rng.uniform(-9, 9, (1, 17, 2))
+    return np.concatenate([truth, crowd, nobody]).astype(np.float32)
+
+
+def oracle(path, detections):
+    """COCO's AP and AR by pycocotools on the file itself."""
+    with redirect_stdout(io.StringIO()):
+        coco = COCO(str(path))
+        evaluation = COCOeval(coco, coco.loadRes(detections), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats[0], evaluation.stats[5]
+
+
+def test_bottom_up_answers_have_the_ap_of_pycocotools_on_the_file(tmp_path):
+    pytest.importorskip("mmpose")
+    path, rng = coco_file(tmp_path), np.random.default_rng(0)
+    codec = SkeletonCodec(max_people=20)
+    pipeline = [LoadImage(), KeepAnnotation(codec), Letterbox(160), DrawLabel(codec)]
+    dataset = CocoPoseDataset(path.parents[1], ignored=True, pipeline=pipeline)
+    assert len(dataset) == 4, "the image without people is one in which each answer is wrong"
+    evaluator = VisionPromptEvaluator(
+        codec, dict(type="mmpose.CocoMetric", nms_mode="none"), ceiling=False, trivial=False, original=True
+    )
+    detections = []
+    for number in range(len(dataset)):
+        sample = dataset[number]
+        people, scores = answers_for(sample, rng), np.float32(rng.uniform(0.5, 1, (len(sample["bbox"]) + 2, 1)))
+        moved = people @ sample["affine"][:, :2].T + sample["affine"][:, 2]
+        visible = np.ones(people.shape[:2], np.float32)
+        codec.decode = lambda image, moved=moved, visible=visible, scores=scores: dict(
+            keypoints=moved, keypoint_scores=visible * scores, keypoints_visible=visible, img_shape=(160, 160)
+        )
+        evaluator.process([{**sample, "pred_image": sample["label"]}])
+        for person, score_of_one in zip(people, scores[:, 0], strict=True):
+            points = np.column_stack([person, np.ones(17)]).ravel().tolist()
+            # CocoMetric: mean score of the keypoints, times how sure the codec is of the person, which is the same
+            entry = dict(image_id=sample["img_id"], category_id=1, keypoints=points, score=float(score_of_one) ** 2)
+            detections.append(entry)
+    result = evaluator.evaluate(len(dataset))
+    ap, ar = oracle(path, detections)
+    assert 0.2 < ap < 0.98
+    assert result["coco/AP"] == pytest.approx(ap, abs=1e-3) and result["coco/AR"] == pytest.approx(ar, abs=1e-3)
+
+
+def test_people_cut_out_one_by_one_are_scored_in_their_image(tmp_path):
+    pytest.importorskip("mmpose")
+    path, rng = coco_file(tmp_path), np.random.default_rng(1)
+    codec = SkeletonCodec(radius=4, thickness=2)
+    pipeline = [LoadImage(), KeepAnnotation(codec), CropPerson(), ResizeShortSide(128), DrawLabel(codec)]
+    dataset = CocoPoseDataset(path.parents[1], per_person=True, ignored=True, pipeline=pipeline)
+    evaluator = VisionPromptEvaluator(
+        codec, dict(type="mmpose.CocoMetric", nms_mode="none"), ceiling=False, trivial=False, original=True
+    )
+    detections = []
+    for number in range(len(dataset)):
+        sample = dataset[number]
+        person = sample["ori_annotation"]["keypoints"][0] + rng.normal(0, 2, (17, 2))
+        moved = person @ sample["affine"][:, :2].T + sample["affine"][:, 2]
+        sure = float(rng.uniform(0.5, 1))
+        codec.decode = lambda image, moved=moved, sure=sure: dict(
+            keypoints=moved[None].astype(np.float32), keypoint_scores=np.full((1, 17), sure, np.float32)
+        )
+        evaluator.process([{**sample, "pred_image": sample["label"]}])
+        points = np.column_stack([person, np.ones(17)]).ravel().tolist()
+        detections.append(dict(image_id=sample["img_id"], category_id=1, keypoints=points, score=sure))
+    images = {fields["img_id"] for fields, _ in evaluator.metrics[0].results}
+    assert len(images) < len(dataset), "several people of one image"
+    ap, ar = oracle(path, detections)
+    result = evaluator.evaluate(len(dataset))
+    assert 0.2 < ap < 1
+    assert result["coco/AP"] == pytest.approx(ap, abs=1e-3) and result["coco/AR"] == pytest.approx(ar, abs=1e-3)

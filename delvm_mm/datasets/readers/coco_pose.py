@@ -48,7 +48,8 @@ class CocoPoseDataset(PeopleReader):
 
     Results dicts have ``img_path``, ``img_id``; ``keypoints`` (float32 N x 17 x 2), ``keypoints_visible`` (float32 N x
     17, 0 or 1), ``bbox`` (float32 N x 4, xyxy), ``area`` (float32 N: of the outline, in pixels; 0.53 of the box where
-    the file gives none, as in mmpose) and ``id``: the annotation's, or a list of them.
+    the file gives none, as in mmpose) and ``id``: the annotation's, or a list of them; with ``ignored``, also
+    ``ignored_bbox`` (float32 M x 4, xyxy), ``ignored_area`` (float32 M) and ``ignored_crowd`` (bool M).
 
     What is wrong with one annotation is a ``ValueError`` when its sample is read, naming file and annotation: an
     image that is not listed or has another size than the file says, a category that is not listed, keypoints that are
@@ -61,6 +62,9 @@ class CocoPoseDataset(PeopleReader):
         img_dir: Folder of the images, from ``data_root`` on.
         per_person: Whether each person is a sample of its own, for ``CropPerson``; else a sample is an image.
         min_keypoints: People with fewer labeled keypoints are left out; at least 1.
+        ignored: For scores as COCO's: also hand out the people where COCO's evaluation counts no answer as wrong,
+            crowds and those without a labeled keypoint (or with fewer than ``min_keypoints``), each with the first
+            sample of its image; and, where a sample is an image, the images without people, where each answer is wrong.
         **kwargs: ``pipeline``, ``indices``, ``num_views``, ``metainfo`` of :class:`ReaderDataset`.
 
     Raises:
@@ -78,8 +82,10 @@ class CocoPoseDataset(PeopleReader):
         img_dir: str = "train2017",
         per_person: bool = False,
         min_keypoints: int = 1,
+        ignored: bool = False,
         **kwargs: Any,
     ) -> None:
+        self.ignored = ignored
         super().__init__(data_root, ann_file, img_dir, per_person, min_keypoints, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -101,13 +107,42 @@ class CocoPoseDataset(PeopleReader):
                 "img_id": img_id,
                 "listed_size": (listed.get("width"), listed.get("height")),
             }
-            entries += self.entries_of(image, people)
-        if not entries:
+            of_image = self.entries_of(image, people)
+            if self.ignored:
+                if not (people or self.per_person):
+                    of_image = [image | {"people": []}]
+                others = [person for person in coco.imgToAnns.get(img_id, ()) if not self._is_wanted(person)]
+                others = [
+                    {key: person.get(key) for key in ("id", "bbox", "area", "iscrowd")}
+                    for person in others
+                    if self._categories.get(person.get("category_id"), ()) is not None
+                ]
+                of_image = [entry | {"ignored": [] if number else others} for number, entry in enumerate(of_image)]
+            entries += of_image
+        if not any(entry["people"] for entry in entries):
             raise ValueError(
                 f"{self.ann_file} has no person with {self.min_keypoints} labeled keypoints or more: "
                 "expected a person_keypoints_*.json of COCO; or lower min_keypoints"
             )
         return entries
+
+    def read_sample(self, entry: dict) -> dict:
+        """Results dict of an image and its people; see the class."""
+        sample = super().read_sample(entry)
+        if self.ignored:
+            where = [f"{self.ann_file}: annotation {other['id']!r}" for other in entry["ignored"]]
+            boxes = [
+                numbers(other["bbox"], 4, f"{of}: bbox") for of, other in zip(where, entry["ignored"], strict=True)
+            ]
+            areas = [
+                width * height if other["area"] is None else other["area"]
+                for (_, _, width, height), other in zip(boxes, entry["ignored"], strict=True)
+            ]
+            corners = np.array(boxes, np.float32).reshape(-1, 4)
+            sample["ignored_bbox"] = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], 1)
+            sample["ignored_area"] = np.array(areas, np.float32)
+            sample["ignored_crowd"] = np.array([bool(other["iscrowd"]) for other in entry["ignored"]])
+        return sample
 
     def read_person(self, person: dict, entry: dict, where: str) -> dict[str, Any]:
         """Arrays of one COCO annotation; see :class:`PeopleReader`."""

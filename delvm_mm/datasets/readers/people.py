@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from delvm_mm.codecs.openpose import NUM_KEYPOINTS
 from delvm_mm.datasets.readers.base import ReaderDataset
 from delvm_mm.datasets.readers.io.image import image_size
 
@@ -17,6 +18,15 @@ MAX_OUTSIDE = 0.1
 
 AREA_OF_BOX = 0.53
 """Of a person's outline, where only the box is known; as mmpose."""
+
+
+NOBODY = {
+    "keypoints": np.zeros((0, NUM_KEYPOINTS, 2), np.float32),
+    "keypoints_visible": np.zeros((0, NUM_KEYPOINTS), np.float32),
+    "bbox": np.zeros((0, 4), np.float32),
+    "area": np.zeros(0, np.float32),
+}
+"""Fields of an image without people."""
 
 
 class PeopleReader(ReaderDataset):
@@ -98,7 +108,9 @@ class PeopleReader(ReaderDataset):
             read = self.read_person(person, entry, where)
             read["keypoints_visible"] = _visible(read["keypoints"], read.pop("labeled"), entry, where)
             people.append(read)
-        fields = {key: np.array([person[key] for person in people], np.float32) for key in people[0]}
+        fields = (
+            {key: np.array([person[key] for person in people], np.float32) for key in people[0]} if people else NOBODY
+        )
         ids = [person["id"] for person in entry["people"]]
         return {
             "img_path": entry["img_path"],

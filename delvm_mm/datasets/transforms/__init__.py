@@ -20,6 +20,7 @@ from delvm_mm.datasets.transforms.images import (
     Squash,
 )
 from delvm_mm.datasets.transforms.labels import LoadDepth, MaskToBox
+from delvm_mm.datasets.transforms.tiles import CropTile
 from delvm_mm.datasets.transforms.tokenize import VQGANTokenize
 from delvm_mm.datasets.transforms.toolboxes import BGRToRGB, LoadAnnotations, SetTask
 
@@ -33,6 +34,7 @@ __all__ = [
     "CenterCrop",
     "ColorJitter",
     "CropPerson",
+    "CropTile",
     "DrawLabel",
     "KeepAnnotation",
     "Letterbox",

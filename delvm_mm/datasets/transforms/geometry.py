@@ -3,10 +3,12 @@
 * Images, bilinear: ``img``, ``gt_img`` (H x W x 3) and ``frames`` (n x H x W x 3), uint8.
 * Maps, nearest: ``gt_seg_map``, ``gt_instance_map`` (H x W, bool or integer), ``gt_depth_map`` (H x W, float32). What
   comes from outside the image is black and 0.
-* People: ``keypoints`` (N x 17 x 2 in COCO's order, x y, pixel centers are whole numbers), ``keypoints_visible`` (N x
-  17), ``bbox`` (N x 4 xyxy, where 0 and W, H are the edges), ``area`` (N, pixels) and ``head_size`` (N, pixels). N may
-  be 0. Keypoints outside the image get ``keypoints_visible`` 0. Boxes are moved and not clipped, areas and head sizes
-  change with the scale only: metrics take the size of a person from them, also when part of the person was cut off.
+* People: ``keypoints`` (N x 17 x 2 in COCO's order, x y, pixel centers are whole numbers; N x K x 2 in another where
+  ``flip_indices``, K numbers, says what becomes of each in the mirror, as data sets of mmpose do),
+  ``keypoints_visible`` (N x 17), ``bbox`` (N x 4 xyxy, where 0 and W, H are the edges), ``area`` (N, pixels) and
+  ``head_size`` (N, pixels). N may be 0. What metrics leave out: ``ignored_bbox`` (M x 4), ``ignored_area`` (M).
+  Keypoints outside the image get ``keypoints_visible`` 0. Boxes are moved and not clipped, areas and head sizes change
+  with the scale only: metrics take the size of a person from them, also when part of the person was cut off.
 * ``img_shape`` (H, W), and ``affine`` (2 x 3): takes (x, y, 1) in pixels of the image as it was loaded to those of this
   one, for mapping answers back (``delvm_mm.codecs.mapping``).
 
@@ -220,13 +222,14 @@ def _move_people(results: dict, matrix: np.ndarray, shape: tuple[int, int], new_
     determinant = float(np.linalg.det(linear))
     if results.get("keypoints") is not None:
         _move_keypoints(results, linear, shift, determinant < 0, shape, new_shape)
-    if results.get("bbox") is not None:
-        edges = np.asarray(results["bbox"], np.float64).reshape(-1, 4)
+    for key in _present(results, ("bbox", "ignored_bbox")):
+        edges = np.asarray(results[key], np.float64).reshape(-1, 4)
         # Edge 0 is half a pixel before the center of pixel 0.
         corners = edges[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) - 0.5
         corners = corners @ linear.T + shift + 0.5
-        results["bbox"] = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
-    for key, scale in (("area", abs(determinant)), ("head_size", abs(determinant) ** 0.5)):
+        results[key] = np.concatenate([corners.min(1), corners.max(1)], 1).astype(np.float32)
+    larger = abs(determinant)
+    for key, scale in (("area", larger), ("ignored_area", larger), ("head_size", larger**0.5)):
         if results.get(key) is not None:
             results[key] = (np.asarray(results[key]) * scale).astype(np.float32)
     results["img_shape"] = new_shape
@@ -243,13 +246,15 @@ def _move_keypoints(
     new_shape: tuple[int, int],
 ) -> None:
     points = np.asarray(results["keypoints"], np.float64)
-    if points.ndim != 3 or points.shape[2] != 2 or (mirrored and points.shape[1] != len(_OTHER_SIDE)):
+    other_side = np.asarray(results.get("flip_indices", _OTHER_SIDE))
+    if points.ndim != 3 or points.shape[2] != 2 or (mirrored and points.shape[1] != len(other_side)):
         raise ValueError(
-            f"the keypoints of {sample_name(results)} have shape {points.shape}, expected N x {len(_OTHER_SIDE)} x 2 "
-            "in COCO's order, with N = 0 where there is nobody"
+            f"the keypoints of {sample_name(results)} have shape {points.shape}, expected N x {len(other_side)} x 2 "
+            + ("in the order of 'flip_indices'" if "flip_indices" in results else "in COCO's order")
+            + ", with N = 0 where there is nobody"
         )
     moved = points @ linear.T + shift
-    order = _OTHER_SIDE if mirrored else slice(None)
+    order = other_side if mirrored else slice(None)
     results["keypoints"] = moved[:, order].astype(np.float32)
     if results.get("keypoints_visible") is not None:
         visible = np.asarray(results["keypoints_visible"])
