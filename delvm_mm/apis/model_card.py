@@ -20,6 +20,7 @@ _DRAWN_AS = {
     "KeypointDiscsCodec": "keypoints, a disc each",
     "RestorationCodec": "the restored image",
     "RandomColorMaskCodec": "masks, each in a color of its own",
+    "SemanticMaskCodec": "classes, a color each",
 }
 
 
