@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from delvm_mm.codecs.instance_map import MAX_PIXELS, instance_map
 from delvm_mm.datasets.readers.base import ReaderDataset, parse_json, refuse_twice, require_folder, sorted_entries
-from delvm_mm.datasets.readers.io.tar import TarReader, index_tar
+from delvm_mm.datasets.readers.io.archive_index import ArchiveEntries, index_archives
+from delvm_mm.datasets.readers.io.tar import TarReader
 from delvm_mm.registry import DATASETS
 
 __all__ = ["SA1BDataset"]
@@ -57,6 +59,9 @@ class SA1BDataset(ReaderDataset):
     ``img_path`` (of an image in an archive: archive/name, and the encoded file as ``img_bytes``) and
     ``gt_instance_map`` (uint16 H x W; 0 no mask, 1..N by area, the largest is 1 and lies lowest).
 
+    What lies where in archives is found once, which takes about a second for each, and kept in a file of 43 bytes an
+    image for each, which all processes map into memory; an archive with another size or time of change is read anew.
+
     A mask that is there twice, an annotation that names another image, and an image in two places are refused.
 
     An archive that is cut short gives what lies before the cut, with a warning. An image that is cut or has no
@@ -69,6 +74,8 @@ class SA1BDataset(ReaderDataset):
         seed: Seed of that choice.
         offset: Where in the shuffled images the share begins, in [0, 1): with the same seed, the shares
             ``offset=0, fraction=0.1`` and ``offset=0.9, fraction=0.1`` have no image in common.
+        index_dir: Folder for what is kept of archives. Defaults to ``.archive_index`` beside them, or, where that
+            cannot be written, to one in the user's cache.
         min_area: Masks with a smaller area are left out: in pixels (int), or as a share of the image (float below
             1).
         **kwargs: Those of :class:`ReaderDataset`: ``pipeline``, ``num_views``, ``indices``, ...
@@ -88,6 +95,7 @@ class SA1BDataset(ReaderDataset):
         seed: int = 0,
         offset: float = 0.0,
         min_area: int | float = 1,
+        index_dir: str | Path | None = None,
         pipeline: Sequence[dict | Callable] = (),
         **kwargs: Any,
     ) -> None:
@@ -102,27 +110,39 @@ class SA1BDataset(ReaderDataset):
             raise ValueError(f"min_area is {min_area!r}, expected a number of pixels (int) or a share below 1 (float)")
         self.form, self.fraction, self.seed, self.offset, self.min_area = form, fraction, seed, offset, min_area
         self._archives = TarReader()
+        self._index_dir = index_dir
         super().__init__(data_root, pipeline=pipeline, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Sequence[dict]:
         """One entry for each image of the share: its name, and where it and its annotation are."""
         root = Path(self.data_root)
         if self.form == "tar" or (self.form == "auto" and (root.is_file() or _has_archives(root))):
-            pairs = _pairs_in_archives(root)
+            entries = _entries_of_archives(root, self._index_dir)
+            self.serialize_data = False  # they take less memory as they are
         else:
-            pairs = _pairs_in_folders(require_folder(root, "SA-1B's archives sa_*.tar, or its images"))
-        if not pairs:
+            entries = _pairs_in_folders(require_folder(root, "SA-1B's archives sa_*.tar, or its images"))
+        if not len(entries):
             raise ValueError(
                 f"{root} holds no image of SA-1B: expected archives sa_*.tar with sa_*.jpg and sa_*.json in them, or "
                 "these unpacked, in data_root or in folders below it"
             )
         # Names are SA-1B's ids; other names may well be repeated from folder to folder.
-        names = (Path(pair["img_path"]).name for pair in pairs)
+        suspects = _with_a_number_again(entries) if isinstance(entries, ArchiveEntries) else entries
+        names = (Path(entry["img_path"]).name for entry in suspects)
         refuse_twice((name for name in names if name.startswith("sa_")), f"{root}: among the archives and folders")
-        first = min(round(self.offset * len(pairs)), len(pairs) - 1)
-        last = max(round((self.offset + self.fraction) * len(pairs)), first + 1)
-        shuffled = np.random.default_rng(self.seed).permutation(len(pairs))
-        return [pairs[position] for position in np.sort(shuffled[first:last]).tolist()]
+        first = min(round(self.offset * len(entries)), len(entries) - 1)
+        last = max(round((self.offset + self.fraction) * len(entries)), first + 1)
+        shuffled = np.random.default_rng(self.seed).permutation(len(entries))
+        return _take(entries, np.sort(shuffled[first:last]))
+
+    def filter_data(self) -> Sequence[dict]:
+        """The samples that ``sample_list``, ``val_every`` and ``part`` ask for; MMEngine calls it."""
+        return self.data_list if self._choice[0] is None and self._choice[2] is None else super().filter_data()
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
+        if isinstance(self.data_list, ArchiveEntries) and not isinstance(indices, int):
+            return self.data_list.take(np.asarray(indices, np.int64))
+        return super()._get_unserialized_subset(indices)
 
     def read_sample(self, entry: dict) -> dict:
         """Read the annotation, and of an archive the image's encoded file."""
@@ -178,17 +198,35 @@ def _has_archives(root: Path) -> bool:
     return True
 
 
-def _pairs_in_archives(root: Path) -> list[dict]:
+def _entries_of_archives(root: Path, index_dir: str | Path | None) -> ArchiveEntries:
     archives = [root] if root.is_file() else sorted_entries(require_folder(root, "SA-1B's archives").glob("*.tar"))
-    pairs: list[dict] = []
-    for archive in archives:
-        members, damage = index_tar(archive)
-        if damage:
+
+    def show(done: int, total: int) -> None:
+        if done == 0 and total > 10:
+            print_log(f"{root}: finding the files in {total} archives, once; about {total} seconds", "current")
+
+    indices = index_archives(archives, _pairs, index_dir, show)
+    for index in indices:
+        if index.damage:
             warnings.warn(
-                f"{archive} {damage}: only what lies before is used; download the archive again", stacklevel=2
+                f"{index.archive} {index.damage}: only what lies before is used; download the archive again",
+                stacklevel=2,
             )
-        pairs += _pair(members, archive, str(archive))
-    return pairs
+    return ArchiveEntries(indices)
+
+
+def _with_a_number_again(entries: ArchiveEntries) -> ArchiveEntries:
+    """Those whose number another one has, too; numbers, unlike names, are compared without making entries of all."""
+    numbers = entries.numbers("sa_")
+    ordered = np.sort(numbers)
+    again = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    return entries.take(np.flatnonzero(np.isin(numbers, again[again >= 0])))
+
+
+def _take(entries: Sequence[dict], positions: np.ndarray) -> Sequence[dict]:
+    if isinstance(entries, ArchiveEntries):
+        return entries.take(positions)
+    return [entries[position] for position in positions.tolist()]
 
 
 def _pairs_in_folders(root: Path) -> list[dict]:
@@ -196,29 +234,25 @@ def _pairs_in_folders(root: Path) -> list[dict]:
     for folder in (root, *sorted_entries(entry for entry in root.iterdir() if entry.is_dir())):
         with os.scandir(folder) as entries:
             files = {entry.name: entry.path for entry in entries}
-        pairs += _pair(files, folder, None)
+        pairs += [
+            {"img_path": f"{folder}/{stem}.jpg", "archive": None, "image": image, "annotation": annotation}
+            for stem, image, annotation in _pairs(files)
+        ]
     return pairs
 
 
-def _pair(files: dict[str, Any], place: Path, archive: str | None) -> list[dict]:
-    """Entries of the images and annotations in a folder or archive, ordered by number.
+def _pairs(files: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The images and annotations in a folder or archive, ordered by number.
 
     Args:
         files: Where each file lies, by name.
-        place: The folder or archive.
-        archive: The archive, None if it is a folder.
 
     Returns:
-        An entry for each number; ``image`` or ``annotation`` is None where there is none.
+        Stem of the names, where the image lies and where the annotation; None where there is none.
     """
     matches = (_IMAGE.fullmatch(file) or _ANNOTATION.fullmatch(file) for file in files)
     stems = {match[1] for match in matches if match}
     return [
-        {
-            "img_path": f"{place}/{stem}.jpg",
-            "archive": archive,
-            "image": files.get(f"{stem}.jpg"),
-            "annotation": files.get(f"{stem}.json"),
-        }
+        (stem, files.get(f"{stem}.jpg"), files.get(f"{stem}.json"))
         for stem in sorted(stems, key=lambda stem: (len(stem), stem))
     ]
