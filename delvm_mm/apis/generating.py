@@ -117,6 +117,7 @@ class ImageGenerator:
             on_token=on_token,
             prompt_length=self.model.prompt_overhead + prompts[0].numel(),
             ensemble_size=size if one_answer else 1,
+            grid=self.grid,
         )
         return written.view(num_queries, -1, self.tokens_per_image)
 
@@ -144,7 +145,9 @@ class ImageGenerator:
         """Write images (int64, N x T) anew below their first rows of tokens; returns N x T, those rows included."""
         kept = images[:, : kept_rows * self.grid[1]]
         missing = self.tokens_per_image - kept.shape[1]
-        written = self.model.generate(self.model.with_bos(kept), missing, sampler=sampler, on_token=on_token)
+        written = self.model.generate(
+            self.model.with_bos(kept), missing, sampler=sampler, on_token=on_token, grid=self.grid
+        )
         return torch.cat([kept, written], 1)
 
     def continue_frames(
@@ -176,7 +179,9 @@ class ImageGenerator:
                     on_token(before + index, token)
 
             prompt = self.model.with_bos(shown.reshape(1, -1))
-            new = self.model.generate(prompt, count * self.tokens_per_image, sampler=draw, on_token=report)
+            new = self.model.generate(
+                prompt, count * self.tokens_per_image, sampler=draw, on_token=report, grid=self.grid
+            )
             frames = torch.cat([frames, new.view(count, -1)])
             seen += range(len(shown), len(shown) + count)
         return frames[given:], seen

@@ -4,6 +4,7 @@ Shapes: B rows, H heads of queries, G heads of keys and values (each serves the 
 row, n keys of its own, P keys of a prompt, D channels of a head.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -26,22 +27,35 @@ def has_flash_with_lse(device: torch.device) -> bool:
     return device.type == "cpu" and hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
 
 
-def flash_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[SharedKeys] = ()) -> Tensor:
+@functools.cache
+def flash_takes_masks() -> bool:
+    """Whether :func:`flash_attention` takes a mask, as from torch 2.3 on."""
+    if not hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu"):
+        return False
+    schema = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default._schema
+    return any(argument.name == "attn_mask" for argument in schema.arguments)
+
+
+def flash_attention(
+    query: Tensor, keys: Tensor, values: Tensor, shared: list[SharedKeys] = (), mask: Tensor | None = None
+) -> Tensor:
     """Attention on a CPU, causal among the row's own tokens, that reads a shared prompt once for all its rows.
 
     The rows of a prompt are laid end to end as one sequence of queries. The two softmaxes, over the prompt and over
     the row's own keys, are then merged by their log-sum-exps.
 
     Args:
-        query: float32, B x H x L x D.
-        keys: B x G x n x D; n is L, or L is 1.
+        query: float32 or float64, B x H x L x D.
+        keys: B x G x n x D; n is L, or L is 1, or there is a mask.
         values: The same shape.
         shared: The prompts, of all rows or of none.
+        mask: B x 1 x L x n in the queries' type, added to the scores of the row's own keys: 0 where a query sees a
+            key, minus infinity elsewhere; see :func:`flash_takes_masks`.
 
     Returns:
         B x H x L x D.
     """
-    out, lse = _flash(query, keys, values, query.shape[2] > 1)
+    out, lse = _flash(query, keys, values, mask is None and query.shape[2] > 1, mask)
     parts = []
     for prompt in shared:
         rows = slice(prompt.start, prompt.stop)
@@ -53,9 +67,13 @@ def flash_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[Sh
     return torch.cat(parts) if parts else out
 
 
-def _flash(query: Tensor, keys: Tensor, values: Tensor, is_causal: bool) -> tuple[Tensor, Tensor]:
+def _flash(
+    query: Tensor, keys: Tensor, values: Tensor, is_causal: bool, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     # B x H x L x D and the log-sum-exp of the scores, B x H x L.
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    if mask is not None:
+        flash = functools.partial(flash, attn_mask=mask.repeat(1, 1, query.shape[1] // keys.shape[1], 1))
     batch, heads, length, dims = query.shape
     if heads == keys.shape[1]:
         return flash(query, keys, values, 0.0, is_causal)
@@ -92,33 +110,35 @@ def prefill_attention(query: Tensor, keys: Tensor, values: Tensor, shared: list[
 def decode_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, shared: list[SharedKeys] = ()
 ) -> Tensor:
-    """Attention of one query a row with static shapes, for a compiler or a CUDA graph, on any device.
+    """Attention of few queries a row with static shapes, for a compiler or a CUDA graph, on any device.
 
     Args:
-        query: B x H x 1 x D.
+        query: B x H x L x D.
         keys: B x G x n x D, filled or not.
         values: The same shape.
-        mask: n, added to the scores: 0 where a key is to be seen, minus infinity elsewhere.
+        mask: n, or B x 1 x L x n, added to the scores: 0 where a key is to be seen, minus infinity elsewhere.
         shared: The prompts, of all rows or of none; each is read once for all its rows.
 
     Returns:
-        B x H x 1 x D.
+        B x H x L x D.
     """
-    batch, heads, _, dims = query.shape
+    batch, heads, length, dims = query.shape
     groups = keys.shape[1]
-    # The heads that share keys take the place that a sequence of queries usually has: B x G x H/G x D.
+    # The heads that share keys take the place that a sequence of queries usually has: B x G x (H/G L) x D.
     query = query.reshape(batch, groups, -1, dims) * dims**-0.5
+    if mask.ndim > 1:
+        mask = mask.repeat(1, 1, heads // groups, 1)
     scores = query @ keys.transpose(2, 3) + mask
     if not shared:
-        return (scores.softmax(-1) @ values).view(batch, heads, 1, dims)
+        return (scores.softmax(-1) @ values).reshape(batch, heads, length, dims)
     before = shared[0].keys.shape[2]
-    # And of rows that share a prompt the rows, too: G x (b H/G) x D against G x P x D.
+    # And of rows that share a prompt the rows, too: G x (b H/G L) x D against G x P x D.
     folded = [_fold(query[p.start : p.stop]) @ p.keys[0].transpose(1, 2) for p in shared]
     scores = torch.cat((_unfold(torch.cat(folded, dim=1), batch), scores), dim=-1)
     weights = scores.softmax(-1)
     folded = [_fold(weights[p.start : p.stop, ..., :before]) @ p.values[0] for p in shared]
     out = weights[..., before:] @ values + _unfold(torch.cat(folded, dim=1), batch)
-    return out.reshape(batch, heads, 1, dims)
+    return out.reshape(batch, heads, length, dims)
 
 
 def _fold(x: Tensor) -> Tensor:

@@ -8,9 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from delvm_mm.generation.cache import KVCache
-from delvm_mm.generation.decoder import Decoder, SharedPrompt, decode_one_token, pack_decoder, prefill
+from delvm_mm.generation.decoder import (
+    Decoder,
+    SharedPrompt,
+    decode_one_token,
+    decode_tokens,
+    pack_decoder,
+    prefill,
+)
+from delvm_mm.generation.drafts import Drafter, ImageLayout
 from delvm_mm.generation.ensemble import OnToken, Sampler, average_rows
 from delvm_mm.generation.prompt_cache import Part, PromptStore, split_batch
+from delvm_mm.generation.samplers import is_separable
+from delvm_mm.generation.speculation import write_with_drafts
 from delvm_mm.generation.steps import CapturedStep
 from delvm_mm.hardware import autocast_dtype
 
@@ -53,6 +63,7 @@ class GenerationEngine:
         compile: bool = False,
         max_cache_bytes: int | None = None,
         ensemble_size: int = 1,
+        layout: ImageLayout | None = None,
     ) -> Tensor:
         """Continue every row of ``tokens``.
 
@@ -70,6 +81,8 @@ class GenerationEngine:
                 a captured step keeps a copy of its prompt beyond it.
             ensemble_size: How many rows in turn write one continuation, see :func:`average_rows`; ``sampler`` and
                 ``on_token`` then have a row for each ensemble, and the rows of one are never split. Defaults to 1.
+            layout: Where images lie in the rows: with it, drafts are made of what is near. Compiled steps, ensembles
+                and several rows of a sampler that draws in an order of its own go without.
 
         Returns:
             int64, B x num_tokens; rows of one ensemble are equal.
@@ -93,6 +106,8 @@ class GenerationEngine:
             if compile:
                 length = math.ceil(length / ALIGNMENT) * ALIGNMENT
             row_bytes = decoder.cache_bytes(length)
+            separable = len(tokens) == 1 or is_separable(sampler)
+            layout = layout if separable and not compile and ensemble_size == 1 else None
             for part in split_batch(keys, row_bytes, prompt_bytes, bound, compile, ensemble_size):
                 used = [key for key, _ in part.prompts]
                 self.prompts.shrink(bound - len(part.rows) * row_bytes - len(used) * prompt_bytes, keep=used)
@@ -100,7 +115,11 @@ class GenerationEngine:
                 prompts = self._shared_prompts(decoder, part, tokens[rows, :prompt_length])
                 permuted = part.rows != sorted(part.rows)
                 where = rows, permuted
-                self._run(decoder, where, tokens[:, prompt_length:], length, prompts, sampler, on_token, written)
+                drafters = None
+                if layout is not None:
+                    drafters = Drafter.of_rows(tokens[sorted(part.rows)].tolist(), layout)
+                own = tokens[:, prompt_length:]
+                self._run(decoder, where, own, length, prompts, sampler, on_token, written, drafters)
             self.prompts.shrink(int(bound * KEPT_SHARE))
         return written
 
@@ -114,25 +133,41 @@ class GenerationEngine:
         sampler: Sampler,
         on_token: OnToken | None,
         written: Tensor,
+        drafters: list[Drafter] | None,
     ) -> None:
-        # Rows of one prompt lie side by side in the cache; samplers and callers see them in the batch's order.
-        # "where" holds the rows, and whether that order is another one. All stays on the device: no step waits for it.
+        # Rows of one prompt lie side by side in the cache; samplers, drafters and callers see them as in the batch.
+        # "where" holds the rows, and whether that order is another one. All stays on the device: no step waits for it,
+        # but for drafts.
         rows, permuted = where
         in_order = rows.argsort()
         in_cache = in_order.argsort()
         length, num_tokens = tokens.shape[1], written.shape[1]
-        answer = tokens.new_empty(len(rows), num_tokens)
         step, cache, prompts = self._step_for(decoder, len(rows), cache_length, prompts)
         positions = torch.arange(length + num_tokens, device=tokens.device)
+
+        def read_one(chosen: Tensor, index: int) -> Tensor:
+            kv_len = length + index + 1
+            logits = step(chosen[in_cache] if permuted else chosen, positions[kv_len - 1 : kv_len], kv_len)
+            return logits[in_order] if permuted else logits
+
+        def read(given: list[list[int]], indices: list[int]) -> Tensor:
+            if len(set(indices)) == 1 and all(len(row) == 1 for row in given):
+                return read_one(torch.tensor(given, device=tokens.device)[:, 0], indices[0])
+            to_cache = in_cache.tolist()
+            starts = [length + indices[row] for row in to_cache]
+            logits = decode_tokens(decoder, [given[row] for row in to_cache], starts, cache, prompts)
+            if not permuted:
+                return logits
+            pieces = logits.split([len(given[row]) for row in to_cache])
+            return torch.cat([pieces[row] for row in in_order.tolist()])
+
         logits = prefill(decoder, tokens[rows], cache, prompts)
-        for index in range(num_tokens):
-            chosen = sampler(logits[in_order] if permuted else logits)
-            answer[:, index] = chosen
-            if on_token is not None:
-                on_token(index, chosen)
-            if index + 1 < num_tokens:
-                kv_len = length + index + 1
-                logits = step(chosen[in_cache] if permuted else chosen, positions[kv_len - 1 : kv_len], kv_len)
+        logits = logits[in_order] if permuted else logits
+        if drafters is not None:
+            costs = decoder.token_cost, decoder.drafting_cost(len(rows))
+            answer = write_with_drafts(logits, drafters, read, sampler, num_tokens, *costs, on_token)
+        else:
+            answer = write_one_by_one(logits, read_one, sampler, num_tokens, on_token)
         written[rows[in_order]] = answer
 
     def _step_for(
@@ -179,6 +214,36 @@ class GenerationEngine:
             self._compiled = torch.compile(decode_one_token) if compile else None
             self._made_for = made_for
         return self.decoder
+
+
+def write_one_by_one(
+    logits: Tensor,
+    read: Callable[[Tensor, int], Tensor],
+    sampler: Sampler,
+    num_tokens: int,
+    on_token: OnToken | None = None,
+) -> Tensor:
+    """Write every row's answer, a token a pass.
+
+    Args:
+        logits: B x K of the first token.
+        read: ``(tokens B, index) -> logits B x K`` of the token that follows that of an index.
+        sampler: ``logits B x K -> tokens B``.
+        num_tokens: To write in each row.
+        on_token: Called with (index, tokens B) after each token.
+
+    Returns:
+        int64, B x num_tokens.
+    """
+    answer = torch.empty(len(logits), num_tokens, dtype=torch.int64, device=logits.device)
+    for index in range(num_tokens):
+        chosen = sampler(logits)
+        answer[:, index] = chosen
+        if on_token is not None:
+            on_token(index, chosen)
+        if index + 1 < num_tokens:
+            logits = read(chosen, index)
+    return answer
 
 
 def default_cache_bytes(device: torch.device) -> int:

@@ -40,6 +40,11 @@ class PackedLinear:
                 own, pieces = layer.weight.detach().to(dtype), math.gcd(layer.out_features, PIECES)
                 self._pieces.append(own.view(pieces, -1, own.shape[1]))
 
+    @property
+    def one_row_is_faster(self) -> bool:
+        """Whether a single row is multiplied in another way than several."""
+        return bool(self._pieces)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Map ... x in to ... x out."""
         if not self.blocks:

@@ -1,5 +1,7 @@
 """How the next token is chosen from its logits."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -58,13 +60,40 @@ class TokenSampler:
         Returns:
             int64, B.
         """
+        return self.choose(logits, self.noise(*logits.shape, logits.device))
+
+    def noise(self, rows: int, num_codes: int, device: torch.device) -> Tensor | None:
+        """The random numbers of one token in every row, drawn from the generator in turn.
+
+        Args:
+            rows: B.
+            num_codes: K.
+            device: Of the logits.
+
+        Returns:
+            float32, B x K; None for the greedy choice, which needs none.
+        """
         if self.temperature == 0:
+            return None
+        times = torch.empty(rows, num_codes, device=device)
+        return times.exponential_(generator=self._generator_on(device))
+
+    def choose(self, logits: Tensor, noise: Tensor | None) -> Tensor:
+        """Choose one token a row with given random numbers: the same tokens in whatever order rows are chosen.
+
+        Args:
+            logits: B x K.
+            noise: B x K of :meth:`noise`.
+
+        Returns:
+            int64, B.
+        """
+        if noise is None:
             return logits.argmax(dim=-1)
         probability = self.filter(logits.float() / self.temperature).softmax(dim=-1)
         # The Gumbel-max trick, in its exponential form: of exponential times with these rates, the smallest is token
         # k's with its probability. Unlike torch.multinomial, this does not make the host wait for the device.
-        race = torch.empty_like(probability).exponential_(generator=self._generator_on(logits.device))
-        return (probability / race).argmax(dim=-1)
+        return (probability / noise).argmax(dim=-1)
 
     def filter(self, logits: Tensor) -> Tensor:
         """Set the logits of the tokens that top-k and top-p leave out to minus infinity (B x K)."""
@@ -85,3 +114,34 @@ class TokenSampler:
         if self._generator is None or self._generator.device != device:
             self._generator = torch.Generator(device).manual_seed(self.seed)
         return self._generator
+
+
+class CodeSampler:
+    """The choice of another sampler among the first ids, the codes; special ids behind them are never written.
+
+    Args:
+        sampler: ``logits B x K -> tokens B``.
+        num_codes: How many ids are codes.
+    """
+
+    def __init__(self, sampler: Callable[[Tensor], Tensor], num_codes: int) -> None:
+        self.sampler = sampler
+        self.num_codes = num_codes
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Choose one token a row of logits B x K; returns int64, B."""
+        return self.sampler(logits[:, : self.num_codes])
+
+    def noise(self, rows: int, _: int, device: torch.device) -> Tensor | None:
+        """As :meth:`TokenSampler.noise`, of the codes alone."""
+        return self.sampler.noise(rows, self.num_codes, device)
+
+    def choose(self, logits: Tensor, noise: Tensor | None) -> Tensor:
+        """As :meth:`TokenSampler.choose`, of the codes alone."""
+        return self.sampler.choose(logits[:, : self.num_codes], noise)
+
+
+def is_separable(sampler: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a sampler's random numbers can be drawn apart from its choices: a :class:`TokenSampler`'s can."""
+    inner = sampler.sampler if isinstance(sampler, CodeSampler) else sampler
+    return isinstance(inner, TokenSampler) and type(inner).__call__ is TokenSampler.__call__

@@ -1,5 +1,6 @@
 """DeLVM: a large vision model that answers by writing the next image."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,8 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from delvm_mm.generation import GenerationEngine, TokenSampler
+from delvm_mm.generation import GenerationEngine, ImageLayout, TokenSampler
+from delvm_mm.generation.samplers import CodeSampler
 from delvm_mm.models.losses.extra_loss import ExtraLoss
 from delvm_mm.models.prompt_ensemble import PromptEnsemble, answer_fields, check_fits_context, prompt_tokens
 from delvm_mm.models.tokenizers.images import decode_images, to_float
@@ -39,7 +41,7 @@ class DeLVM(BaseModel):
         head: :class:`NextTokenHead`; filled in likewise.
         data_preprocessor: Defaults to :class:`VisualSentencePreprocessor`.
         sampler: How ``predict`` chooses tokens, a :class:`TokenSampler`. Defaults to greedy.
-        generation: Defaults of :meth:`generate` for ``dtype``, ``compile`` and ``max_cache_bytes``,
+        generation: Defaults of :meth:`generate` for ``dtype``, ``compile``, ``max_cache_bytes`` and ``draft``,
             such as ``dict(dtype='bfloat16')``.
         ensemble: Answer each query behind several prompts, the arguments of a :class:`PromptEnsemble`, such as
             ``dict(size=8)``: 24 pairs are then 8 prompts of 3. Defaults to one prompt of all pairs.
@@ -89,8 +91,11 @@ class DeLVM(BaseModel):
         self.label_weight = float(label_weight)
         self.sampler = dict(sampler or {})
         self.generation = dict(generation or {})
-        if unknown := set(self.generation) - {"dtype", "compile", "max_cache_bytes"}:
-            raise ValueError(f"generation has {sorted(unknown)}, expected 'dtype', 'compile' or 'max_cache_bytes'")
+        if unknown := set(self.generation) - {"dtype", "compile", "max_cache_bytes", "draft"}:
+            raise ValueError(
+                f"generation has {sorted(unknown)}, expected 'dtype', 'compile', 'max_cache_bytes' or 'draft'"
+            )
+        _check_draft(self.generation.get("draft"), self.generation.get("compile"))
         self.ensemble = PromptEnsemble.of(ensemble)
         self._engine, self._memo = GenerationEngine(), TokenMemo()
         self.save_tokenizer = save_tokenizer
@@ -251,7 +256,7 @@ class DeLVM(BaseModel):
         grid = tokenizer.grid_of(height, width)
         tokens = prompt_tokens(inputs, partial(self._memo.encode, tokenizer), self.ensemble)
         queries = tokens[:, 0, -1]
-        answers = self._answer(tokens)
+        answers = self._answer(tokens, grid)
         images = decode_images(tokenizer, answers.flatten(0, 1), grid)
         for number, (sample, rows) in enumerate(zip(samples, answers.cpu(), strict=True)):
             sample.set_data(answer_fields(rows, images[number * len(rows) : (number + 1) * len(rows)], self.ensemble))
@@ -277,6 +282,8 @@ class DeLVM(BaseModel):
         compile: bool | None = None,
         max_cache_bytes: int | None = None,
         ensemble_size: int = 1,
+        draft: str | None = None,
+        grid: tuple[int, int] | None = None,
     ) -> Tensor:
         """Continue token sequences with a key/value cache. Special ids are never written.
 
@@ -294,21 +301,30 @@ class DeLVM(BaseModel):
                 read once for all of them, and its keys and values are kept for a while. Defaults to 0.
             dtype: Type of the weights while generating, such as 'bfloat16'. Defaults to
                 the model's ``generation``, then to autocast's type where it is on, then to that of the weights.
-            compile: Compile the step of one token, and on CUDA capture it in a graph. The first call
-                then takes a minute or more. Defaults to the model's ``generation``, then to False.
+            compile: Compile the step of one token and capture it in a CUDA graph. The first call then takes a minute
+                or more. On a CPU, where it does not pay, it is refused. Defaults to the model's ``generation``, then
+                to False.
             max_cache_bytes: Bound on all keys and values, those of kept prompts included. Defaults to
                 the model's ``generation``, then to a quarter of the memory, on CUDA half of the free memory.
             ensemble_size: How many rows in turn, such as one query behind several prompts, write one answer: at every
                 token the mean of their distributions is what the sampler chooses from. ``sampler`` and ``on_token``
                 then have B / ensemble_size rows. Defaults to 1.
+            draft: '2d' guesses several tokens at a time by what is above, to the left and in the other images, and
+                has the model check them in one pass, see :class:`Drafter`. The answer is the same, greedy and drawn,
+                up to rounding, and ``on_token`` reports several at once. 'none' leaves it. Defaults to the model's
+                ``generation``, then to '2d' for a single row on a CPU: batches gain less, and may lose a few percent
+                where nothing can be guessed.
+            grid: Rows and columns of tokens in an image, for drafts. Defaults to the square of ``num_tokens``;
+                without one there are no drafts.
 
         Returns:
             int64, B / ensemble_size x num_tokens.
 
         Raises:
             ValueError: If prompt and answer together pass the context, a token is outside the codebook, the prompt
-                takes all tokens, one sequence or ensemble does not fit into ``max_cache_bytes``, or B is not a
-                multiple of ``ensemble_size``.
+                takes all tokens, one sequence or ensemble does not fit into ``max_cache_bytes``, B is not a
+                multiple of ``ensemble_size``, ``draft`` is none of these or given together with ``compile``, or
+                ``compile`` is on and the device is a CPU.
         """
         total = tokens.shape[1] + num_tokens
         if total > self.max_positions:
@@ -330,17 +346,26 @@ class DeLVM(BaseModel):
         if not callable(sampler):
             sampler = TASK_UTILS.build(dict(type=TokenSampler) | (self.sampler if sampler is None else dict(sampler)))
         if self.num_special_ids:
-            sampler = _of_codes(sampler, self.num_codes)
-        given = dict(dtype=dtype, compile=compile, max_cache_bytes=max_cache_bytes)
+            sampler = CodeSampler(sampler, self.num_codes)
+        given = dict(dtype=dtype, compile=compile, max_cache_bytes=max_cache_bytes, draft=draft)
         options = self.generation | {name: value for name, value in given.items() if value is not None}
         if isinstance(options.get("dtype"), str):
             options["dtype"] = floating_dtype(options["dtype"])
         parts = (self.embedding, self.backbone, self.head)
         options["ensemble_size"] = ensemble_size
+        draft = options.pop("draft", None)
+        _check_draft(draft, options.get("compile"))
+        if options.get("compile") and tokens.device.type == "cpu":
+            raise ValueError(
+                "compile is on and the device is a CPU, where a compiled step took ten times as long as the packed one "
+                "that is used without: leave it out, or use a GPU"
+            )
+        if draft == "2d" or (draft is None and tokens.device.type == "cpu" and len(tokens) == 1):
+            options["layout"] = self._layout(tokens, grid or _square(num_tokens))
         written = self._engine.generate(parts, tokens, num_tokens, sampler, on_token, prompt_length, **options)
         return written[::ensemble_size]
 
-    def _answer(self, tokens: Tensor) -> Tensor:
+    def _answer(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens B x A x h·w of the answers: A is E, or 1 where an ensemble writes one."""
         batch, size, num_images, num_tokens = tokens.shape
         if size > 1:
@@ -348,8 +373,13 @@ class DeLVM(BaseModel):
         prompt_length = self.prompt_overhead + (num_images - 1) * num_tokens
         ensemble_size = size if self.ensemble is not None and self.ensemble.writes_one else 1
         rows = self.with_bos(tokens.flatten(0, 1).flatten(1))
-        answers = self.generate(rows, num_tokens, prompt_length=prompt_length, ensemble_size=ensemble_size)
+        options = dict(prompt_length=prompt_length, ensemble_size=ensemble_size, grid=grid)
+        answers = self.generate(rows, num_tokens, **options)
         return answers.view(batch, -1, num_tokens)
+
+    def _layout(self, tokens: Tensor, grid: tuple[int, int] | None) -> ImageLayout | None:
+        has_bos = self.bos_token is not None and bool((tokens[:, 0] == self.bos_token).all())
+        return None if grid is None else ImageLayout(*grid, skip=int(has_bos))
 
     def _logits(self, tokens: Tensor) -> Tensor:
         self._check_tokens(tokens)
@@ -449,9 +479,16 @@ def floating_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def _of_codes(sampler: Callable[[Tensor], Tensor], num_codes: int) -> Callable[[Tensor], Tensor]:
-    """The same choice among the codes alone."""
-    return lambda logits: sampler(logits[:, :num_codes])
+def _check_draft(draft: str | None, compile: bool | None) -> None:
+    if draft not in (None, "2d", "none"):
+        raise ValueError(f"draft is {draft!r}, expected '2d' or 'none'")
+    if draft == "2d" and compile:
+        raise ValueError("draft is '2d' and compile is on, but a compiled step reads one token; leave one of them out")
+
+
+def _square(num_tokens: int) -> tuple[int, int] | None:
+    side = math.isqrt(num_tokens)
+    return (side, side) if side > 1 and side * side == num_tokens else None
 
 
 def _build(part: dict | nn.Module | None, **defaults: Any) -> nn.Module | None:

@@ -14,6 +14,7 @@ from delvm_mm.apis.images import ImageReader, read_prompt_folder
 from delvm_mm.apis.model_loading import find_config
 from delvm_mm.codecs import ForegroundMaskCodec
 from delvm_mm.datasets import ProceduralScenes
+from delvm_mm.generation import ImageLayout
 from delvm_mm.models import delvm_from_huggingface
 from helpers.layouts_names import COMPOSED, DECOMPOSED
 
@@ -155,6 +156,19 @@ def test_an_image_is_finished_from_its_first_rows(inferencer, scenes):
 def test_keeping_nothing_or_everything_is_refused(inferencer, scenes, keep):
     with pytest.raises(ValueError, match=r"expected 0\.125 to 0\.875"):
         inferencer.complete(scenes[4], keep=keep)
+
+
+def test_whatever_is_asked_drafts_know_where_images_lie(inferencer, scenes, prompt, monkeypatch):
+    layouts, engine = [], inferencer.model._engine
+    plain = engine.generate
+    monkeypatch.setattr(engine, "generate", lambda *given, layout, **named: layouts.append(layout) or plain(*given))
+    monkeypatch.setattr(inferencer.model, "generation", {})
+    inferencer(scenes[4], prompt, temperature=0)
+    inferencer.complete(scenes[4], keep=0.5, temperature=0)
+    inferencer.continue_frames(scenes[:2], n=1, temperature=0)
+    images = torch.from_numpy(np.stack([cut(image) for image in scenes[:3]])).permute(0, 3, 1, 2).float() / 255
+    inferencer.model.predict(images[None])
+    assert layouts == [ImageLayout(8, 8)] * 4
 
 
 def test_frames_are_written_into_the_context_and_then_slide(inferencer, scenes):

@@ -70,8 +70,15 @@ def test_greedy_tokens_are_those_of_hugging_face(model, reference, prompts, opti
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("options", [{}, dict(prompt_length=PROMPT)], ids=["batched", "mixed prompts"])
 def test_the_compiled_step_writes_the_same_tokens(model, reference, options):
-    tokens = batch(0, 1, 0)
-    assert torch.equal(model.generate(tokens, ANSWER, compile=True, **options), greedy(reference, tokens))
+    tokens, parts = batch(0, 1, 0), (model.embedding, model.backbone, model.head)
+    # Below the model, which refuses what does not pay on a CPU.
+    written = model._engine.generate(parts, tokens, ANSWER, TokenSampler(), compile=True, **options)
+    assert torch.equal(written, greedy(reference, tokens))
+
+
+def test_compiling_is_refused_where_it_makes_slower(model):
+    with pytest.raises(ValueError, match="compile is on and the device is a CPU"):
+        model.generate(batch(0), 4, compile=True)
 
 
 def test_without_the_private_operators_the_tokens_are_the_same(model, reference, monkeypatch):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from delvm_mm.generation import TokenSampler
+from delvm_mm.generation.samplers import CodeSampler, is_separable
 
 transformers = pytest.importorskip("transformers")
 
@@ -52,3 +53,31 @@ def test_the_same_seed_gives_the_same_tokens_and_another_seed_others():
 def test_arguments_out_of_range_are_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         TokenSampler(**arguments)
+
+
+def test_given_random_numbers_rows_are_chosen_alike_in_any_order():
+    logits, arguments = torch.randn(4, 50), dict(temperature=1.0, top_p=0.9, seed=2)
+    at_once = TokenSampler(**arguments)(logits)
+    noise = TokenSampler(**arguments).noise(4, 50, torch.device("cpu"))
+    order = [2, 0, 3, 1]
+    assert torch.equal(TokenSampler(**arguments).choose(logits[order], noise[order]), at_once[order])
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_special_ids_are_never_chosen(temperature):
+    logits = torch.randn(30, 12)
+    logits[:, 9:] += 100
+    sampler = TokenSampler(temperature=temperature, seed=0)
+    chosen = CodeSampler(sampler, 9)(logits)
+    assert torch.equal(chosen, TokenSampler(temperature=temperature, seed=0)(logits[:, :9]))
+    again = CodeSampler(TokenSampler(temperature=temperature, seed=0), 9)
+    assert torch.equal(again.choose(logits, again.noise(30, 12, logits.device)), chosen)
+
+
+def test_only_known_samplers_draw_apart_from_choosing():
+    class Other(TokenSampler):
+        def __call__(self, logits):
+            return super().__call__(logits.flip(-1))
+
+    assert is_separable(TokenSampler()) and is_separable(CodeSampler(TokenSampler(), 3))
+    assert not is_separable(Other()) and not is_separable(lambda logits: logits.argmax(-1))
