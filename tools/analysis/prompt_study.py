@@ -27,6 +27,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -194,12 +195,14 @@ class Study:
         ]
 
     def _todo(self) -> Iterator[tuple[Task, Setting, int]]:
-        """All settings of all tasks, seed by seed, so that a study that is stopped has something of each."""
+        """All settings of all tasks, seed by seed, tasks by turns: a study that is stopped has something of each."""
         options = (self.args.parts, self.args.ensembles, len(self.tasks) > 1, self.args.backbone)
         settings = {task.name: settings_of(task.facts, *options) for task in self.tasks.values()}
         for position, seed in enumerate(self.args.seeds):
-            for task in self.tasks.values():
-                yield from ((task, one, seed) for one in settings[task.name] if one.is_random or not position)
+            for of_tasks in zip_longest(*settings.values()):
+                for task, one in zip(self.tasks.values(), of_tasks, strict=True):
+                    if one is not None and (one.is_random or not position):
+                        yield task, one, seed
 
     def _key(self, task: Task, setting: Setting, seed: int) -> str:
         other = self._other(task).name if setting.control == "other_task" else None

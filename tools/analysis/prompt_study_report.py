@@ -16,7 +16,7 @@ TITLES = dict(
     selection="Choice of the pairs",
     order="Order of the pairs",
     ensembles="Ensembles",
-    controls="Controls: does the model read its prompt?",
+    controls="Controls, which say whether the model reads its prompt",
 )
 
 
@@ -32,6 +32,8 @@ class Score(NamedTuple):
 def primary_metric(scores: Sequence[Score]) -> dict[str, str]:
     """The metric that stands for each task: the first one of which it is known which way it counts.
 
+    Pixels that are right count only where there is nothing else: most are background.
+
     Raises:
         ValueError: A task has none.
     """
@@ -40,7 +42,7 @@ def primary_metric(scores: Sequence[Score]) -> dict[str, str]:
         names = [name for name in score.results if not split_result(name)[0] and higher_is_better(name) is not None]
         if not names:
             raise ValueError(f"task '{score.task}' has no metric that is known to grow or fall: {list(score.results)}")
-        metrics.setdefault(score.task, names[0])
+        metrics.setdefault(score.task, next((name for name in names if not name.endswith("Acc")), names[0]))
     return metrics
 
 
@@ -50,7 +52,7 @@ def markdown(scores: Sequence[Score], num_samples: int) -> str:
     header = ["", *(f"{task}: {name.rpartition('/')[2]}" for task, name in metrics.items())]
     texts = [
         f"At most {num_samples} queries of each task; mean ± standard deviation over the prompts of "
-        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), where seeds choose them."
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, where a seed chooses them."
     ]
     reference = [
         ["*tokenizer ceiling*", *(_best(scores, task, metric, ["ceiling"]) for task, metric in metrics.items())],
@@ -76,56 +78,49 @@ def csv_text(scores: Sequence[Score]) -> str:
 
 
 def draw(scores: Sequence[Score], path: Path) -> None:
-    """A row of plots for each task: curves over pairs and prompts, bars of choices, orders and controls."""
+    """A row of plots for each task: a curve over the number of pairs, and the settings of each other part."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     metrics = primary_metric(scores)
-    figure, axes = plt.subplots(
-        len(metrics), len(PARTS), figsize=(3.6 * len(PARTS), 3.2 * len(metrics)), constrained_layout=True, squeeze=False
-    )
+    size = (4.8 * len(PARTS), 2.8 * len(metrics))
+    figure, axes = plt.subplots(len(metrics), len(PARTS), figsize=size, constrained_layout=True, squeeze=False)
     for row, (task, metric) in zip(axes, metrics.items(), strict=True):
         for axis, part in zip(row, PARTS, strict=True):
             points = _points(scores, task, part, metric)
-            curve = [(x, values) for x, _, values in points if x is not None] if part in ("pairs", "ensembles") else []
-            if len(curve) > 1:
-                curve.sort(key=lambda point: point[0])
-                axis.plot([x for x, _ in curve], [statistics.fmean(values) for _, values in curve], color="C0")
-                for x, values in curve:
-                    axis.scatter([x] * len(values), values, color="C0", s=12)
-                axis.set_xlabel("pairs" if part == "pairs" else f"prompts ({_rows(scores, part)[0]} each)", fontsize=8)
-                axis.set_xticks([x for x, _ in curve])
-            bars = [(name, values) for x, name, values in points if not (len(curve) > 1 and x is not None)]
-            _bars(axis, bars, start=curve[-1][0] + 1 if len(curve) > 1 else 0, curve=bool(len(curve) > 1))
+            _draw_curve(axis, points) if part == "pairs" else _draw_rows(axis, points)
+            line = axis.axhline if part == "pairs" else axis.axvline
             for name, value, style in _references(scores, task, metric):
-                axis.axhline(value, color="gray", linestyle=style, linewidth=1, label=name)
-            axis.set_title(f"{task}: {TITLES[part].partition(':')[0].lower()}", fontsize=9)
+                line(value, color="gray", linestyle=style, linewidth=1, label=name)
+            axis.set_title(f"{task}: {TITLES[part].partition(',')[0].lower()}", fontsize=9)
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=7)
-        row[0].set_ylabel(metric.rpartition("/")[2])
+            label = axis.set_ylabel if part == "pairs" else axis.set_xlabel
+            label(metric.rpartition("/")[2], fontsize=8)
     axes[0, 0].legend(fontsize=6)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
-def _bars(axis: Any, bars: Sequence[tuple[str, list[float]]], start: float, curve: bool) -> None:
-    for number, (name, values) in enumerate(bars):
-        axis.scatter([start + number] * len(values), values, color=f"C{1 + number}", s=14, marker="s")
-        axis.annotate(
-            name,
-            (start + number, statistics.fmean(values)),
-            fontsize=6,
-            rotation=90,
-            xytext=(-6, 0),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-        )
-    if bars and not curve:
-        axis.set_xticks([])
-        axis.set_xlim(-0.8, len(bars) - 0.4)
+def _draw_curve(axis: Any, points: Sequence[tuple[int | None, str, list[float]]]) -> None:
+    """Score over the number of pairs: the mean as a line, each seed a point."""
+    axis.plot([x for x, _, _ in points], [statistics.fmean(values) for _, _, values in points], color="C0")
+    for x, _, values in points:
+        axis.scatter([x] * len(values), values, color="C0", s=12)
+    axis.set_xticks([x for x, _, _ in points])
+    axis.set_xlabel("pairs", fontsize=8)
+
+
+def _draw_rows(axis: Any, points: Sequence[tuple[int | None, str, list[float]]]) -> None:
+    """Settings one under the other: the mean as a bar, each seed a point."""
+    for row, (_, _, values) in enumerate(points):
+        color = "black" if row == 0 else f"C{row}"
+        axis.scatter(values, [row] * len(values), color=color, s=14)
+        axis.plot([statistics.fmean(values)] * 2, [row - 0.3, row + 0.3], color=color)
+    axis.set_yticks(range(len(points)), [name for _, name, _ in points])
+    axis.invert_yaxis()
 
 
 def _rows(scores: Sequence[Score], part: str) -> list[str]:
@@ -183,7 +178,6 @@ def _points(scores: Sequence[Score], task: str, part: str, metric: str) -> list[
     points = []
     for name in _rows(scores, part):
         setting = settings[name]
-        x = 1 if setting.part == "base" and part == "ensembles" else setting.x
         if values := _values(scores, task, name, metric):
-            points.append((x, name, values))
+            points.append((setting.x, name, values))
     return points

@@ -35,7 +35,7 @@ class Setting:
         same_class: With 'nearest', as of :class:`VisionPromptDataset`.
         ensemble: Arguments of a :class:`PromptEnsemble`.
         control: Of a :class:`PromptControlDataset`.
-        x: Place on the axis of a curve.
+        x: With "pairs", the place on the axis.
         same_answers: Settings that combine the answers of this one in another way.
         is_base: Whether ceiling and trivial answers are scored with it.
     """
@@ -137,7 +137,7 @@ def _ensembles(facts: TaskFacts, sizes: Sequence[int]) -> list[Setting]:
     sizes = [size for size in sizes if size * pairs < facts.num_support]
     shown = f"prompts of {pairs} pair{'s' * (pairs > 1)}"
     chosen = [
-        Setting("ensembles", f"{size} {shown}, mean distribution", size * pairs, ensemble=dict(size=size), x=size)
+        Setting("ensembles", f"{size} {shown}, mean distribution", size * pairs, ensemble=dict(size=size))
         for size in sizes
     ]
     if sizes:
