@@ -19,7 +19,7 @@ crops = [
 photos = {
     task: dict(
         **_base_.photos,
-        num_views=4,
+        num_views=1,
         metainfo=dict(task=task),
         pipeline=[*crops, *steps, _base_.draw['image']])
     for task, steps in _base_.degradations.items()
@@ -29,7 +29,7 @@ pets = dict(**_base_.pets, pipeline=[*_base_.middle, _base_.draw['mask']])
 sets = {
     **{
         f'{task}_scenes': (codec, dict(**scenes[task], start=2_000_000,
-                                       length=64), dict(**scenes[task], start=3_000_000, length=100))
+                                       length=64), dict(**scenes[task], start=3_000_000, length=50))
         for task, codec in scene_tasks.items()
     },
     'seg_pets': ('mask', dict(**pets, ann_file='train.txt'), dict(**pets, ann_file='val.txt')),

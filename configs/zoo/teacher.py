@@ -40,8 +40,9 @@ max_iters = 20000
 train_cfg = dict(max_iters=max_iters, val_interval=500, global_batch_tokens=None)
 # weight decay as published
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=2e-3))
-# Constant, then down over the last sixth: a run may be ended, or be made longer, without another beginning.
-cooldown = max_iters // 6
+# Constant, then down over the second half, where most is learned (docs/recipes.md); a run may be made longer while the
+# rate is constant.
+cooldown = max_iters // 2
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=100),
     dict(type='LinearLR', start_factor=1., end_factor=0.02, by_epoch=False, begin=max_iters - cooldown, end=max_iters)

@@ -4,9 +4,9 @@ _base_ = ['_base_data.py', '../_base_/runtime.py']
 root = 'work_dirs/zoo'
 work_dir = root + '/tokens'
 tokenizer = dict(type='VQGAN', pretrained='delvm_mm://zoo_tokenizer')
-# Clips of each task in scenes; augmented copies of the 390 pets for masks and for each degradation; of the 27
+# Clips of each task in scenes; augmented copies of the 390 pets for masks and for each degradation; of the
 # photographs.
-num_scenes, pet_masks, pet_images, photo_images = dict(seg=4000, pose=6000, derain=3000), 10, 2, 30
+num_scenes, pet_masks, pet_images, photo_images = dict(seg=8000, pose=12000, derain=5000), 20, 3, 40
 
 scenes = {
     task: dict(
