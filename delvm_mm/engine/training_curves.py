@@ -1,6 +1,7 @@
 """What a training has logged, as one image in its work folder."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def draw_curves(curves: Curves, name: str = "") -> np.ndarray:
     figure = Figure((columns * WIDTH, rows * HEIGHT + 0.4), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     if name:
-        figure.suptitle(name)
+        figure.suptitle(os.fsencode(name).decode(errors="replace"))  # a folder's name may be no UTF-8
     for axes, (title, lines) in zip(figure.subplots(rows, columns, squeeze=False).flat, shown, strict=False):
         _draw_lines(axes, lines)
         axes.set_title(title, fontsize=10)

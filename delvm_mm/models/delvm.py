@@ -355,11 +355,7 @@ class DeLVM(BaseModel):
         options["ensemble_size"] = ensemble_size
         draft = options.pop("draft", None)
         _check_draft(draft, options.get("compile"))
-        if options.get("compile") and tokens.device.type == "cpu":
-            raise ValueError(
-                "compile is on and the device is a CPU, where a compiled step took ten times as long as the packed one "
-                "that is used without: leave it out, or use a GPU"
-            )
+        _check_compile(options.get("compile"), tokens.device)
         if draft == "2d" or (draft is None and tokens.device.type == "cpu" and len(tokens) == 1):
             options["layout"] = self._layout(tokens, grid or _square(num_tokens))
         written = self._engine.generate(parts, tokens, num_tokens, sampler, on_token, prompt_length, **options)
@@ -477,6 +473,14 @@ def floating_dtype(name: str) -> torch.dtype:
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"dtype is '{name}', expected 'float32', 'bfloat16' or 'float16'")
     return dtype
+
+
+def _check_compile(compiled: bool | None, device: torch.device) -> None:
+    if compiled and device.type == "cpu":
+        raise ValueError(
+            "compile is on and the device is a CPU, where a compiled step took ten times as long as the packed one "
+            "that is used without: leave it out, or use a GPU"
+        )
 
 
 def _check_draft(draft: str | None, compile: bool | None) -> None:

@@ -22,6 +22,7 @@ TOKENIZER = dict(resolution=SIDE, hidden_channels=8, num_res_blocks=1, z_channel
                  quantized_embed_dim=8, norm_num_groups=4)  # fmt: skip
 SIZED = {
     "ResizeShortSide": "size", "CenterCrop": "size", "RandomResizedCrop": "size", "RandomCrop": "size",
+    "Letterbox": "size",
     "mmpretrain.RandomResizedCrop": "scale", "mmpretrain.ResizeEdge": "scale", "mmpretrain.CenterCrop": "crop_size",
     "mmpretrain.RandomCrop": "crop_size", "mmpretrain.Resize": "scale",
 }  # fmt: skip

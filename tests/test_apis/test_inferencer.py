@@ -371,6 +371,7 @@ def test_a_hugging_face_export_is_prompted_with_its_tokenizer(tiny_model, scenes
 def test_the_model_is_found_where_the_quick_start_put_it(tiny_model, scenes, prompt, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
+    monkeypatch.setattr("delvm_mm.engine.configs.files.PACKAGE", tmp_path / "delvm_mm")
     (tmp_path / "configs" / "mini").mkdir(parents=True)
     config = Config.fromfile(tiny_model.config)
     config.model.tokenizer.pretrained = "work_dirs/quickstart/tokenizer/pretrained"

@@ -379,7 +379,7 @@ def predict(w: World, truth: bool = False) -> None:
 def api(w: World) -> None:
     generator = ImageGenerator(w.model.eval(), SIDE)
     tokens = generator.encode([np.zeros((SIDE, SIDE, 3), np.uint8)] * 3)
-    on_device(generator.answer(tokens[:2], tokens[2:], {}), 1, IMAGE)
+    on_device(generator.answer(tokens[:2], tokens[2:], {}), 1, 1, IMAGE)
     on_device(generator.complete(tokens, 2, {}), 3, IMAGE)
     on_device(generator.continue_frames(tokens, 1, {})[0], 1, IMAGE)
 

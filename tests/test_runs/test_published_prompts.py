@@ -35,6 +35,6 @@ def test_three_pairs_and_a_query_are_answered_with_an_image(model, shared, task)
     assert answer.pred_tokens.shape == (256,)
 
 
-def test_a_prompt_without_a_query_is_refused(model):
+def test_images_that_are_no_prompt_are_refused(model):
     with pytest.raises(ValueError, match=r"expected B x \(2P \+ 1\) x 3 x H x W"):
-        model(torch.rand(1, 4, 3, 32, 32), mode="predict")
+        model(torch.rand(4, 3, 32, 32), mode="predict")

@@ -79,7 +79,7 @@ def test_all_parts_are_scored_and_written_and_nothing_twice(study, monkeypatch, 
     base = [row for row in rows if row["setting"] == "2 random pairs" and row["task"] == "derain"]
     values = [float(row["value"]) for row in base if row["metric"] == "restoration/PSNR"]
     assert len(values) == 2 and f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}" in text
-    assert "seg: mIoU" in text
+    assert "derain: PSNR | seg: IoU" in text
     # Restorations have no majority.
     assert {row["task"] for row in rows if "majority" in row["setting"]} == {"seg"}
 
