@@ -53,5 +53,5 @@ def test_two_processes_train_in_step_with_one(unbroken):
     two = losses("two")
     assert two.keys() == unbroken.keys()
     for step, expected in unbroken.items():
-        # Sums in another order differ in their last bits, which Adam at this rate makes ten times as much every few steps.
+        # Sums in another order differ in their last bits, which Adam at this rate makes tenfold every few steps.
         assert two[step] == pytest.approx(expected, abs=1e-5 if step <= 12 else 5e-3)
