@@ -29,10 +29,10 @@ def test_tools_are_the_code_of_commands(path):
 
 
 def test_a_command_gets_its_arguments_and_the_name_of_both(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["/anywhere/bin/delvm", "configs", "zoo/mini"])
+    monkeypatch.setattr(sys, "argv", ["/anywhere/bin/delvm", "configs", "zoo/teacher"])
     cli.main()
-    assert capsys.readouterr().out == "delvm_mm::zoo/mini.py\n"
-    assert sys.argv == ["delvm configs", "zoo/mini"]
+    assert capsys.readouterr().out == "delvm_mm::zoo/teacher.py\n"
+    assert sys.argv == ["delvm configs", "zoo/teacher"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
