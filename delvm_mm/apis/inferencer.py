@@ -127,6 +127,15 @@ class DeLVMInferencer(AnswerStages):
         """The folder of prompt pairs that a model folder has for a task; None where it has none."""
         return (self.cfg.get("tasks") or {}).get(task, {}).get("prompt")
 
+    def sampler(self, task: str | dict | LabelCodec | None = None) -> dict[str, Any]:
+        """How tokens are chosen unless options say otherwise: arguments of a :class:`TokenSampler`.
+
+        Args:
+            task: Whose ``sampler`` in the config goes before the model's own.
+        """
+        of_task = (self.cfg.get("tasks") or {}).get(task, {}) if isinstance(task, str) else {}
+        return self.model.sampler | dict(of_task.get("sampler") or {})
+
     def __call__(
         self, query: Images, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
     ) -> Result:
@@ -175,7 +184,7 @@ class DeLVMInferencer(AnswerStages):
         name = task if isinstance(task, str) or task is None else type(codec).__name__
         ensemble = self.model.ensemble if chosen.ensemble is None else PromptEnsemble.of(chosen.ensemble)
         prompts = self.generator.prompts(shown, ensemble)
-        sampler = chosen.sampler(self.model.sampler)
+        sampler = chosen.sampler(self.sampler(task))
 
         def write(batch: list[ModelImage]) -> list[Answer]:
             begin = time.perf_counter()

@@ -56,6 +56,7 @@ def save_model(
     tasks: Mapping[str, Mapping[str, Any]] | None = None,
     prompts: Mapping[str, Pairs] | None = None,
     queries: Mapping[str, Sequence[np.ndarray]] | None = None,
+    samplers: Mapping[str, Mapping[str, Any]] | None = None,
     card: ModelCard | None = None,
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
@@ -69,6 +70,7 @@ def save_model(
         tasks: Name -> config of the codec that draws and reads its labels.
         prompts: Task -> pairs of image and label, uint8, H x W x 3, RGB.
         queries: Task -> images to try, uint8, H x W x 3, RGB.
+        samplers: Task -> arguments of a :class:`TokenSampler` in place of the model's own.
         card: What the README says; its numbers are filled in.
         dtype: Of the weights in the file, such as ``torch.bfloat16``. Defaults to those of the model.
         shard_bytes: Most bytes of a weight file.
@@ -93,6 +95,8 @@ def save_model(
         config["model"]["tokenizer"] = dict(type="VQGAN", pretrained="tokenizer")
         config["tokenizer_fingerprint"] = model.tokenizer.fingerprint
     config |= dict(size=size, tasks={name: dict(codec=codec) for name, codec in tasks.items()})
+    for task, sampler in (samplers or {}).items():
+        _task_entry(config["tasks"], task, "sampler")["sampler"] = _plain(sampler, f"samplers.{task}")
     with temporary_beside(folder) as temporary:
         temporary.mkdir(parents=True)
         for kind, given in (("prompt", prompts or {}), ("queries", queries or {})):
@@ -140,7 +144,7 @@ def read_model_folder(folder: str | Path) -> Config:
 
     Returns:
         ``model`` (its tokenizer by its whole path), ``size``, and ``tasks``: name -> ``evaluator.codec`` and, where
-        there are some, folders of a ``prompt`` and of ``queries``.
+        there are some, folders of a ``prompt`` and of ``queries``, and a ``sampler``.
 
     Raises:
         FileNotFoundError: It has no ``config.json``.
@@ -178,6 +182,8 @@ def read_model_folder(folder: str | Path) -> Config:
     for name, task in tasks.items():
         places = {kind: str(_inside(folder, task[kind])) for kind in ("prompt", "queries") if kind in task}
         read[name] = dict(evaluator=dict(codec=codecs[name]), **places)
+        if task.get("sampler"):
+            read[name]["sampler"] = task["sampler"]
     return Config(dict(model=model, size=content.get("size"), tasks=read))
 
 

@@ -147,6 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
             tasks=codecs,
             prompts=prompts,
             queries=queries,
+            samplers={name: task["sampler"] for name, task in (cfg.get("tasks") or {}).items() if task.get("sampler")},
             card=card,
             dtype=dtype,
         )

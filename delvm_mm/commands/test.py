@@ -36,7 +36,7 @@ from delvm_mm.engine.launch import (
     user_errors,
 )
 from delvm_mm.engine.score_report import render_report
-from delvm_mm.engine.task_val_loop import choose_tasks, tasks_of
+from delvm_mm.engine.task_val_loop import choose_tasks, sampling_of, tasks_of
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.evaluation.prompt_seeds import mean_and_spread, with_prompt_seed
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, split_result
@@ -117,7 +117,8 @@ def _score(runner: Runner, task: str, loader: dict, cfg: Config) -> dict[str, An
     for key in [key for key in runner.message_hub.log_scalars if key.startswith("test/")]:
         del runner.message_hub.log_scalars[key]  # of the task before, whose scores the log would repeat
     start = time.perf_counter()
-    metrics = dict(runner.test())
+    with sampling_of(runner.model, cfg.tasks[task]):
+        metrics = dict(runner.test())
     dataset = runner.test_dataloader.dataset
     metrics[f"{task}/images_per_s"] = len(dataset) / (time.perf_counter() - start)
     metrics["prompt"] = getattr(dataset, "choice", None)

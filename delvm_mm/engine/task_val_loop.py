@@ -1,16 +1,19 @@
 """Scores of a config's tasks while it trains: :class:`TaskValLoop`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, ValLoop, autocast
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from delvm_mm.datasets.seeded_clips import unchanged_random_states
 from delvm_mm.engine.fully_sharded import is_fully_sharded
+from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import DATASETS, EVALUATOR, LOOPS, type_name
 
 
@@ -62,6 +65,7 @@ class TaskValLoop(ValLoop):
         with unchanged_random_states():
             # Now: what is wrong with them should not wait for the first validation.
             self.tasks = {task: self._build(task, cfg, num_queries) for task, cfg in tasks.items()}
+        self._settings = tasks
         self.evaluator = _Joined(self.evaluator, self._score_tasks)
 
     def _build(self, task: str, cfg: Mapping[str, Any], num_queries: int | None) -> tuple[DataLoader, Evaluator]:
@@ -78,9 +82,9 @@ class TaskValLoop(ValLoop):
     def _score_tasks(self) -> dict[str, float]:
         scores = {}
         with unchanged_random_states():
-            for loader, evaluator in self.tasks.values():
+            for task, (loader, evaluator) in self.tasks.items():
                 for batch in loader:
-                    with autocast(enabled=self.fp16):
+                    with autocast(enabled=self.fp16), sampling_of(self.runner.model, self._settings[task]):
                         answers = self.runner.model.val_step(batch)
                     evaluator.process(data_samples=answers, data_batch=batch)
                 scores.update(evaluator.evaluate(len(loader.dataset)))
@@ -131,6 +135,19 @@ def choose_tasks(tasks: Mapping[str, Any] | None, names: Sequence[str] | None, s
     if unknown := set(names or ()) - set(tasks):
         raise ValueError(f"{source} has no task {sorted(unknown)}, it has {list(tasks)}")
     return {name: tasks[name] for name in names or tasks}
+
+
+def sampling_of(model: nn.Module, task: Mapping[str, Any]) -> AbstractContextManager:
+    """Choose tokens as a task's ``sampler`` says, such as ``dict(temperature=0)``, or else as the model does.
+
+    Args:
+        model: A :class:`DeLVM`, or what wraps one.
+        task: An entry of a config's ``tasks``.
+
+    Returns:
+        A context; outside of it the model chooses as before.
+    """
+    return unwrap_model(model).sampling(task["sampler"]) if task.get("sampler") else nullcontext()
 
 
 def _some_of(dataset: Dataset, number: int | None) -> Dataset:

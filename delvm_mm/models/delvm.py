@@ -2,7 +2,8 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -269,6 +270,19 @@ class DeLVM(BaseModel):
             for sample, image, query in zip(samples, ceilings, queries, strict=True):
                 sample.set_data(dict(ceiling_image=image, query_ceiling_image=query))
         return samples
+
+    @contextmanager
+    def sampling(self, sampler: Mapping[str, Any] | None) -> Iterator[None]:
+        """Let ``predict`` choose tokens in another way for a while, such as that of a task.
+
+        Args:
+            sampler: Arguments of a :class:`TokenSampler` that replace the model's own of the same names; None for none.
+        """
+        own, self.sampler = self.sampler, self.sampler | dict(sampler or {})
+        try:
+            yield
+        finally:
+            self.sampler = own
 
     @torch.no_grad()
     def generate(

@@ -165,6 +165,7 @@ class Page:
             [self.task, self.temperature, self.top_p, self.seed, *self.example_buttons],
             **private,
         )
+        self.task.change(self._sampling, [self.model, self.task], [self.temperature, self.top_p, self.seed], **private)
         self.compare.change(
             lambda compared: gr.update(value=None, visible=compared), self.compare, self.without, **private
         )
@@ -180,8 +181,9 @@ class Page:
         )
         self.stop.click(self._stop, None, None, queue=False, **private)
 
-    def _sampling(self, model: str) -> tuple[float, float, int]:
-        own = self.inferencers[model].model.sampler
+    def _sampling(self, model: str, task: str = NO_TASK) -> tuple[float, float, int]:
+        """What the sliders show at first: temperature, top-p and seed of the model for a task."""
+        own = self.inferencers[model].sampler(task)
         return own.get("temperature", 0.0), own.get("top_p") or 1.0, own.get("seed") or 0
 
     def _tasks(self, model: str) -> list[tuple[str, str]]:

@@ -108,6 +108,37 @@ def test_every_tool_takes_the_folder(work, monkeypatch, capsys):
     assert [(len(example.pairs), len(example.queries)) for example in examples] == [(2, 3), (2, 3)]
 
 
+def test_a_task_chooses_tokens_in_its_own_way_in_the_folder_too(work, monkeypatch):
+    """With ``tasks.seg.sampler`` greedy, answers are those of a greedy model; those of the other task are drawn."""
+    cfg = Config.fromfile("config.py")
+    cfg.model.sampler = dict(temperature=0)
+    cfg.dump("greedy.py")
+    cfg.model.sampler = dict(temperature=0.9, seed=0)
+    cfg.dump("drawn.py")
+    cfg.tasks.seg.sampler = dict(temperature=0)
+    cfg.dump("mixed.py")
+    tool.main(["mixed.py", "iter_1.pth", "tiny", "--exact-name"])
+    scores = {}
+    for name, weights in (("greedy.py", "iter_1.pth"), ("drawn.py", "iter_1.pth"), ("mixed.py", "tiny")):
+        run(
+            monkeypatch, test_tool.main, name, weights, "--out", "scores.json", "--show-dir", f"panels_{weights}_{name}"
+        )
+        of_tasks = json.loads(Path("scores.json").read_text())
+        scores[name] = {
+            task: [Path(path).read_bytes() for path in sorted(Path(f"panels_{weights}_{name}").rglob(f"*{task}*.png"))]
+            for task in of_tasks
+        }
+    assert scores["greedy.py"]["seg"] and scores["greedy.py"]["seg"] != scores["drawn.py"]["seg"]
+    assert scores["mixed.py"] == dict(seg=scores["greedy.py"]["seg"], pose=scores["drawn.py"]["pose"])
+    inferencer = prompt_tool.DeLVMInferencer("tiny", device="cpu")
+    assert inferencer.sampler("seg") == dict(temperature=0, seed=0)
+    assert inferencer.sampler("pose") == inferencer.sampler() == dict(temperature=0.9, seed=0)
+    query = "tiny/prompts/seg/queries/00.png"
+    answers = [inferencer(query, task="seg", **options)["predictions"][0]["tokens"] for options in (
+        {}, dict(temperature=0.0), dict(temperature=0.9))]  # fmt: skip
+    assert (answers[0] == answers[1]).all() and (answers[0] != answers[2]).any()
+
+
 def test_averaged_weights_are_chosen_unless_the_last_are_asked_for(work):
     cfg = Config.fromfile("config.py")
     model = MODELS.build(cfg.model)

@@ -121,6 +121,14 @@ def test_training_and_resuming_go_on_as_without(place):
         assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
+def test_a_task_chooses_tokens_in_its_own_way(place):
+    greedy, _ = trained(config(place, "greedy", 1, **SWITCH, **{"model.sampler": dict(_delete_=True, temperature=0)}))
+    mixed, _ = trained(config(place, "mixed", 1, **SWITCH, **{"tasks.derain.sampler": dict(temperature=0)}))
+    name = "derain/restoration/PSNR"
+    assert scalars("mixed")[-1][name] == scalars("greedy")[-1][name]
+    assert mixed.model.sampler == dict(temperature=1.0), "the model's own is left as it was"
+
+
 def test_queries_are_few_spread_out_and_always_the_same(place):
     runner = Runner.from_cfg(config(place, "run", **SWITCH))
     loop = runner.build_val_loop(dict(type="TaskValLoop", num_queries=3, tasks=["seg"]))
