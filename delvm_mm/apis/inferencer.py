@@ -132,6 +132,9 @@ class DeLVMInferencer(AnswerStages):
 
         Args:
             task: Whose ``sampler`` in the config goes before the model's own.
+
+        Returns:
+            Those that are set.
         """
         of_task = (self.cfg.get("tasks") or {}).get(task, {}) if isinstance(task, str) else {}
         return self.model.sampler | dict(of_task.get("sampler") or {})

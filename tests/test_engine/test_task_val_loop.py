@@ -122,7 +122,7 @@ def test_training_and_resuming_go_on_as_without(place):
 
 
 def test_a_task_chooses_tokens_in_its_own_way(place):
-    greedy, _ = trained(config(place, "greedy", 1, **SWITCH, **{"model.sampler": dict(_delete_=True, temperature=0)}))
+    trained(config(place, "greedy", 1, **SWITCH, **{"model.sampler": dict(_delete_=True, temperature=0)}))
     mixed, _ = trained(config(place, "mixed", 1, **SWITCH, **{"tasks.derain.sampler": dict(temperature=0)}))
     name = "derain/restoration/PSNR"
     assert scalars("mixed")[-1][name] == scalars("greedy")[-1][name]
