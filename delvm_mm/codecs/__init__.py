@@ -2,14 +2,14 @@
 
 from delvm_mm.codecs.base import LabelCodec
 from delvm_mm.codecs.box import BoxCodec
-from delvm_mm.codecs.color_mask import RandomColorMaskCodec
 from delvm_mm.codecs.depth import DepthCodec
-from delvm_mm.codecs.keypoint_discs import KeypointDiscsCodec
-from delvm_mm.codecs.keypoints import mpii_to_coco
-from delvm_mm.codecs.mask import ForegroundMaskCodec
+from delvm_mm.codecs.masks.color_mask import RandomColorMaskCodec
+from delvm_mm.codecs.masks.mask import ForegroundMaskCodec
+from delvm_mm.codecs.masks.semantic_mask import SemanticMaskCodec
 from delvm_mm.codecs.restoration import RestorationCodec
-from delvm_mm.codecs.semantic_mask import SemanticMaskCodec
-from delvm_mm.codecs.skeleton import SkeletonCodec
+from delvm_mm.codecs.skeletons.keypoint_discs import KeypointDiscsCodec
+from delvm_mm.codecs.skeletons.keypoints import mpii_to_coco
+from delvm_mm.codecs.skeletons.skeleton import SkeletonCodec
 from delvm_mm.codecs.squashed import SquashedCodec
 
 __all__ = [

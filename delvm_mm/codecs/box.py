@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from delvm_mm.codecs.base import LabelCodec, check_image, pick
-from delvm_mm.codecs.mask import ForegroundMaskCodec
+from delvm_mm.codecs.masks.mask import ForegroundMaskCodec
 from delvm_mm.registry import TASK_UTILS
 
 

@@ -22,7 +22,8 @@ from delvm_mm.apis.model_loading import build_model
 from delvm_mm.checkpoints.files import put_in_place, temporary_beside
 from delvm_mm.checkpoints.io import load_checkpoint, load_into
 from delvm_mm.engine.launch import load_config, user_errors
-from delvm_mm.models.delvm import DeLVM, floating_dtype
+from delvm_mm.models.answering import floating_dtype
+from delvm_mm.models.delvm import DeLVM
 from delvm_mm.registry import DATASETS
 
 HASH_DIGITS = 8  # as OpenMMLab's model zoos have them

@@ -35,7 +35,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
-from delvm_mm.engine.score_report import render_report
+from delvm_mm.engine.reports.score_report import render_report
 from delvm_mm.engine.task_val_loop import choose_tasks, sampling_of, tasks_of
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.evaluation.prompt_seeds import mean_and_spread, with_prompt_seed

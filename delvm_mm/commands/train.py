@@ -21,7 +21,7 @@ from delvm_mm.engine.launch import (
     use_safe_checkpoints,
     user_errors,
 )
-from delvm_mm.engine.training_curves import write_curves
+from delvm_mm.engine.reports.training_curves import write_curves
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import type_name
 

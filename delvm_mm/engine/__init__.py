@@ -18,11 +18,11 @@ from delvm_mm.engine.hooks import (
     TokenizerCheckHook,
     ValidationPanelHook,
 )
-from delvm_mm.engine.log_processor import LogProcessor
 from delvm_mm.engine.loops import AccumulatingTrainLoop
 from delvm_mm.engine.optimizers.autocast_optim_wrapper import AutocastOptimWrapper
 from delvm_mm.engine.optimizers.multi_optim_wrapper import MultiOptimWrapperConstructor
 from delvm_mm.engine.optimizers.optim_constructor import GroupedOptimWrapperConstructor
+from delvm_mm.engine.reports.log_processor import LogProcessor
 from delvm_mm.engine.self_averaging_model import SelfAveragingModel
 from delvm_mm.engine.task_val_loop import TaskValLoop
 

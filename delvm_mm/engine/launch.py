@@ -27,7 +27,7 @@ from delvm_mm.engine.configs.errors import fault_of_config
 from delvm_mm.engine.configs.files import read_config, resolve_config
 from delvm_mm.engine.configs.hooks import hooks_of, settle_hooks
 from delvm_mm.engine.configs.variables import ineffective_options
-from delvm_mm.engine.log_processor import with_exact_metrics
+from delvm_mm.engine.reports.log_processor import with_exact_metrics
 from delvm_mm.quiet import quiet_terminal
 from delvm_mm.registry import type_name
 

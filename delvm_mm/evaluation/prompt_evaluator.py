@@ -1,10 +1,8 @@
 """Scores images that a model drew with the toolboxes' own metrics: :class:`VisionPromptEvaluator`."""
 
-import io
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from itertools import chain
 from typing import Any
@@ -13,24 +11,16 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.logging import MessageHub, MMLogger, print_log
+from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
 from delvm_mm.codecs.base import META_KEYS
 from delvm_mm.codecs.mapping import ORIGINAL_KEYS, TILE_KEY, map_prediction_back
 from delvm_mm.evaluation.coco_fields import COCO_PERSON, coco_fields
+from delvm_mm.evaluation.metric_building import build_metric, differing_arguments, no_annotation_files, quiet
 from delvm_mm.evaluation.tiles import join_tiles
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, trivial_predictions
-from delvm_mm.registry import EVALUATOR, METRICS, TASK_UTILS
-from delvm_mm.toolboxes import DISTRIBUTIONS, require_toolbox
-
-# Modules that register a toolbox's metrics. With upstream's packages mmseg.datasets and mmseg.models want compiled ops;
-# these do not.
-METRIC_MODULES = {
-    "mmseg": "mmseg.evaluation",
-    "mmpose": "mmpose.evaluation.metrics",
-    "mmpretrain": "mmpretrain.evaluation",
-}
+from delvm_mm.registry import EVALUATOR, TASK_UTILS
 
 
 @EVALUATOR.register_module()
@@ -88,11 +78,11 @@ class VisionPromptEvaluator(Evaluator):
         original: bool = False,
     ) -> None:
         metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
-        super().__init__([_build_metric(metric) for metric in metrics])
-        self.ceiling_metrics = [_build_metric(metric, own=True) for metric in metrics] if ceiling else []
+        super().__init__([build_metric(metric) for metric in metrics])
+        self.ceiling_metrics = [build_metric(metric, own=True) for metric in metrics] if ceiling else []
         answers = TRIVIAL_ANSWERS if trivial else ()
-        self.trivial_metrics = {name: [_build_metric(metric, own=True) for metric in metrics] for name in answers}
-        self._differences = _differences(metrics)
+        self.trivial_metrics = {name: [build_metric(metric, own=True) for metric in metrics] for name in answers}
+        self._differences = differing_arguments(metrics)
         self._answered: set[str] = set()
         self._alone: list[BaseMetric] | None = None
         self._tiles: dict[int, dict[int, dict]] = {}
@@ -115,7 +105,7 @@ class VisionPromptEvaluator(Evaluator):
             self._dataset_meta.setdefault("CLASSES", [{"id": COCO_PERSON, "name": "person"}])
         for metric in self._all_metrics():
             # A copy: CocoMetric may change it in place.
-            with _no_annotation_files():
+            with no_annotation_files():
                 metric.dataset_meta = deepcopy(self._dataset_meta)
 
     def process(self, data_samples: Sequence[BaseDataElement | dict], data_batch: Any | None = None) -> None:
@@ -233,7 +223,7 @@ class VisionPromptEvaluator(Evaluator):
         # All processes have to agree on what is scored, also one that had no sample.
         answered = set().union(*all_gather_object(self._answered))
         self._answered = set()
-        with _quiet():
+        with quiet():
             for answer in sorted(answered, key=list(TRIVIAL_ANSWERS).index):
                 of_answer = self._merge(self.trivial_metrics[answer], size)
                 results.update({f"trivial/{answer}/{key}": value for key, value in of_answer.items()})
@@ -263,11 +253,11 @@ class VisionPromptEvaluator(Evaluator):
             numbers that are none (of what the sample does not show).
         """
         if self._alone is None:
-            self._alone = [_build_metric(metric, own=True) for metric in self.metrics]
+            self._alone = [build_metric(metric, own=True) for metric in self.metrics]
         sample = sample.to_dict() if isinstance(sample, BaseDataElement) else sample
         fields = self._fields(sample, "pred_image")
         results: list[dict[str, float]] = []
-        with _quiet():
+        with quiet():
             for metric in self._alone:
                 metric.results.clear()
                 metric.process(None, [fields])
@@ -360,64 +350,6 @@ class VisionPromptEvaluator(Evaluator):
             many = getattr(self.codec, "max_people", 1) > 1
             fields.update(coco_fields(fields["gt_instances"], sample["sample_idx"], int(image), shape, many))
         return fields
-
-
-def _build_metric(metric: dict | BaseMetric, own: bool = False) -> BaseMetric:
-    """Build a metric from its config; take one that is built as it is, or copy it where it has to be our own."""
-    if not isinstance(metric, dict):
-        return deepcopy(metric) if own else metric
-    if own:  # files that a metric writes are of the predictions
-        metric = {key: value for key, value in metric.items() if key not in ("output_dir", "outfile_prefix")}
-    scope = metric["type"].partition(".")[0] if isinstance(metric.get("type"), str) else ""
-    if metric.get("ann_file"):
-        raise ValueError(
-            f"metric {metric['type']} has ann_file={metric['ann_file']!r}, which is of the images before they were "
-            "cropped and resized: leave it out, the truth is that of the images that were drawn"
-        )
-    if scope in DISTRIBUTIONS:
-        # A registry only says that the name is unknown where the toolbox is missing or does not import.
-        require_toolbox(METRIC_MODULES.get(scope, scope))
-    return METRICS.build(metric)
-
-
-@contextmanager
-def _no_annotation_files() -> Iterator[None]:
-    """Hide what mmpose's data sets leave in the MessageHub for its CocoMetric: their annotation file.
-
-    It is of the images as they lie on disk, with their ids; what is scored here was cropped and resized, and each
-    sample brings its own truth.
-    """
-    infos = MessageHub.get_current_instance().runtime_info
-    hidden = {key: infos.pop(key) for key in [*infos] if key.endswith("_ann_file")}
-    try:
-        yield
-    finally:
-        infos.update(hidden)
-
-
-def _differences(metrics: Sequence[dict | BaseMetric]) -> list[str]:
-    """Of each metric the arguments in which it differs from others of its type, such as 'thr=0.1'."""
-    shown = []
-    for metric in metrics:
-        others = [other for other in metrics if isinstance(metric, dict) and isinstance(other, dict)]
-        others = [other for other in others if other.get("type") == metric.get("type")]
-        keys = dict.fromkeys(key for other in others for key in other)
-        differing = [key for key in keys if len({repr(other.get(key)) for other in others}) > 1]
-        shown.append(", ".join(f"{key}={metric[key]}" for key in differing if key in metric))
-    return shown
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the tables that toolboxes print out of the log."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()):  # pycocotools prints
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _to_tensors(field: Any) -> Any:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from delvm_mm.codecs.base import META_KEYS
 from delvm_mm.codecs.mapping import ORIGINAL_KEYS, TILE_KEY
+from delvm_mm.evaluation.metrics.reconstruction_metric import ReconstructionMetric
 from delvm_mm.evaluation.prompt_evaluator import VisionPromptEvaluator
-from delvm_mm.evaluation.reconstruction_metric import ReconstructionMetric
 from delvm_mm.models.tokenizers.images import to_float, to_uint8
 
 

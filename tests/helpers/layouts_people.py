@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS, MPII_KEYPOINTS
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS, MPII_KEYPOINTS
 from delvm_mm.datasets import ProceduralScenes
 from delvm_mm.datasets.readers.pascal5i import PASCAL_CLASSES
 

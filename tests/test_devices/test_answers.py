@@ -37,7 +37,8 @@ def models(exported, device, monkeypatch):
     reference, folder = exported
     if device.type == "cpu":  # the static step as it is: compiling it is a test of generation
         monkeypatch.setattr(torch, "compile", lambda function: function)
-        monkeypatch.setattr("delvm_mm.models.delvm._check_compile", lambda compiled, device: None)  # a user is refused
+        # A user is refused.
+        monkeypatch.setattr("delvm_mm.models.answering._check_compile", lambda compiled, device: None)
     return reference.to(device), delvm_from_huggingface(folder).to(device)
 
 

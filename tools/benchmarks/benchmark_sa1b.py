@@ -21,8 +21,8 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.table import Table
 
-from delvm_mm.codecs.color_mask import RandomColorMaskCodec
-from delvm_mm.codecs.instance_map import instance_map
+from delvm_mm.codecs.masks.color_mask import RandomColorMaskCodec
+from delvm_mm.codecs.masks.instance_map import instance_map
 from machine import machine
 
 

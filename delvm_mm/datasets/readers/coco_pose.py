@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.logging import print_log
 from pycocotools.coco import COCO
 
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS, NUM_KEYPOINTS, coco_order, is_person
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS, NUM_KEYPOINTS, coco_order, is_person
 from delvm_mm.datasets.readers.base import refuse_twice, require_folder
 from delvm_mm.datasets.readers.io.image import turned_by_exif
 from delvm_mm.datasets.readers.people import AREA_OF_BOX, PeopleReader, num_labeled, numbers

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from delvm_mm.codecs import mpii_to_coco
-from delvm_mm.codecs.openpose import MPII_KEYPOINTS
+from delvm_mm.codecs.skeletons.openpose import MPII_KEYPOINTS
 from delvm_mm.datasets.readers.base import refuse_twice, require_folder
 from delvm_mm.datasets.readers.people import AREA_OF_BOX, PeopleReader, num_labeled, numbers
 from delvm_mm.registry import DATASETS

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from delvm_mm.codecs.openpose import NUM_KEYPOINTS
+from delvm_mm.codecs.skeletons.openpose import NUM_KEYPOINTS
 from delvm_mm.datasets.readers.base import ReaderDataset
 from delvm_mm.datasets.readers.io.image import image_size
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from delvm_mm.codecs.instance_map import MAX_PIXELS, instance_map
+from delvm_mm.codecs.masks.instance_map import MAX_PIXELS, instance_map
 from delvm_mm.datasets.readers.base import ReaderDataset, parse_json, refuse_twice, require_folder, sorted_entries
 from delvm_mm.datasets.readers.io.archive_index import ArchiveEntries, index_archives
 from delvm_mm.datasets.readers.io.tar import TarReader

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS
 from delvm_mm.datasets.transforms.formatting import sample_name
 
 __all__ = [

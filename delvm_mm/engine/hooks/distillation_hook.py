@@ -11,7 +11,7 @@ from delvm_mm.engine.distillation.offline import CachedTeacher
 from delvm_mm.engine.distillation.online import OnlineTeacher, build_teacher
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.models import DeLVM
-from delvm_mm.models.delvm import floating_dtype
+from delvm_mm.models.answering import floating_dtype
 from delvm_mm.registry import HOOKS, MODELS
 
 TEACHER_OPTIONS = {"dtype", "compile", "overlap"}

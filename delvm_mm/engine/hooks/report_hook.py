@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from delvm_mm.engine.hooks.panel_hook import panel_of
-from delvm_mm.engine.score_report import Answer, TaskScores, worst_first
+from delvm_mm.engine.reports.score_report import Answer, TaskScores, worst_first
 from delvm_mm.evaluation import VisionPromptEvaluator
 from delvm_mm.evaluation.class_scores import ClassScores
 from delvm_mm.registry import HOOKS

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS
 from delvm_mm.datasets import CenterCrop, DrawLabel, LoadImage, ResizeShortSide
 from delvm_mm.datasets.readers.coco_pose import CocoPoseDataset
 from helpers.layouts_names import COMPOSED, DECOMPOSED, turn_by_exif

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS, MPII_KEYPOINTS
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS, MPII_KEYPOINTS
 from delvm_mm.datasets import DrawLabel, LoadImage
 from delvm_mm.datasets.readers.mpii import MpiiDataset
 from helpers.layouts_people import write_mpii

@@ -6,7 +6,7 @@ import torchvision.transforms.functional as torchvision
 from PIL import Image
 
 from delvm_mm.codecs import SkeletonCodec
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS, JOINTS
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS, JOINTS
 from delvm_mm.datasets import CenterCrop, DrawLabel, ResizeShortSide
 from delvm_mm.datasets.transforms.augment import (
     ColorJitter,

@@ -7,7 +7,7 @@ from mmengine.structures import BaseDataElement, PixelData
 
 from delvm_mm.codecs import ForegroundMaskCodec
 from delvm_mm.evaluation import VisionPromptEvaluator
-from delvm_mm.evaluation.foreground_iou_metric import FoldIoUMetric, ForegroundIoUMetric
+from delvm_mm.evaluation.metrics.foreground_iou_metric import FoldIoUMetric, ForegroundIoUMetric
 from delvm_mm.registry import METRICS
 
 

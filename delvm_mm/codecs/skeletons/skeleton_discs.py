@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from delvm_mm.codecs.skeleton_layout import SkeletonLayout
-from delvm_mm.codecs.skeleton_reader import READING_RADIUS, look_up
+from delvm_mm.codecs.skeletons.skeleton_layout import SkeletonLayout
+from delvm_mm.codecs.skeletons.skeleton_reader import READING_RADIUS, look_up
 
 __all__ = ["SCORE_SUPPOSED", "Piece", "Places", "find_discs", "find_pieces", "suppose_discs", "suppose_middles"]
 

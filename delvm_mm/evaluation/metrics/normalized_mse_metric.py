@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from delvm_mm.evaluation.restoration_metric import as_image
+from delvm_mm.evaluation.metrics.restoration_metric import as_image
 from delvm_mm.registry import METRICS
 
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -6,8 +6,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from delvm_mm.codecs.openpose import JOINT_NAMES, LIMB_ENDS, NECK, NUM_JOINTS, NUM_LIMBS
-from delvm_mm.codecs.skeleton_layout import OPENPOSE
+from delvm_mm.codecs.skeletons.openpose import JOINT_NAMES, LIMB_ENDS, NECK, NUM_JOINTS, NUM_LIMBS
+from delvm_mm.codecs.skeletons.skeleton_layout import OPENPOSE
 
 SUBPIXEL_BITS = 4  # positions are drawn to a sixteenth of a pixel
 READING_RADIUS = 4  # an image is read at the scale where its discs have this radius, in pixels

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from delvm_mm.codecs.base import LabelCodec, check_color, check_image, pick
-from delvm_mm.codecs.color_mask import COLORS
-from delvm_mm.codecs.palette import NearestColor
+from delvm_mm.codecs.masks.color_mask import COLORS
+from delvm_mm.codecs.masks.palette import NearestColor
 from delvm_mm.registry import TASK_UTILS
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delvm_mm.engine.score_report import Answer, TaskScores, render_report, worst_first
+from delvm_mm.engine.reports.score_report import Answer, TaskScores, render_report, worst_first
 
 METRICS = {
     "seg/mIoU": 50.0,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from delvm_mm.codecs.color_mask import COLORS, RandomColorMaskCodec
-from delvm_mm.codecs.instance_map import instance_map
+from delvm_mm.codecs.masks.color_mask import COLORS, RandomColorMaskCodec
+from delvm_mm.codecs.masks.instance_map import instance_map
 from delvm_mm.registry import TASK_UTILS
 
 

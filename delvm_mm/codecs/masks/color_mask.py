@@ -9,8 +9,8 @@ import numpy as np
 from skimage.measure import label as label_regions
 
 from delvm_mm.codecs.base import LabelCodec, check_color, check_image, pick
-from delvm_mm.codecs.instance_map import instance_map
-from delvm_mm.codecs.palette import NearestColor
+from delvm_mm.codecs.masks.instance_map import instance_map
+from delvm_mm.codecs.masks.palette import NearestColor
 from delvm_mm.registry import TASK_UTILS
 
 _LEVELS = (0, 64, 128, 191, 255)
@@ -27,8 +27,8 @@ class RandomColorMaskCodec(LabelCodec):
 
     Annotations, any of: an instance map, H x W integers, 0 where there is no mask; masks, N x H x W bool; a list of
     COCO RLE dicts or of SA-1B's annotations; or ``dict(instance_map=H x W, seed=int)``, which :meth:`annotation_of`
-    gives. What is not a map becomes one with :func:`~delvm_mm.codecs.instance_map.instance_map`. The prediction is
-    ``dict(instance_map=int32 H x W)``, numbered 1..N by area, the largest first.
+    gives. What is not a map becomes one with :func:`~delvm_mm.codecs.masks.instance_map.instance_map`. The prediction
+    is ``dict(instance_map=int32 H x W)``, numbered 1..N by area, the largest first.
 
     Colors come from a palette of well separated ones, shuffled for each image. No color is used twice before all
     are used; from then on a mask gets a random one that no mask beside it has, where there is such a one.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from delvm_mm.codecs.instance_map import instance_map, rle_runs
+from delvm_mm.codecs.masks.instance_map import instance_map, rle_runs
 
 
 def rle(mask):

@@ -6,11 +6,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from delvm_mm.codecs.keypoints import KeypointCodec, check_numbers, inside
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS, JOINTS, LIMB_OPACITY, check_body
-from delvm_mm.codecs.skeleton_groups import read_people
-from delvm_mm.codecs.skeleton_layout import OPENPOSE, layout_of
-from delvm_mm.codecs.skeleton_reader import READING_RADIUS, SUBPIXEL_BITS, fixed_point, read_person
+from delvm_mm.codecs.skeletons.keypoints import KeypointCodec, check_numbers, inside
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS, JOINTS, LIMB_OPACITY, check_body
+from delvm_mm.codecs.skeletons.skeleton_groups import read_people
+from delvm_mm.codecs.skeletons.skeleton_layout import OPENPOSE, layout_of
+from delvm_mm.codecs.skeletons.skeleton_reader import READING_RADIUS, SUBPIXEL_BITS, fixed_point, read_person
 from delvm_mm.registry import TASK_UTILS
 
 
@@ -36,9 +36,9 @@ class SkeletonCodec(KeypointCodec):
     with hues off by 6 degrees and washed out; with radius 4 0.99, 0.98 and 0.95; at 64 px with radius 2 and thickness
     1 0.95 clean, 0.8 after that blur or JPEG. What is lost is joints that lie wholly under others.
 
-    Reading all: discs are joined along the limbs between them, see :mod:`delvm_mm.codecs.skeleton_groups`. What becomes
-    of real people, small ones and crowds, is in docs/people_and_instances.md: the smaller the discs are beside the
-    people, the more of them come back.
+    Reading all: discs are joined along the limbs between them, see :mod:`~delvm_mm.codecs.skeletons.skeleton_groups`.
+    What becomes of real people, small ones and crowds, is in docs/people_and_instances.md: the smaller the discs are
+    beside the people, the more of them come back.
 
     With ``metainfo`` other keypoints are drawn: animals, hands, whatever mmpose has links for, and read in the same
     way, one or all.
@@ -52,8 +52,8 @@ class SkeletonCodec(KeypointCodec):
             this value. In [0, 1).
         max_people: how many are read at most, the best seen ones first; COCO's evaluation counts 20 of an image. Above
             1 all people of the truth are scored, by ``mmpose.CocoMetric``; 1: the largest, by any metric of mmpose.
-        metainfo: of mmpose, as :func:`delvm_mm.codecs.skeleton_layout.layout_of` takes it: the keypoints, links and
-            colors to draw. Default: COCO's 17, as OpenPose draws them.
+        metainfo: of mmpose, as :func:`delvm_mm.codecs.skeletons.skeleton_layout.layout_of` takes it: the keypoints,
+            links and colors to draw. Default: COCO's 17, as OpenPose draws them.
 
     Raises:
         ImportError: if ``metainfo`` is a file and mmpose is missing.

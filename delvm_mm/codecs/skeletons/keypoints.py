@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from delvm_mm.codecs.base import LabelCodec, check_image, pick
-from delvm_mm.codecs.openpose import (
+from delvm_mm.codecs.skeletons.openpose import (
     COCO_KEYPOINTS,
     COCO_SIGMAS,
     MPII_KEYPOINTS,

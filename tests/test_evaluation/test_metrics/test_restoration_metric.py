@@ -4,7 +4,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from delvm_mm.evaluation import ReconstructionMetric, RestorationMetric
-from delvm_mm.evaluation.restoration_metric import as_image, luma
+from delvm_mm.evaluation.metrics.restoration_metric import as_image, luma
 from delvm_mm.registry import METRICS
 
 

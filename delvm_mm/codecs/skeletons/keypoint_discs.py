@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from delvm_mm.codecs.keypoints import KeypointCodec, check_numbers, inside
-from delvm_mm.codecs.openpose import NUM_KEYPOINTS
+from delvm_mm.codecs.skeletons.keypoints import KeypointCodec, check_numbers, inside
+from delvm_mm.codecs.skeletons.openpose import NUM_KEYPOINTS
 from delvm_mm.registry import TASK_UTILS
 
 # Of COCO's 17 in their order. No two are nearer than 127, the edge of the smallest cubes.

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from delvm_mm.evaluation.restoration_metric import as_image
+from delvm_mm.evaluation.metrics.restoration_metric import as_image
 from delvm_mm.registry import METRICS
 
 LEVELS = tuple(range(32, 256, 32))

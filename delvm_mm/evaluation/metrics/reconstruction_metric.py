@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from delvm_mm.evaluation.restoration_metric import RestorationMetric
+from delvm_mm.evaluation.metrics.restoration_metric import RestorationMetric
 from delvm_mm.registry import METRICS
 
 

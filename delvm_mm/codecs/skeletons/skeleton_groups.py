@@ -11,7 +11,7 @@ the nearest group in whose reach it lies.
 import cv2
 import numpy as np
 
-from delvm_mm.codecs.skeleton_discs import (
+from delvm_mm.codecs.skeletons.skeleton_discs import (
     SCORE_SUPPOSED,
     Piece,
     Places,
@@ -20,8 +20,8 @@ from delvm_mm.codecs.skeleton_discs import (
     suppose_discs,
     suppose_middles,
 )
-from delvm_mm.codecs.skeleton_layout import SkeletonLayout
-from delvm_mm.codecs.skeleton_reader import READING_RADIUS, color_codes, color_tables, limb_support, look_up
+from delvm_mm.codecs.skeletons.skeleton_layout import SkeletonLayout
+from delvm_mm.codecs.skeletons.skeleton_reader import READING_RADIUS, color_codes, color_tables, limb_support, look_up
 
 __all__ = ["read_people"]
 

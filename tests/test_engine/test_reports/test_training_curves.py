@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delvm_mm.engine.training_curves import collect_curves, draw_curves, write_curves
+from delvm_mm.engine.reports.training_curves import collect_curves, draw_curves, write_curves
 
 STEPS = [
     dict(lr=0.1, base_lr=0.1, time=1.0, data_time=0.1, loss=3.0, loss_kd=1.0, step=10, iter=10, **{"share/seg": 1.0}),

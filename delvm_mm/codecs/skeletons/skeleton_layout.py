@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from delvm_mm.codecs.openpose import (
+from delvm_mm.codecs.skeletons.openpose import (
     COCO_KEYPOINTS,
     COCO_OF_JOINT,
     COCO_SIGMAS,

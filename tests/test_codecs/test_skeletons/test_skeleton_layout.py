@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from delvm_mm.codecs import SkeletonCodec
-from delvm_mm.codecs.openpose import COCO_KEYPOINTS
-from delvm_mm.codecs.skeleton_layout import OPENPOSE, layout_of
+from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS
+from delvm_mm.codecs.skeletons.skeleton_layout import OPENPOSE, layout_of
 from delvm_mm.datasets.transforms.geometry import flip
 from helpers.poses import as_jpeg, blurred, clean, noisy
 

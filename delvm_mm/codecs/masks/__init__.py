@@ -1,0 +1,1 @@
+"""Masks, instances and classes as drawings, and back."""

@@ -1,0 +1,1 @@
+"""Keypoints of people as drawings, and back."""

@@ -1,0 +1,1 @@
+"""Metrics that no toolbox has, in MMEngine's form."""
