@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from delvm_mm.apis.images import ModelImage
 from delvm_mm.checkpoints.files import write_atomically
+from delvm_mm.codecs.mapping import map_boxes_back
 from delvm_mm.structures import DataSample
 from delvm_mm.visualization import write_image
 
@@ -30,6 +31,7 @@ class Answer:
         decoded: What the task's codec read from the image.
         notes: More to keep with it, plain values.
         original: Whether predictions also have it at the size of the query's file.
+        overlay: What was read, drawn over the query (uint8, S x S x 3); None where the image itself is the answer.
         name: Of its files; the name of the source unless given.
     """
 
@@ -42,6 +44,7 @@ class Answer:
     notes: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     original: bool = True
+    overlay: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.name = self.name or self.source.name
@@ -59,8 +62,12 @@ class Answer:
             fields = {key: value for key, value in decoded.items() if key != "img_shape"}
             if "keypoints" in fields:
                 fields["keypoints_original"] = self.source.to_original(fields["keypoints"]).astype(np.float32)
-            if "instance_map" in fields and self.original:
-                fields["instance_map_original"] = self.source.image_to_original(fields["instance_map"])
+            if "bboxes" in fields:
+                width, height = self.source.original_size
+                fields["bboxes_original"] = map_boxes_back(fields["bboxes"], self.source.affine, (height, width))
+            for name in ("instance_map", "foreground"):
+                if name in fields and self.original:
+                    fields[f"{name}_original"] = self.source.image_to_original(fields[name])
             return fields
         if not isinstance(decoded, np.ndarray):
             return {} if decoded is None else dict(decoded=decoded)
@@ -85,6 +92,7 @@ class Answer:
             **self._image_original(),
             tokens=self.tokens,
             **self.fields(),
+            **({} if self.overlay is None else dict(overlay=self.overlay)),
             crop=self.source.crop(),
             seconds=self.seconds,
             **self.notes,
@@ -132,7 +140,7 @@ class AnswerWriter:
         """Write one answer and its panel (uint8 H x W x 3, or None)."""
         name = self._free_name(answer.name)
         self._image("images", name, answer.image)
-        content = {key: value for key, value in answer.prediction().items() if key != "tokens"}
+        content = {key: value for key, value in answer.prediction().items() if key not in ("tokens", "overlay")}
         content["image"] = f"images/{name}.png"
         if "image_original" in content:
             self._image("original", name, content["image_original"])
@@ -140,8 +148,9 @@ class AnswerWriter:
         if "mask" in content:
             self._image("masks", name, (content["mask"] != 0).astype(np.uint8) * 255)
         for end in ("", "_original"):
-            if f"mask{end}" in content:
-                content[f"mask{end}"] = mask_to_rle(content[f"mask{end}"] != 0)
+            for key in (f"mask{end}", f"foreground{end}"):
+                if key in content:
+                    content[key] = mask_to_rle(content[key] != 0)
             if f"instance_map{end}" in content:
                 instances = np.asarray(content.pop(f"instance_map{end}"))
                 numbers = np.unique(instances[instances > 0])

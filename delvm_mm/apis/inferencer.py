@@ -41,7 +41,8 @@ class DeLVMInferencer(AnswerStages):
 
     * ``predictions``: dicts of ``name``, ``path``, ``task``, ``image`` (uint8, S x S x 3), ``tokens``, what the
       task's codec read (``mask``, uint8 S x S; or ``keypoints`` 1 x 17 x 2 in COCO's order, ``keypoint_scores`` 1 x 17
-      ...), the same in pixels of the query's file (``image_original``, ``mask_original``, ``keypoints_original``),
+      ...), the same in pixels of the query's file (``image_original``, ``mask_original``, ``keypoints_original``), what
+      was read drawn over the query (``overlay``, uint8 S x S x 3, where a codec read something but an image),
       ``crop`` (``original_size`` and ``box``, the part that was seen; ``scale`` and ``offset``) and ``seconds``;
     * ``visualization``: panels, uint8 H x W x 3;
     * ``skipped``: dicts of ``name`` and ``reason``, with ``on_error='skip'``.
@@ -197,10 +198,8 @@ class DeLVMInferencer(AnswerStages):
             return self._answers(batch, tokens, begin, name, codec, original=chosen.original, ensemble=ensemble)
 
         def draw(answer: Answer) -> np.ndarray:
-            query = answer.source.pixels
-            overlay = None if codec is None else draw_overlay(query, answer.decoded, codec)
             captions = dict(prediction="answer", truth=f"read as {name}")
-            return draw_panel(shown, query, answer.image, overlay, captions=captions)
+            return draw_panel(shown, answer.source.pixels, answer.image, answer.overlay, captions=captions)
 
         yield from self._batches(list_sources(query), write, draw, chosen)
 
@@ -309,8 +308,21 @@ class DeLVMInferencer(AnswerStages):
             start = number * len(of_query)
             fields = answer_fields(of_query, images[start : start + len(of_query)], ensemble)
             decoded = codec.decode_answer(fields) if codec else None
+            overlay = draw_overlay(source.pixels, decoded, codec) if codec else None
             image, row = fields["pred_image"], fields["pred_tokens"].numpy()
-            answers.append(Answer(source, image, row, seconds, task, decoded, dict(notes or {}), original=original))
+            answers.append(
+                Answer(
+                    source,
+                    image,
+                    row,
+                    seconds,
+                    task,
+                    decoded,
+                    dict(notes or {}),
+                    original=original,
+                    overlay=overlay,
+                )
+            )
         return answers
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = "cpu") -> DeLVM:

@@ -81,12 +81,7 @@ class BoxCodec(LabelCodec):
         """
         check_image(image, "BoxCodec.decode")
         foreground = self.mask_codec.decode(image)
-        count, _, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
-        boxes = np.zeros((0, 4), np.float32)
-        if count > 1:
-            x, y, width, height, _ = stats[1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])]
-            boxes = np.array([[x, y, x + width, y + height]], np.float32)
-        return dict(bboxes=boxes, img_shape=image.shape[:2], foreground=foreground)
+        return dict(bboxes=box_of_largest(foreground), img_shape=image.shape[:2], foreground=foreground)
 
     def annotation_of(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return ``results['bbox']`` (N x 4) and the size of ``results['img']``.
@@ -118,6 +113,22 @@ class BoxCodec(LabelCodec):
         true_mask = truth["foreground"] if "foreground" in truth else filled(true_boxes, shape)
         masks = self.mask_codec.to_fields(true_mask, filled(boxes, shape))
         return dict(pred_instances=dict(bboxes=boxes), gt_instances=dict(bboxes=true_boxes), **masks)
+
+
+def box_of_largest(mask: np.ndarray) -> np.ndarray:
+    """The box around the largest connected region of a mask.
+
+    Args:
+        mask: uint8, H x W, of 0 and 1.
+
+    Returns:
+        float32, 1 x 4: x1, y1, x2, y2 in pixels; 0 x 4 where the mask is empty.
+    """
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count == 1:
+        return np.zeros((0, 4), np.float32)
+    x, y, width, height, _ = stats[1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])]
+    return np.array([[x, y, x + width, y + height]], np.float32)
 
 
 def filled(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = ["ORIGINAL_KEYS", "TILE_KEY", "map_image_back", "map_points_back", "map_prediction_back"]
+__all__ = ["ORIGINAL_KEYS", "TILE_KEY", "map_boxes_back", "map_image_back", "map_points_back", "map_prediction_back"]
 
 ORIGINAL_KEYS = ("affine", "ori_shape", "ori_annotation")
 """Fields of a sample that scores at the original's size need."""
@@ -27,6 +27,23 @@ def map_points_back(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """
     points = np.asarray(points, np.float64)
     return np.linalg.solve(affine[:, :2], (points - affine[:, 2]).reshape(-1, 2).T).T.reshape(points.shape)
+
+
+def map_boxes_back(boxes: np.ndarray, affine: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Boxes in pixels of the original image, cut at its edges.
+
+    Args:
+        boxes: N x 4: x1, y1, x2, y2, where 0 is the left or upper edge of the model's image, half a pixel before the
+            center of its first pixel.
+        affine: 2 x 3, takes (x, y, 1) of the original image to the model's.
+        shape: Height and width of the original.
+
+    Returns:
+        float32, M x 4, M <= N: boxes that lie wholly beside the original are left out.
+    """
+    corners = map_points_back(np.asarray(boxes, np.float64).reshape(-1, 2, 2) - 0.5, affine) + 0.5
+    corners = np.stack((corners.min(1), corners.max(1)), 1).clip(0, np.array(shape[::-1], np.float64))
+    return corners[(corners[:, 1] > corners[:, 0]).all(1)].reshape(-1, 4).astype(np.float32)
 
 
 def map_image_back(image: np.ndarray, affine: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -55,12 +72,14 @@ def map_prediction_back(prediction: Any, affine: np.ndarray, shape: tuple[int, i
     """What a codec read, in pixels of the original image.
 
     Args:
-        prediction: Of a codec's ``decode``: an image, a map, or a dict with ``keypoints`` or ``instance_map``.
+        prediction: Of a codec's ``decode``: an image, a map, or a dict with ``keypoints``, ``bboxes``,
+            ``instance_map`` or ``foreground``.
         affine: 2 x 3, takes (x, y, 1) of the original image to the model's.
         shape: Height and width of the original.
 
     Returns:
-        As ``prediction``, height and width those of ``shape``; keypoints are moved, maps take the nearest value.
+        As ``prediction``, height and width those of ``shape``; keypoints and boxes are moved, maps take the
+        nearest value.
     """
     if isinstance(prediction, np.ndarray):
         return map_image_back(prediction, affine, shape)
@@ -69,8 +88,11 @@ def map_prediction_back(prediction: Any, affine: np.ndarray, shape: tuple[int, i
     mapped = dict(prediction)
     if "keypoints" in mapped:
         mapped["keypoints"] = map_points_back(mapped["keypoints"], affine).astype(np.float32)
-    if "instance_map" in mapped:
-        mapped["instance_map"] = map_image_back(mapped["instance_map"], affine, shape)
+    if "bboxes" in mapped:
+        mapped["bboxes"] = map_boxes_back(mapped["bboxes"], affine, shape)
+    for name in ("instance_map", "foreground"):
+        if name in mapped:
+            mapped[name] = map_image_back(mapped[name], affine, shape)
     if "img_shape" in mapped:
         mapped["img_shape"] = tuple(shape)
     return mapped

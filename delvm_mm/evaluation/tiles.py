@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from delvm_mm.codecs.box import box_of_largest
 from delvm_mm.codecs.mapping import map_image_back, map_points_back
 
 __all__ = ["join_tiles"]
@@ -23,11 +24,12 @@ def join_tiles(
 
     Labels are those of the tile in which a pixel lies deepest, images are blended from one to the other; masks of
     instances that share half of the smaller one's pixels in both tiles are one, and so are people of whom the keypoints
-    that both tiles show are, in the mean, within a tenth of their size; the better seen keypoint stays. What no tile
-    shows is 0.
+    that both tiles show are, in the mean, within a tenth of their size; the better seen keypoint stays. A box is that
+    of the largest region of all tiles' foreground. What no tile shows is 0.
 
     Args:
-        predictions: Of the codec's ``decode``, T: images or maps, or dicts with ``keypoints`` or ``instance_map``.
+        predictions: Of the codec's ``decode``, T: images or maps, or dicts with ``keypoints``, ``bboxes`` and
+            ``foreground``, or ``instance_map``.
         affines: 2 x 3 each, takes (x, y, 1) of the original image to the tile's image.
         boxes: Left, top, right and lower edge of each tile in pixels of the original, the latter two exclusive.
         shape: Height and width of the original.
@@ -39,20 +41,19 @@ def join_tiles(
     depths = np.stack([_depth(box, shape) for box in boxes])
     if isinstance(first, dict) and "keypoints" in first:
         return _join_people(predictions, affines, shape)
-    if isinstance(first, dict):
-        maps = np.stack(
-            [
-                map_image_back(one["instance_map"], affine, shape)
-                for one, affine in zip(predictions, affines, strict=True)
-            ]
-        )
-        return dict(first, instance_map=_join_instances(maps, depths))
-    mapped = np.stack([map_image_back(one, affine, shape) for one, affine in zip(predictions, affines, strict=True)])
-    if first.ndim == 3:
+    name = None if not isinstance(first, dict) else "foreground" if "foreground" in first else "instance_map"
+    read = predictions if name is None else [one[name] for one in predictions]
+    mapped = np.stack([map_image_back(one, affine, shape) for one, affine in zip(read, affines, strict=True)])
+    if name == "instance_map":
+        return dict(first, instance_map=_join_instances(mapped, depths))
+    if name == "foreground":
+        joined = _of_deepest(mapped, depths)
+        return dict(bboxes=box_of_largest(joined), img_shape=tuple(shape), foreground=joined)
+    if mapped.ndim == 4:
         # no deeper than a tenth of the image, so that only seams are blended
         weights = np.clip(depths, 0, 0.1 * max(shape))[..., None]
         total = np.maximum(weights.sum(0), 1e-6)
-        return np.rint((weights * mapped).sum(0) / total).astype(first.dtype)
+        return np.rint((weights * mapped).sum(0) / total).astype(mapped.dtype)
     return _of_deepest(mapped, depths)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from delvm_mm.apis import DeLVMInferencer
-from delvm_mm.visualization import draw_overlay
 
 __all__ = ["AnswerStep", "Stopped", "stream_answer"]
 
@@ -106,13 +105,11 @@ def stream_answer(
                 result = inferencer.continue_frames([query], on_token=on_token, **options)
             (prediction,) = result["predictions"]
             seconds = time.perf_counter() - begin
-            codec = inferencer.codec(task)
-            overlay = None
-            if codec is not None:
-                seen = inferencer.pipeline(query, fit=options.get("fit", "crop"), bbox=options.get("bbox")).pixels
-                overlay = draw_overlay(seen, codec.decode(prediction["image"]), codec)
-            rows = generator.grid[0]
-            steps.put(AnswerStep(prediction["image"], rows, len(written), seconds, overlay, result))
+            steps.put(
+                AnswerStep(
+                    prediction["image"], generator.grid[0], len(written), seconds, prediction.get("overlay"), result
+                )
+            )
         except BaseException as error:  # handed to whoever waits
             steps.put(error)
 

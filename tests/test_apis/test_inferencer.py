@@ -16,6 +16,7 @@ from delvm_mm.codecs import ForegroundMaskCodec
 from delvm_mm.datasets import ProceduralScenes
 from delvm_mm.generation import ImageLayout
 from delvm_mm.models import delvm_from_huggingface
+from delvm_mm.visualization import draw_overlay
 from helpers.layouts_names import COMPOSED, DECOMPOSED
 
 
@@ -255,6 +256,8 @@ def test_more_pairs_than_fit_are_answered_as_an_ensemble(inferencer, scenes, pro
     np.testing.assert_array_equal([one["tokens"] for one in result["predictions"]], expected)
     (voted,) = inferencer(scenes[4], pairs, task="seg", ensemble=dict(size=2, combine="vote"))["predictions"]
     assert voted["tokens"].shape == (2, 64) and voted["mask"].shape == voted["image"].shape[:2]
+    seen = inferencer.pipeline(scenes[4]).pixels
+    np.testing.assert_array_equal(voted["overlay"], draw_overlay(seen, voted["mask"], ForegroundMaskCodec()))
     with pytest.raises(ValueError, match="2 prompts of the ensemble has 4 pairs"):
         inferencer(scenes[4], pairs * 2, ensemble=2)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from delvm_mm.codecs.mapping import map_image_back, map_points_back, map_prediction_back
+from delvm_mm.codecs import BoxCodec
+from delvm_mm.codecs.mapping import map_boxes_back, map_image_back, map_points_back, map_prediction_back
 from delvm_mm.datasets.transforms.geometry import crop, flip, resize, warp
 
 
@@ -40,6 +41,29 @@ def test_points_and_maps_come_back_through_every_transform(steps):
     image = map_image_back(after["img"], after["affine"], (24, 36)).astype(int)
     core = inside & np.roll(inside, 2, 0) & np.roll(inside, -2, 0) & np.roll(inside, 2, 1) & np.roll(inside, -2, 1)
     assert np.abs(image - before["img"])[core].mean() < 2
+
+
+@pytest.mark.parametrize("steps", [*STEPS.values()], ids=STEPS)
+def test_boxes_come_back_through_every_transform(steps):
+    """Of a filled rectangle: what is seen of it, to a pixel of the smaller image."""
+    codec, box = BoxCodec(), np.array([[8, 6, 20, 15]], np.float32)
+    results = dict(img=codec.encode(dict(bboxes=box, img_shape=(24, 36))))
+    for step, arguments in steps:
+        step(results, *arguments)
+    read = codec.decode(results["img"])
+    mapped = map_prediction_back(read, results["affine"], (24, 36))
+    assert mapped["img_shape"] == mapped["foreground"].shape == (24, 36) and mapped["foreground"].any()
+    seen = np.argwhere(mapped["foreground"])
+    expected = [*seen.min(0)[::-1], *(seen.max(0)[::-1] + 1)]
+    np.testing.assert_allclose(mapped["bboxes"], [expected], atol=2.1)
+    if "crop" not in str(steps):
+        np.testing.assert_allclose(mapped["bboxes"], box, atol=1.1)
+
+
+def test_boxes_are_cut_at_the_edges_of_the_original():
+    affine = np.array([[2.0, 0, 4.5], [0, 2, 0.5]])  # twice as large, two pixels of the original beside it on the left
+    boxes = np.array([[0, 0, 8, 8], [0, 2, 4, 6], [6, 2, 10, 6]])
+    assert map_boxes_back(boxes, affine, (4, 4)).tolist() == [[0, 0, 2, 4], [1, 1, 3, 3]]
 
 
 def test_what_was_not_seen_is_zero():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mmengine.dataset import Compose
 
-from delvm_mm.codecs import ForegroundMaskCodec, RandomColorMaskCodec, SemanticMaskCodec
+from delvm_mm.codecs import BoxCodec, ForegroundMaskCodec, RandomColorMaskCodec, SemanticMaskCodec
 from delvm_mm.datasets import CropTile, DrawLabel, KeepAnnotation
 from delvm_mm.datasets.transforms.geometry import resize
 from delvm_mm.evaluation import VisionPromptEvaluator
@@ -145,6 +145,17 @@ def test_instances_are_scored_on_the_whole_image():
     result, _, _ = evaluate(codec, dict(type="InstanceMetric"), truth, "gt_instance_map", drawn, trivial=False)
     assert result["instances/AR"] == pytest.approx(1 / 2)
     assert result["ceiling/instances/AR"] == 1
+
+
+def test_a_box_that_several_tiles_show_is_one():
+    codec, box = BoxCodec(), np.array([[5, 4, 45, 30]])
+    mask = codec.decode(codec.encode(dict(bboxes=box, img_shape=SHAPE)))["foreground"]
+    tiles = tiles_of(dict(gt_seg_map=mask))
+    predictions = [codec.decode(codec.mask_codec.encode(tile["gt_seg_map"])) for tile in tiles]
+    assert len({str(prediction["bboxes"]) for prediction in predictions}) > 1, "each sees its own part"
+    joined = join(tiles, predictions)
+    assert joined["bboxes"].tolist() == box.tolist() and joined["img_shape"] == SHAPE
+    np.testing.assert_array_equal(joined["foreground"], mask)
 
 
 def test_without_original_every_tile_is_an_image():
