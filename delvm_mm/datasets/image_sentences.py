@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from delvm_mm.datasets.seeded_clips import SeededClips, seeded
-from delvm_mm.datasets.visual_sentences import VisualSentenceDataset, data_sample
+from delvm_mm.datasets.visual_sentences import VisualSentenceDataset
 from delvm_mm.models import load_tokenizer
 from delvm_mm.models.tokenizers.images import encode_images
 from delvm_mm.registry import DATASETS
@@ -60,20 +60,8 @@ class ImageSentenceDataset(VisualSentenceDataset):
         ]
         self._lay_end_to_end(clips, context, "random", seed)
 
-    def __getitem__(self, index: int) -> dict:
-        """One sentence.
-
-        Args:
-            index: ``epoch * len(self) + sentence``.
-
-        Returns:
-            ``inputs``: LongTensor L. ``data_samples``: DataSample with metainfo ``task``, ``sentence``,
-            ``epoch`` and ``clip_shape`` (images in a clip, tokens of an image).
-        """
-        number, sentence, epoch, clips = self._place(index)
-        store = self.stores[number]
-        info = data_sample(store.task, sentence, epoch, store.clip_shape)
-        return {"inputs": store.read(clips, epoch), "data_samples": info}
+    def _inputs(self, store: "_ImageClips", clips: Sequence[int], epoch: int) -> Tensor:
+        return store.read(clips, epoch)
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
         """The sentences of a batch, as PyTorch's ``DataLoader`` asks for them."""

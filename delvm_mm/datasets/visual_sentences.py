@@ -121,7 +121,7 @@ class VisualSentenceDataset(Dataset):
         """
         number, sentence, epoch, clips = self._place(index)
         store = self.stores[number]
-        inputs = torch.from_numpy(self._read(store, clips))
+        inputs = self._inputs(store, clips, epoch)
         return {"inputs": inputs, "data_samples": data_sample(store.task, sentence, epoch, store.clip_shape)}
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict]:
@@ -148,6 +148,10 @@ class VisualSentenceDataset(Dataset):
         count = self._clips_per_sentence[number]
         start = (sentence - self._bounds[number]) * count
         return number, sentence, epoch, self._grouping(number, epoch)[start : start + count].tolist()
+
+    def _inputs(self, store: TokenStore, clips: Sequence[int], epoch: int) -> torch.Tensor:
+        """Tokens of a sentence's clips; those of a token store are the same in every epoch."""
+        return torch.from_numpy(self._read(store, clips))
 
     def _read(self, store: TokenStore, clips: Sequence[int]) -> np.ndarray:
         """Tokens of clips, int64, one after another."""

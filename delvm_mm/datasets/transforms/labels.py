@@ -1,12 +1,9 @@
 """Annotations made of other annotations or read beside an image: depth maps, boxes around masks."""
 
-from pathlib import Path
-
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image, UnidentifiedImageError
 
-from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS
+from delvm_mm.datasets.readers.io.label_map import read_values
 from delvm_mm.datasets.transforms.formatting import sample_name
 from delvm_mm.registry import TRANSFORMS
 
@@ -41,16 +38,8 @@ class LoadDepth(BaseTransform):
         """
         if f"{self.key}_path" not in results:
             raise ValueError(f"LoadDepth needs '{self.key}_path' in the results, which have {sorted(results)}")
-        path = Path(results[f"{self.key}_path"])
-        if not path.is_file():
-            raise FileNotFoundError(f"no depth map at {path}: check the path and the data root of the dataset")
-        try:
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-                mode, values = image.mode, np.array(image)
-        except (UnidentifiedImageError, *DECODING_ERRORS) as error:
-            raise ValueError(f"{path} cannot be read as a depth map ({error}): copy or download it again") from error
+        path = results[f"{self.key}_path"]
+        mode, values = read_values(path, "depth map", "the path and the data root of the dataset")
         if values.ndim != 2 or values.dtype.kind not in "iuf" or mode in ("P", "1"):
             raise ValueError(
                 f"{path} has mode {mode}, expected a gray image of 8, 16 or 32 bits whose values are depths"

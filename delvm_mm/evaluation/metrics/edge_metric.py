@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from delvm_mm.evaluation.metrics.restoration_metric import as_image
+from delvm_mm.evaluation.metrics.restoration_metric import answer_and_truth, as_image, check_same_shape
 from delvm_mm.registry import METRICS
 
 LEVELS = tuple(range(32, 256, 32))
@@ -63,14 +63,8 @@ class EdgeMetric(BaseMetric):
             ValueError: A field is missing, or two images cannot be compared.
         """
         for sample in data_samples:
-            if missing := [key for key in ("pred_img", "gt_img") if key not in sample]:
-                raise ValueError(
-                    f"EdgeMetric reads pred_img and gt_img of a data sample, and {' and '.join(missing)} is missing: "
-                    "use it in a VisionPromptEvaluator with codec=dict(type='RestorationCodec')"
-                )
-            prediction, truth = (as_image(sample[key]["data"]).mean(2) for key in ("pred_img", "gt_img"))
-            if prediction.shape != truth.shape:
-                raise ValueError(f"cannot compare an image of {prediction.shape} with one of {truth.shape}")
+            prediction, truth = (as_image(image).mean(2) for image in answer_and_truth(sample, self))
+            check_same_shape(prediction, truth)
             reach = max(1.0, self.tolerance * float(np.hypot(*truth.shape)))
             true = truth >= 128
             near_truth = _near(true, reach)

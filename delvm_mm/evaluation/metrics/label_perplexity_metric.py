@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 
+from delvm_mm.evaluation.metrics.token_metric import entropy
 from delvm_mm.registry import METRICS
 
 
@@ -65,11 +66,8 @@ class LabelPerplexityMetric(BaseMetric):
         if not results:
             return {}
         losses = np.array([result["loss"] for result in results])
-        codes, counts = (np.concatenate(column) for column in zip(*(r["codes"] for r in results), strict=True))
-        _, which = np.unique(codes, return_inverse=True)
-        shares = np.bincount(which.reshape(-1), weights=counts) / counts.sum()
         return {
             "perplexity": float(np.exp(losses).mean()),
             "loss": float(losses.mean()),
-            "unigram_perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
+            "unigram_perplexity": float(np.exp(entropy([result["codes"] for result in results]))),
         }

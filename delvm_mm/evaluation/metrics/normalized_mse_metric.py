@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from delvm_mm.evaluation.metrics.restoration_metric import as_image
+from delvm_mm.evaluation.metrics.restoration_metric import answer_and_truth, as_image, check_same_shape
 from delvm_mm.registry import METRICS
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -41,14 +41,8 @@ class NormalizedMSEMetric(BaseMetric):
             ValueError: A field is missing, or two images cannot be compared.
         """
         for sample in data_samples:
-            if missing := [key for key in ("pred_img", "gt_img") if key not in sample]:
-                raise ValueError(
-                    f"NormalizedMSEMetric reads pred_img and gt_img of a data sample, and {' and '.join(missing)} is "
-                    "missing: use it in a VisionPromptEvaluator with codec=dict(type='RestorationCodec')"
-                )
-            prediction, truth = (as_image(sample[key]["data"]) for key in ("pred_img", "gt_img"))
-            if prediction.shape != truth.shape:
-                raise ValueError(f"cannot compare an image of shape {prediction.shape} with one of {truth.shape}")
+            prediction, truth = map(as_image, answer_and_truth(sample, self))
+            check_same_shape(prediction, truth)
             difference = (prediction.astype(np.float64) - truth) / 255 / np.array(IMAGENET_STD)
             self.results.append(float(np.mean(difference**2)))
 

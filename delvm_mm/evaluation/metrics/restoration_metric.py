@@ -50,13 +50,7 @@ class RestorationMetric(BaseMetric):
 
     def images_of(self, data_sample: dict) -> tuple[Any, Any]:
         """Pick the image to score and the one to score it against out of a data sample."""
-        try:
-            return data_sample["pred_img"]["data"], data_sample["gt_img"]["data"]
-        except KeyError as err:
-            raise ValueError(
-                f"{type(self).__name__} reads pred_img.data and gt_img.data of a data sample, and {err} is missing: "
-                "use it in a VisionPromptEvaluator with codec=dict(type='RestorationCodec')"
-            ) from err
+        return answer_and_truth(data_sample, self)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Score a batch.
@@ -87,6 +81,34 @@ class RestorationMetric(BaseMetric):
             Means, under the same names.
         """
         return {name: float(np.mean([scores[name] for scores in results])) for name in (results[0] if results else ())}
+
+
+def answer_and_truth(data_sample: dict, metric: BaseMetric) -> tuple[Any, Any]:
+    """The two images of a restoration.
+
+    Args:
+        data_sample: With ``pred_img.data`` and ``gt_img.data``.
+        metric: Who asks, for the message.
+
+    Returns:
+        The answer and the truth, as they are.
+
+    Raises:
+        ValueError: A field is missing.
+    """
+    try:
+        return data_sample["pred_img"]["data"], data_sample["gt_img"]["data"]
+    except KeyError as err:
+        raise ValueError(
+            f"{type(metric).__name__} reads pred_img.data and gt_img.data of a data sample, and {err} is missing: "
+            "use it in a VisionPromptEvaluator with codec=dict(type='RestorationCodec')"
+        ) from err
+
+
+def check_same_shape(prediction: np.ndarray, truth: np.ndarray) -> None:
+    """A ValueError unless two images can be compared pixel by pixel."""
+    if prediction.shape != truth.shape:
+        raise ValueError(f"cannot compare an image of shape {prediction.shape} with one of {truth.shape}")
 
 
 def as_image(image: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -146,8 +168,7 @@ def psnr_and_ssim(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, flo
     # Importing torchmetrics takes seconds, and this module is imported for any metric of this package.
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-    if prediction.shape != truth.shape:
-        raise ValueError(f"cannot compare an image of shape {prediction.shape} with one of {truth.shape}")
+    check_same_shape(prediction, truth)
     if min(prediction.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs at least {SSIM_WINDOW} pixels a side, got an image of {prediction.shape[:2]}")
     # Double precision: the variances of SSIM are small differences of large squares.

@@ -123,12 +123,12 @@ def _summarize(results: list[dict]) -> dict[str, float]:
         summary[f"{part}accuracy"] = 100 * sum(record["correct"] for record in records) / count
         summary[f"{part}perplexity"] = float(np.exp(loss))
         if all(record["codes"] is not None for record in records):
-            summary[f"{part}unigram_entropy"] = _entropy([record["codes"] for record in records])
+            summary[f"{part}unigram_entropy"] = entropy([record["codes"] for record in records])
     return summary
 
 
-def _entropy(counted: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Entropy in nats of codes that were counted sentence by sentence."""
+def entropy(counted: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Entropy in nats of codes that were counted sentence by sentence, or image by image: of all together."""
     codes, counts = (np.concatenate(column) for column in zip(*counted, strict=True))
     _, which = np.unique(codes, return_inverse=True)
     share = np.bincount(which.reshape(-1), weights=counts) / counts.sum()

@@ -60,7 +60,9 @@ def test_counts_are_those_of_all_pairs():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match="gt_img is missing"):
+    with pytest.raises(
+        ValueError, match=r"EdgeMetric reads pred_img.data and gt_img.data of a data sample, and 'gt_img' is missing"
+    ):
         EdgeMetric().process(None, [dict(pred_img=dict(data=lines(1)))])
     with pytest.raises(ValueError, match="cannot compare"):
         score((lines(1), lines(1, side=20)))

@@ -15,7 +15,9 @@ def test_one_level_of_each_channel_weighs_by_its_deviation():
 
 def test_bad_samples_are_refused():
     image = np.zeros((4, 5, 3), np.uint8)
-    with pytest.raises(ValueError, match="gt_img is missing"):
+    with pytest.raises(
+        ValueError, match=r"NormalizedMSEMetric reads pred_img.data and gt_img.data .* 'gt_img' is missing"
+    ):
         NormalizedMSEMetric().process(None, [dict(pred_img=dict(data=image))])
     with pytest.raises(ValueError, match=r"\(4, 5, 3\) with one of \(4, 4, 3\)"):
         NormalizedMSEMetric().process(None, [dict(pred_img=dict(data=image), gt_img=dict(data=image[:, :4]))])

@@ -8,7 +8,34 @@ from PIL import Image
 from delvm_mm.datasets.readers.io.files import present
 from delvm_mm.datasets.readers.io.image import DECODING_ERRORS, MAX_PIXELS
 
-__all__ = ["read_label_values"]
+__all__ = ["read_label_values", "read_values"]
+
+
+def read_values(path: str | Path, what: str, place: str) -> tuple[str, np.ndarray]:
+    """Values of an image file whose numbers are no brightness, as they are.
+
+    Args:
+        path: Whatever Pillow reads.
+        what: What an error calls it, such as 'depth map'.
+        place: What a reader should check where there is no such file.
+
+    Returns:
+        Pillow's mode, and the values, H x W or H x W x C.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no image, is damaged or too large.
+    """
+    path = present(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} at {path}: check {place}")
+    try:
+        with Image.open(path) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise ValueError(f"{file.width}x{file.height} pixels, more than {MAX_PIXELS}")
+            return file.mode, np.array(file)
+    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a {what} ({error}): copy it or save it again as PNG") from error
 
 
 def read_label_values(path: str | Path, white: int = 1, what: str = "label map") -> np.ndarray:
@@ -27,16 +54,7 @@ def read_label_values(path: str | Path, white: int = 1, what: str = "label map")
         FileNotFoundError: There is no such file.
         ValueError: It is no image, is damaged, too large, or colored.
     """
-    path = present(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no {what} at {path}: check the folder of {what}s and their suffix")
-    try:
-        with Image.open(path) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise ValueError(f"{file.width}x{file.height} pixels, more than {MAX_PIXELS}")
-            mode, values = file.mode, np.array(file)
-    except (*DECODING_ERRORS, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a {what} ({error}): copy it or save it again as PNG") from error
+    mode, values = read_values(path, what, f"the folder of {what}s and their suffix")
     if values.ndim == 3:
         colors = values[..., : 1 if mode == "LA" else 3]
         if (colors != colors[..., :1]).any():
