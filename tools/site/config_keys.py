@@ -14,7 +14,7 @@ from registries import own_names, reference
 
 OURS = {
     "tasks": "What `tools/test.py` scores: name of a task -> `dataloader` (of a `VisionPromptDataset`) and `evaluator` "
-    "(a `VisionPromptEvaluator`).",
+    "(a `VisionPromptEvaluator`), and, if its tokens are not chosen as the model's `sampler` says, a `sampler`.",
     "stores": "What `tools/tokenize_dataset.py` makes: a list of dicts, see [below](#an-entry-of-stores).",
     "tokenization": "How it makes them, see [below](#tokenization).",
     "tokenizer": "The tokenizer that makes the stores: a folder, `delvm_mm://<name>`, or `dict(type='VQGAN', ...)`.",

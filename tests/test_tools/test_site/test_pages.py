@@ -139,6 +139,13 @@ def test_commands_name_tools_options_and_configs_that_there_are(page):
 
 
 @by_name(PAGES)
+def test_files_that_are_named_are_there(page):
+    """Of tests, package and tools; configs of mmpose and of one's own are told apart by the tests above."""
+    named = re.findall(r"(?<![\w/.])(?:tests|delvm_mm|tools)/[\w/]+\.(?:py|sh)\b", page.read_text("utf-8"))
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+@by_name(PAGES)
 def test_python_names_what_there_is(page):
     own = [one for one in vars(registries).values() if isinstance(one, registries.Registry)]
     text = page.read_text("utf-8")
