@@ -67,6 +67,23 @@ def test_greedy_tokens_are_those_of_hugging_face(model, reference, prompts, opti
     assert torch.equal(model.generate(tokens, ANSWER, **options), greedy(reference, tokens))
 
 
+@pytest.mark.slow
+def test_twenty_answers_are_those_of_hugging_face_in_every_way_of_asking(model, reference):
+    """256 tokens behind 20 prompts, four of them five times: batched, shared, one at a time, with drafts and without."""
+    tokens = batch(*(number % 4 for number in range(20)))
+    expected = greedy(reference, tokens)
+    for options in ({}, dict(prompt_length=PROMPT), dict(draft="2d"), dict(draft="2d", prompt_length=PROMPT)):
+        assert torch.equal(model.generate(tokens, ANSWER, **options), expected), options
+    for draft in ("2d", "none"):
+        rows = [model.generate(row[None], ANSWER, prompt_length=PROMPT, draft=draft) for row in tokens]
+        assert torch.equal(torch.cat(rows), expected), draft
+    drawn = dict(sampler=dict(temperature=1.0, top_p=0.9, seed=3))
+    plain = model.generate(tokens, ANSWER, draft="none", **drawn)
+    assert not torch.equal(plain, expected)
+    for options in (dict(draft="2d"), dict(draft="2d", prompt_length=PROMPT), dict(prompt_length=PROMPT)):
+        assert torch.equal(model.generate(tokens, ANSWER, **options, **drawn), plain), options
+
+
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("options", [{}, dict(prompt_length=PROMPT)], ids=["batched", "mixed prompts"])
 def test_the_compiled_step_writes_the_same_tokens(model, reference, options):
