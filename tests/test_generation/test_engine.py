@@ -69,7 +69,7 @@ def test_greedy_tokens_are_those_of_hugging_face(model, reference, prompts, opti
 
 @pytest.mark.slow
 def test_twenty_answers_are_those_of_hugging_face_in_every_way_of_asking(model, reference):
-    """256 tokens behind 20 prompts, four of them five times: batched, shared, one at a time, with drafts and without."""
+    """256 tokens behind 20 rows of four prompts: batched, shared, one at a time, with drafts and without."""
     tokens = batch(*(number % 4 for number in range(20)))
     expected = greedy(reference, tokens)
     for options in ({}, dict(prompt_length=PROMPT), dict(draft="2d"), dict(draft="2d", prompt_length=PROMPT)):
