@@ -162,18 +162,49 @@ def test_frequencies_of_the_file_are_factors_of_the_plain_ones(tmp_path):
 
 
 @pytest.mark.slow
-def test_llama_cpp_writes_the_same_tokens(tmp_path):
-    """Of 256 greedy tokens all. A wheel of llama-cpp-python takes ten minutes to build, so it is rarely here."""
+@pytest.mark.parametrize("cache", ["F32", "F16"])
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_llama_cpp_writes_the_same_tokens(settings, cache, tmp_path):
+    """Of 256 greedy tokens all. A wheel of llama-cpp-python takes long to build, so it is rarely here.
+
+    By default its cache is float16, in which two logits that nearly tie may change places.
+    """
     llama_cpp = pytest.importorskip("llama_cpp")
-    model = build()
+    model = build(**settings)
     path = save_as_gguf(model, tmp_path / "model.gguf")
-    llm = llama_cpp.Llama(str(path), n_ctx=400, logits_all=False, verbose=False)
+    kind = getattr(llama_cpp, f"GGML_TYPE_{cache}")
+    llm = llama_cpp.Llama(str(path), n_ctx=400, logits_all=False, verbose=False, type_k=kind, type_v=kind)
     prompt = torch.randint(CODES, (1, 100))
+    expected = model.generate(prompt, 256)
     llm.eval(prompt[0].tolist())
-    written = []
-    for _ in range(256):
-        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(llm.ctx), (CODES,))
-        written.append(int(logits.argmax()))
-        llm.eval(written[-1:])
-    assert len(set(written)) > 10
-    assert written == model.generate(prompt, 256)[0].tolist()
+    logits = np.empty((256, CODES), np.float32)
+    for step, token in enumerate(expected[0].tolist()):
+        logits[step] = np.ctypeslib.as_array(llama_cpp.llama_get_logits(llm.ctx), (CODES,))
+        llm.eval([token])
+    assert len(expected.unique()) > 10
+    with torch.no_grad():
+        ours = model(torch.cat((prompt, expected), dim=1))[0, 99:-1]
+    theirs = torch.from_numpy(logits)
+    torch.testing.assert_close(theirs, ours, atol=dict(F32=1e-3, F16=0.05)[cache], rtol=0)
+    if cache == "F32":
+        # every step was given the tokens before it, so this is what it would have written by itself
+        assert torch.equal(theirs.argmax(1), expected[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f16", 0.05), ("bf16", 0.5), ("q8_0", 0.8)])
+def test_llama_cpp_reads_the_smaller_types(dtype, tolerance, tmp_path):
+    """llama.cpp rounds activations to the type of the weights, hence the tolerance; logits have a deviation of 2.4."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    path = save_as_gguf(build(num_kv_heads=2), tmp_path / "model.gguf", dtype)
+    settings, tensors, _ = read(path)
+    tokens = torch.randint(CODES, (60,))
+    expected = logits_by_llama_cpp(settings, tensors, tokens).float()
+    kind = llama_cpp.GGML_TYPE_F32
+    llm = llama_cpp.Llama(str(path), n_ctx=400, logits_all=False, verbose=False, type_k=kind, type_v=kind)
+    logits = np.empty((60, CODES), np.float32)
+    for step, token in enumerate(tokens.tolist()):
+        llm.eval([token])
+        logits[step] = np.ctypeslib.as_array(llama_cpp.llama_get_logits(llm.ctx), (CODES,))
+    assert expected.std() > 2
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=tolerance, rtol=0)
