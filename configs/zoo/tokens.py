@@ -6,7 +6,7 @@ work_dir = root + '/tokens'
 tokenizer = dict(type='VQGAN', pretrained='delvm_mm://zoo_tokenizer')
 # Clips of each task in scenes; augmented copies of the 390 pets for masks and for each degradation; of the
 # photographs.
-num_scenes, pet_masks, pet_images, photo_images = dict(seg=8000, pose=12000, derain=5000), 20, 3, 40
+num_scenes, pet_masks, pet_images, photo_images = dict(seg=12000, pose=20000, derain=12000), 20, 3, 40
 
 scenes = {
     task: dict(
