@@ -1,5 +1,9 @@
-"""Finds the code of a sub-command: a module of ``delvm_mm.commands``, or of this package where that may not load."""
+"""Finds the code of a sub-command: a module of ``delvm_mm.commands``, or of this package where that may not load.
 
+Its arguments are in a module of their own, which loads in a moment: ``--help`` and wrong arguments need no more.
+"""
+
+import argparse
 import difflib
 import importlib
 import sys
@@ -8,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["COMMANDS", "load_command", "main", "run"]
+__all__ = ["COMMANDS", "load_command", "load_parser", "main", "run"]
 
 COMMANDS = {
     "doctor": "say what is installed here, what is missing, and the command that mends it",
@@ -53,22 +57,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(command: str) -> None:
     """Run a command with the arguments of this process, ``sys.argv``."""
     try:
+        load_parser(command).parse_args()  # ends here for --help and for what it refuses
         module = load_command(command)
     except ImportError as error:
         sys.exit(f"error: {error}\n(`delvm doctor` says what else is missing)")
     module.main()
 
 
+def load_parser(command: str) -> argparse.ArgumentParser:
+    """Import the arguments of a command, without its code.
+
+    Returns:
+        The parser.
+
+    Raises:
+        ImportError: MMEngine is missing or unusable; the message says what to install.
+    """
+    package = "delvm" if command in HERE else "delvm_mm.commands.parsers"
+    return _module(package, command).make_parser()
+
+
 def load_command(command: str) -> ModuleType:
     """Import the code of a command.
 
     Returns:
-        A module with ``make_parser`` and ``main``.
+        A module with ``main``.
 
     Raises:
         ImportError: Something that it needs is missing or unusable; the message says what to install.
     """
     package = "delvm" if command in HERE else "delvm_mm.commands"
+    return _module(package, command)
+
+
+def _module(package: str, command: str) -> ModuleType:
     return importlib.import_module(f"{package}.{command.replace('-', '_')}")
 
 

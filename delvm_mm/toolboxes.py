@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 from importlib import metadata
 from types import ModuleType
 
@@ -63,10 +64,27 @@ def require_toolbox(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as err:
         if err.name == toolbox:
-            raise ToolboxError(f"{toolbox} is needed here and is not installed", _advice(toolbox)) from err
+            raise ToolboxError(*_missing(toolbox)) from err
         raise ToolboxError(*_unusable(name, toolbox, err)) from err
     except Exception as err:  # a version check is an AssertionError, a wheel for another numpy a ValueError, ...
         raise ToolboxError(*_unusable(name, toolbox, err)) from err
+
+
+def require_installed(toolbox: str) -> None:
+    """Refuse to go on without a toolbox, without the time that importing it would take.
+
+    Args:
+        toolbox: Import name, a key of :data:`DISTRIBUTIONS`.
+
+    Raises:
+        ToolboxError: It is not installed. One sentence says what to install.
+    """
+    try:
+        found = importlib.util.find_spec(toolbox)
+    except (ImportError, ValueError):  # kept from being imported, by a finder or by None in sys.modules
+        found = None
+    if found is None:
+        raise ToolboxError(*_missing(toolbox))
 
 
 def installed_version(toolbox: str) -> str | None:
@@ -84,6 +102,10 @@ def installed_version(toolbox: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+def _missing(toolbox: str) -> tuple[str, str]:
+    return f"{toolbox} is needed here and is not installed", _advice(toolbox)
 
 
 def _unusable(name: str, toolbox: str, err: Exception) -> tuple[str, str]:

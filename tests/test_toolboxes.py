@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from delvm_mm.toolboxes import DISTRIBUTIONS, installed_version, require_toolbox
+from delvm_mm.toolboxes import DISTRIBUTIONS, ToolboxError, installed_version, require_installed, require_toolbox
 
 
 def fail_to_import(monkeypatch, error):
@@ -79,6 +79,15 @@ def test_the_version_is_of_the_distribution_that_is_installed(monkeypatch):
     monkeypatch.setattr("delvm_mm.toolboxes.metadata.version", version)
     assert installed_version("mmseg") == "mmsegmentation 1.2.2"
     assert installed_version("mmpose") is None
+
+
+def test_a_toolbox_is_missed_without_being_imported(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mmcv", raising=False)
+    require_installed("mmcv")
+    assert "mmcv" not in sys.modules
+    monkeypatch.setitem(sys.modules, "mmcv", None)
+    with pytest.raises(ToolboxError, match="mmcv is needed here and is not installed: install one of the two"):
+        require_installed("mmcv")
 
 
 def test_unknown_toolboxes_are_refused():

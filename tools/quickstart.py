@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from delvm_mm import visualization
 from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.engine.tool_runs import digest, merged_config, run_tool, training_records, training_state
 from delvm_mm.progress import progress_of
-from delvm_mm.visualization import stack_panels, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("seg", "pose", "derain")
@@ -98,7 +98,7 @@ def answer(work: Path) -> None:
     arguments = [FIRST_ANSWERS, SHIPPED, "--show-dir", panels, "--work-dir", work / "shipped", "--out", scores]
     run_tool([ROOT / "tools/test.py", *arguments])
     first = [np.asarray(Image.open(path)) for path in sorted(panels.glob("*.png"))]
-    write_image(panels.with_suffix(".png"), stack_panels(first))
+    visualization.write_image(panels.with_suffix(".png"), visualization.stack_panels(first))
     console.print(f"      all answers in one image: {panels.with_suffix('.png')}")
 
 
@@ -189,7 +189,7 @@ def draw_summary(work: Path) -> Path:
     """One image with a panel of each task."""
     panels = [np.asarray(Image.open(sorted((work / "panels").glob(f"{task}_*.png"))[0])) for task in TASKS]
     path = work / "panels.png"
-    write_image(path, stack_panels(panels))
+    visualization.write_image(path, visualization.stack_panels(panels))
     return path
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from delvm_mm.apis.images import ModelImage
 from delvm_mm.checkpoints.files import write_atomically
@@ -178,6 +177,8 @@ class AnswerWriter:
 
 def mask_to_rle(mask: np.ndarray) -> dict[str, Any]:
     """A mask (H x W, bool) as COCO's run lengths, with the counts as text; ``pycocotools.mask.decode`` reads it."""
+    from pycocotools import mask as coco_mask  # only tasks with masks need it
+
     rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return dict(size=list(rle["size"]), counts=rle["counts"].decode())
 

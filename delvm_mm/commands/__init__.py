@@ -1,1 +1,1 @@
-"""The sub-commands of ``delvm``, a module each: ``make_parser`` and ``main``; ``tools/*.py`` are the same code."""
+"""The sub-commands of ``delvm``, which ``tools/*.py`` run too: a module with ``main`` each; ``parsers`` beside them."""

@@ -1,11 +1,4 @@
-"""Look at data: sheets of what will be tokenized, what a store of tokens shows, what a model is trained and asked on.
-
-    delvm browse configs/mini/tokens.py      # stores: clips from raw data, and back from their tokens
-    delvm browse configs/mini/student_kd.py  # sentences of the training data, prompts of the tasks
-    delvm browse --store data/tokens/seg --tokenizer vqgan-f16-8192-laion  # a store without a config
-
-Sheets are PNG files; of each store a summary is printed. What is damaged or missing is named, and the rest is shown.
-"""
+"""Draws the sheets of ``delvm browse``."""
 
 import argparse
 import os
@@ -17,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from delvm_mm.commands.parsers.browse import PARTS, make_parser
 from delvm_mm.datasets import VisualSentenceDataset
 from delvm_mm.datasets.seeded_clips import DATA_ERRORS, SeededClips, Unreadable
 from delvm_mm.engine.launch import load_config, user_errors
@@ -38,7 +32,6 @@ from delvm_mm.stores.token_store import INDEX_FILE
 from delvm_mm.visualization import draw_panel, stack_panels, write_image
 from delvm_mm.visualization.sheets import draw_row
 
-PARTS = ("stores", "sentences", "prompts")
 ERRORS = (*DATA_ERRORS, KeyError, TypeError, ImportError)
 MAX_IN_ROW = 8  # images; raw and decoded ones stand under each other if they are more
 IMAGES_AT_ONCE = 8  # for the tokenizer
@@ -59,23 +52,6 @@ def main(arguments: list[str] | None = None) -> None:
     config = load_config(args.config, args.cfg_options)
     init_default_scope(config.get("default_scope", "delvm_mm"))
     browse(config, args)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", help="config with 'stores', 'train_dataloader' or 'tasks'")
-    parser.add_argument("--store", help="folder of a token store, instead of a config")
-    parser.add_argument("--tokenizer", help="folder of the tokenizer; the config's by default")
-    parser.add_argument("--what", nargs="+", choices=PARTS, help="what to show; by default all that the config has")
-    parser.add_argument("--stores", nargs="+", metavar="NAME", help="only these stores: folders, or how they end")
-    parser.add_argument("--task", nargs="+", help="only prompts of these tasks")
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="whose sentences (train by default)")
-    parser.add_argument("--num", type=int, default=16, help="rows of a sheet (16 by default)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice (0 by default)")
-    parser.add_argument("--out-dir", help="folder for the sheets; work_dirs/browse/<name> by default")
-    parser.add_argument("--device", help="where to decode; by default a GPU if there is one")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="override config entries: key=value")
-    return parser
 
 
 def browse(config: Config, args: argparse.Namespace) -> None:

@@ -1,24 +1,11 @@
-"""Print what lets a shell complete commands, options, their choices, and names of files.
-
-    delvm completion bash > ~/.local/share/bash-completion/completions/delvm
-    delvm completion zsh > ~/.zsh/completions/_delvm    # in a folder of $fpath
-
-What is printed knows the options of now and starts no Python when it completes: print it again after an update.
-"""
+"""Prints what ``delvm completion`` is asked for."""
 
 import argparse
 from typing import Any
 
-from delvm.cli import COMMANDS, load_command
+from delvm.cli import COMMANDS, load_parser
+from delvm_mm.commands.parsers.completion import make_parser
 from delvm_mm.engine.launch import user_errors
-
-SHELLS = ("bash", "zsh", "tcsh")
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shell", choices=SHELLS, help="which shell")
-    return parser
 
 
 @user_errors
@@ -44,7 +31,7 @@ def whole_parser(files: Any) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="name the version")
 
     def parser_of(prog: str, **_: Any) -> argparse.ArgumentParser:
-        made = load_command(prog.split()[-1]).make_parser()
+        made = load_parser(prog.split()[-1])
         made.prog = prog
         mark(made, files)
         return made

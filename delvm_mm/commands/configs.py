@@ -1,22 +1,8 @@
-"""List the configs that the package carries, or print one as a whole, with all that it inherits.
+"""Lists and prints the package's configs for ``delvm configs``."""
 
-    delvm configs                          # all of them, by the name that every command takes
-    delvm configs mini                     # those with 'mini' in the name
-    delvm configs delvm_mm::zoo/mini.py    # the whole of one, to be kept and changed: ... > mine.py
-
-Where there is no file ``configs/zoo/mini.py``, commands and configs find the package's under that name, too.
-"""
-
-import argparse
-
+from delvm_mm.commands.parsers.configs import make_parser
 from delvm_mm.engine.configs.files import SCOPE, read_config, shipped_configs
 from delvm_mm.engine.launch import user_errors
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="?", default="", help="a part of the names to list, or one whole name to print")
-    return parser
 
 
 @user_errors

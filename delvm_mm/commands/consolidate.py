@@ -1,6 +1,5 @@
-"""Make one ordinary checkpoint file of a folder that several processes wrote, or of a checkpoint its weights alone."""
+"""Makes the one file of ``delvm consolidate``."""
 
-import argparse
 import functools
 import os
 
@@ -9,15 +8,8 @@ import torch
 from delvm_mm.checkpoints.files import write_atomically
 from delvm_mm.checkpoints.io import load_checkpoint
 from delvm_mm.checkpoints.sharded import is_sharded
+from delvm_mm.commands.parsers.consolidate import make_parser
 from delvm_mm.engine.launch import user_errors
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", help="the folder, such as work_dirs/llama1b_fsdp/iter_40000.pth, or a file")
-    parser.add_argument("out", help="the file to write, such as llama1b.pth")
-    parser.add_argument("--weights-only", action="store_true", help="leave out what only resuming needs")
-    return parser
 
 
 @user_errors

@@ -1,46 +1,19 @@
-"""Convert a model to a Hugging Face folder (the default), a GGUF file, or a model folder; it finds out what SRC is.
+"""Reads and writes the models of ``delvm convert``."""
 
-    delvm convert work_dirs/run/iter_1000.pth exported --config configs/run.py
-    delvm convert published/mini-1a2b3c4d mini.gguf --to gguf --dtype q8_0
-    delvm convert internlm_ckpt/1000 models/delvm --to folder --tokenizer weights/vqgan-f16-8192-laion
-
-SRC is an MMEngine checkpoint (with --config), a folder of shards (with --config), a model folder, a Hugging Face
-export, or a folder with the parts of an InternLM checkpoint. What it cannot read it refuses, and writes nothing.
-"""
-
-import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
 from delvm_mm.apis.images import list_sources, read_prompt_folder
 from delvm_mm.apis.model_card import ModelCard
 from delvm_mm.apis.model_folder import check_target, save_model
 from delvm_mm.apis.model_sources import KINDS, Source, kind_of, load_source
+from delvm_mm.commands.parsers.convert import make_parser
 from delvm_mm.datasets import read_image
 from delvm_mm.engine.launch import user_errors
 from delvm_mm.models import save_as_gguf, save_as_huggingface
-from delvm_mm.models.gguf_export import GGUF_TYPES
 
-TARGETS = ("huggingface", "gguf", "folder")
 TORCH_TYPES = dict(f32=torch.float32, f16=torch.float16, bf16=torch.bfloat16)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SRC", help="checkpoint or folder to read")
-    parser.add_argument("out", metavar="DST", help="folder, or with --to gguf file, to write")
-    parser.add_argument("--to", choices=TARGETS, default="huggingface")
-    parser.add_argument("--config", help="of an MMEngine checkpoint or its shards")
-    parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder; a model folder has its own")
-    parser.add_argument(
-        "--dtype", choices=GGUF_TYPES, help="of the written weights; by default as they are (GGUF: f32)"
-    )
-    parser.add_argument("--max-positions", type=int, default=2048, help="context of an InternLM checkpoint (2048)")
-    parser.add_argument("--license", default="other", help="of a model folder: identifier, such as apache-2.0")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings that override the config's")
-    return parser
 
 
 def write_folder(source: Source, out: Path, dtype: torch.dtype | None, license: str) -> None:

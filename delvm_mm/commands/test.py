@@ -1,8 +1,4 @@
-"""Score a model on the tasks of its config, by the toolboxes' own metrics, beside ceiling and trivial answers.
-
-A config without a model, such as those of configs/protocols/ and configs/_base_/tasks/, takes that of the checkpoint.
-A config without tasks, such as a classifier's, is scored on its ``test_dataloader`` by its ``test_evaluator``.
-"""
+"""Scores the tasks of ``delvm test`` and shows the scores."""
 
 import argparse
 import json
@@ -23,14 +19,14 @@ from rich.table import Table
 import delvm_mm
 from delvm_mm.apis.tested_model import add_model
 from delvm_mm.checkpoints.files import write_atomically
+from delvm_mm.commands.parsers import parse_run_arguments
+from delvm_mm.commands.parsers.test import make_parser
 from delvm_mm.engine.configs.hooks import MMENGINE_HOOKS
 from delvm_mm.engine.hooks import ReportHook
 from delvm_mm.engine.launch import (
-    add_run_arguments,
     build_runner,
     load_config,
     load_weights,
-    parse_run_arguments,
     set_up_distributed,
     use_safe_checkpoints,
     user_errors,
@@ -41,29 +37,6 @@ from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.evaluation.prompt_seeds import mean_and_spread, with_prompt_seed
 from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, split_result
 from delvm_mm.registry import type_name
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", help="path of the config")
-    parser.add_argument("checkpoint", help="path of the weights, or a model folder; 'none' scores the untrained model")
-    parser.add_argument("--task", nargs="+", help="tasks to score, all of the config's by default")
-    parser.add_argument("--show-dir", help="write panels prompt | query | prediction | truth into this folder")
-    parser.add_argument("--max-panels", type=int, default=16, help="panels of each task (16 by default)")
-    parser.add_argument(
-        "--prompt-seeds",
-        nargs="+",
-        type=int,
-        metavar="SEED",
-        help="choose the prompts by each of these seeds; scores are means with their standard deviation",
-    )
-    parser.add_argument("--out", help="write the results into this JSON file")
-    parser.add_argument(
-        "--html",
-        metavar="REPORT",
-        help="write a page that needs nothing else: tables, scores of classes, and panels, the worst answers first",
-    )
-    return add_run_arguments(parser)
 
 
 def test_tasks(

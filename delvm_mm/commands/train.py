@@ -1,6 +1,5 @@
-"""Train a model from a config: the tokenizer, a language model, or a student with distillation."""
+"""Sets up and runs the training of ``delvm train``."""
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,37 +7,22 @@ from mmengine.config import Config
 from torch import nn
 
 from delvm_mm.checkpoints.resume import alone_in, decide_start
+from delvm_mm.commands.parsers import parse_run_arguments
+from delvm_mm.commands.parsers.train import make_parser
 from delvm_mm.engine.hooks import ResumedScheduleHook
 from delvm_mm.engine.launch import (
-    add_run_arguments,
     build_runner,
     check_precision,
     check_weights_fit,
-    is_first_process,
     load_config,
-    parse_run_arguments,
     set_up_distributed,
     use_safe_checkpoints,
     user_errors,
 )
+from delvm_mm.engine.launchers import is_first_process
 from delvm_mm.engine.reports.training_curves import write_curves
 from delvm_mm.engine.unwrap import unwrap_model
 from delvm_mm.registry import type_name
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", help="path of the config")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="auto",
-        help="go on from the newest whole checkpoint in the work folder, or from the one named",
-    )
-    parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 by torch.autocast, on any device")
-    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the learning rate to the actual batch size")
-    parser.add_argument("--no-validate", action="store_true", help="do not validate during training")
-    return add_run_arguments(parser)
 
 
 def use_autocast(cfg: Config, path: str) -> None:

@@ -1,55 +1,36 @@
-from delvm_mm.engine.fully_sharded import FullyShardedDeLVM
-from delvm_mm.engine.hooks import (
-    ClassifierDistillationHook,
-    CompileHook,
-    DistillationHook,
-    MemoryHook,
-    NonFiniteGuardHook,
-    PanelHook,
-    ReconstructionHook,
-    ResumedScheduleHook,
-    SafeCheckpointHook,
-    SaveOnSignalHook,
-    SaveTokenizerHook,
-    ShardedCheckpointHook,
-    SoftCausalHook,
-    TaskBalanceHook,
-    ThroughputHook,
-    TokenizerCheckHook,
-    ValidationPanelHook,
-)
-from delvm_mm.engine.loops import AccumulatingTrainLoop
-from delvm_mm.engine.optimizers.autocast_optim_wrapper import AutocastOptimWrapper
-from delvm_mm.engine.optimizers.multi_optim_wrapper import MultiOptimWrapperConstructor
-from delvm_mm.engine.optimizers.optim_constructor import GroupedOptimWrapperConstructor
-from delvm_mm.engine.reports.log_processor import LogProcessor
-from delvm_mm.engine.self_averaging_model import SelfAveragingModel
-from delvm_mm.engine.task_val_loop import TaskValLoop
+"""Training and testing: hooks, loops, optimizers, and what the commands share."""
 
-__all__ = [
-    "AccumulatingTrainLoop",
-    "AutocastOptimWrapper",
-    "ClassifierDistillationHook",
-    "CompileHook",
-    "DistillationHook",
-    "FullyShardedDeLVM",
-    "GroupedOptimWrapperConstructor",
-    "LogProcessor",
-    "MemoryHook",
-    "MultiOptimWrapperConstructor",
-    "NonFiniteGuardHook",
-    "PanelHook",
-    "ReconstructionHook",
-    "ResumedScheduleHook",
-    "SafeCheckpointHook",
-    "SaveOnSignalHook",
-    "SaveTokenizerHook",
-    "SelfAveragingModel",
-    "ShardedCheckpointHook",
-    "SoftCausalHook",
-    "TaskBalanceHook",
-    "TaskValLoop",
-    "ThroughputHook",
-    "TokenizerCheckHook",
-    "ValidationPanelHook",
-]
+from delvm_mm.lazy_exports import lazy_exports
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "fully_sharded": ["FullyShardedDeLVM"],
+        "hooks": [
+            "ClassifierDistillationHook",
+            "CompileHook",
+            "DistillationHook",
+            "MemoryHook",
+            "NonFiniteGuardHook",
+            "PanelHook",
+            "ReconstructionHook",
+            "ResumedScheduleHook",
+            "SafeCheckpointHook",
+            "SaveOnSignalHook",
+            "SaveTokenizerHook",
+            "ShardedCheckpointHook",
+            "SoftCausalHook",
+            "TaskBalanceHook",
+            "ThroughputHook",
+            "TokenizerCheckHook",
+            "ValidationPanelHook",
+        ],
+        "loops": ["AccumulatingTrainLoop"],
+        "optimizers.autocast_optim_wrapper": ["AutocastOptimWrapper"],
+        "optimizers.multi_optim_wrapper": ["MultiOptimWrapperConstructor"],
+        "optimizers.optim_constructor": ["GroupedOptimWrapperConstructor"],
+        "reports.log_processor": ["LogProcessor"],
+        "self_averaging_model": ["SelfAveragingModel"],
+        "task_val_loop": ["TaskValLoop"],
+    },
+)

@@ -1,6 +1,5 @@
 """What the command-line tools share: reading a config, safe checkpoints, and errors that a user can read."""
 
-import argparse
 import difflib
 import functools
 import inspect
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
@@ -27,6 +26,7 @@ from delvm_mm.engine.configs.errors import fault_of_config
 from delvm_mm.engine.configs.files import read_config, resolve_config
 from delvm_mm.engine.configs.hooks import hooks_of, settle_hooks
 from delvm_mm.engine.configs.variables import ineffective_options
+from delvm_mm.engine.launchers import LAUNCHER_VARIABLES, LAUNCHERS, launcher_of
 from delvm_mm.engine.reports.log_processor import with_exact_metrics
 from delvm_mm.quiet import quiet_terminal
 from delvm_mm.registry import type_name
@@ -35,35 +35,6 @@ from delvm_mm.registry import type_name
 OWN_KEYS = ("tasks", "stores", "tokenizer", "tokenization", "model_wrapper_cfg", "runner_type", "strategy")
 TRACEBACK_VARIABLE = "DELVM_MM_TRACEBACK"
 USER_ERRORS = (ValueError, OSError, ImportError, SyntaxError, ConfigParsingError, FloatingPointError)
-LAUNCHERS = dict(pytorch="torchrun", slurm="srun", mpi="mpirun -x MASTER_ADDR=HOST")
-LAUNCHER_VARIABLES = dict(
-    pytorch=("RANK", "WORLD_SIZE"),
-    slurm=("SLURM_PROCID", "SLURM_NTASKS"),
-    mpi=("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "MASTER_ADDR"),
-)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the arguments that every runner of configs has; the parser itself is given back."""
-    parser.add_argument("--work-dir", help="where logs and checkpoints go; work_dirs/<config name> by default")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="settings that override the config's, as key=value"
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=["none", *LAUNCHERS],
-        default="none",
-        help="not needed: processes started by torchrun, srun or mpirun notice it",
-    )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
-    return parser
-
-
-def parse_run_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse a command line, by default this process's, with :func:`add_run_arguments`, and tell MMEngine the rank."""
-    args = parser.parse_args(arguments)
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    return args
 
 
 def load_config(path: str, options: Mapping[str, Any] | None = None, needed: Sequence[str] = ()) -> Config:
@@ -148,28 +119,6 @@ def set_up_distributed(cfg: Config, launcher: str) -> None:
             cfg.merge_from_dict(
                 dict(default_hooks=dict(sharded_checkpoint=dict(type="delvm_mm.ShardedCheckpointHook")))
             )
-
-
-def launcher_of(environment: Mapping[str, str]) -> str:
-    """What started this process beside others: 'pytorch' (``torchrun``), 'slurm' (``srun``), 'mpi', or 'none'."""
-
-    def number(name: str) -> int:
-        value = environment.get(name, "1")
-        return int(value) if value.isdecimal() else 1
-
-    if "RANK" in environment and number("WORLD_SIZE") > 1:
-        return "pytorch"
-    # The script of sbatch and a shell of salloc have SLURM_NTASKS too, without being one of so many.
-    if "SLURM_PROCID" in environment and number("SLURM_STEP_NUM_TASKS") > 1:
-        return "slurm"
-    if "OMPI_COMM_WORLD_RANK" in environment and number("OMPI_COMM_WORLD_SIZE") > 1:
-        return "mpi"
-    return "none"
-
-
-def is_first_process(launcher: str) -> bool:
-    """Whether this process is the first of those that a launcher started, before they have met."""
-    return launcher == "none" or os.environ[LAUNCHER_VARIABLES[launcher][0]] == "0"
 
 
 def check_precision(cfg: Config) -> None:

@@ -1,5 +1,12 @@
-from delvm_mm.visualization.overlays import draw_overlay
-from delvm_mm.visualization.panels import draw_panel, stack_panels, write_image
-from delvm_mm.visualization.sheets import draw_row
+"""Answers as images to look at: overlays, panels, sheets."""
 
-__all__ = ["draw_overlay", "draw_panel", "draw_row", "stack_panels", "write_image"]
+from delvm_mm.lazy_exports import lazy_exports
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "overlays": ["draw_overlay"],
+        "panels": ["draw_panel", "stack_panels", "write_image"],
+        "sheets": ["draw_row"],
+    },
+)

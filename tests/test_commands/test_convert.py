@@ -13,7 +13,9 @@ from delvm_mm.apis import load_model, save_model
 from delvm_mm.apis.model_loading import build_model, find_config
 from delvm_mm.checkpoints.sharded import REST, tensors_of, write_tensors
 from delvm_mm.commands import convert as tool
+from delvm_mm.commands.parsers.convert import DTYPES
 from delvm_mm.models import delvm_from_huggingface, save_as_huggingface
+from delvm_mm.models.gguf_export import GGUF_TYPES
 from delvm_mm.models.huggingface_export import embedding_table
 from helpers.internlm_parts import write_parts
 
@@ -59,6 +61,10 @@ def sources(model, tiny_model, tmp_path_factory):
 
 def same_weights(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_every_type_of_gguf_files_can_be_asked_for():
+    assert DTYPES == GGUF_TYPES
 
 
 @pytest.mark.parametrize("kind", SOURCES)

@@ -12,10 +12,22 @@ from helpers import ROOT
 
 
 def test_every_module_of_the_package_is_a_command_with_a_parser():
-    modules = {path.stem for path in Path(delvm_mm.commands.__file__).parent.glob("[a-z]*.py")}
-    assert {name.replace("-", "_") for name in cli.COMMANDS if name not in cli.HERE} == modules
+    commands = {name.replace("-", "_") for name in cli.COMMANDS if name not in cli.HERE}
+    folder = Path(delvm_mm.commands.__file__).parent
+    assert {path.stem for path in folder.glob("[a-z]*.py")} == commands
+    assert {path.stem for path in (folder / "parsers").glob("[a-z]*.py")} == commands
     for name in cli.COMMANDS:
-        assert cli.load_command(name).make_parser().format_help().startswith("usage: ")
+        assert callable(cli.load_command(name).main)
+        assert cli.load_parser(name).format_help().startswith("usage: ")
+
+
+def test_wrong_arguments_are_refused_before_the_code_of_a_command_is_imported(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "load_command", lambda command: pytest.fail(f"{command} was imported"))
+    monkeypatch.setattr(sys, "argv", ["delvm"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["prompt", "complete", "a.png", "--out", "answers", "--num", "3"])
+    assert stopped.value.code == 2
+    assert "delvm prompt complete: error: unrecognized arguments: --num 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader
 from rich.console import Console
 
-from delvm_mm.engine.launch import launcher_of, load_config, set_up_distributed, use_safe_checkpoints, user_errors
+from delvm_mm.engine.launch import load_config, set_up_distributed, use_safe_checkpoints, user_errors
 from delvm_mm.registry import MODELS
 
 
@@ -172,24 +172,6 @@ def test_the_log_of_a_run_has_the_traceback_of_what_ended_it(tmp_path, error):
         main()
     text = log.read_text()
     assert "Traceback" in text and "in main" in text and str(error) in text
-
-
-@pytest.mark.parametrize(
-    ("environment", "launcher"),
-    [
-        (dict(), "none"),
-        (dict(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1"), "pytorch"),
-        (dict(RANK="0", WORLD_SIZE="1"), "none"),
-        (dict(SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_STEP_NUM_TASKS="4"), "slurm"),
-        # The script of sbatch is one process, whatever number of tasks it asked for.
-        (dict(SLURM_PROCID="0", SLURM_NTASKS="4"), "none"),
-        (dict(OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2"), "mpi"),
-        # torchrun on each node of a Slurm job.
-        (dict(RANK="1", WORLD_SIZE="2", SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="2"), "pytorch"),
-    ],
-)
-def test_the_launcher_is_known_by_the_environment(environment, launcher):
-    assert launcher_of(environment) == launcher
 
 
 def test_a_launcher_that_did_not_start_the_process_is_named(monkeypatch):

@@ -6,7 +6,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from skimage.measure import label as label_regions
 
 from delvm_mm.codecs.base import LabelCodec, check_color, check_image, pick
 from delvm_mm.codecs.masks.instance_map import instance_map
@@ -135,7 +134,7 @@ class RandomColorMaskCodec(LabelCodec):
         connected = self.connected
         if connected is None:
             connected = bool(np.bincount(colors.ravel(), minlength=len(self.palette))[1:].all())
-        groups = label_regions(colors, background=0, connectivity=1) if connected else colors
+        groups = _regions(colors) if connected else colors
         areas = np.bincount(groups.ravel())
         areas[0] = 0
         order = np.argsort(-areas, kind="stable")[: np.count_nonzero(areas)]
@@ -228,6 +227,13 @@ class RandomColorMaskCodec(LabelCodec):
                 f"colors {self.palette[one]} and {self.palette[other]} are only {distance:.0f} apart in RGB "
                 "(black is the background), expected at least 32: they could not be told apart in a drawing"
             )
+
+
+def _regions(colors: np.ndarray) -> np.ndarray:
+    """Number each connected region of one color; 0, the ground, is no region."""
+    from skimage.measure import label as label_regions  # takes a moment, and decoding alone needs it
+
+    return label_regions(colors, background=0, connectivity=1)
 
 
 def _random_seed() -> int:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from skimage.measure import label as label_regions
 
 __all__ = ["NearestColor"]
 
@@ -67,6 +66,8 @@ class NearestColor:
 
     def _without_specks(self, colors: np.ndarray) -> np.ndarray:
         """Give the pixels of regions that stand for nothing to the nearest region that does."""
+        from skimage.measure import label as label_regions  # takes a moment, and clean drawings do without
+
         regions = label_regions(colors, background=-1, connectivity=1) - 1
         count = int(regions.max()) + 1
         areas = np.bincount(regions.ravel(), minlength=count)

@@ -4,16 +4,18 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from delvm_mm.datasets.protocols.base import Episode, ProtocolDataset, draw_others, require_files
 from delvm_mm.datasets.protocols.pascal import check_folds
 from delvm_mm.datasets.readers.base import parse_json
 from delvm_mm.datasets.readers.io.image import read_image
 from delvm_mm.registry import DATASETS
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
 
 __all__ = ["CocoEpisodes"]
 
@@ -121,9 +123,11 @@ class CocoEpisodes(ProtocolDataset):
         path = str(self.img_dir / image["file_name"])
         return dict(img_path=path, img_id=image["id"], class_id=number, class_name=self._name(number), fold=fold)
 
-    def _open(self) -> COCO:
+    def _open(self) -> "COCO":
         if not self.ann_file.is_file():
             raise FileNotFoundError(f"no annotation file at {self.ann_file}: CocoEpisodes needs COCO's instances")
+        from pycocotools.coco import COCO  # takes a moment, and only files of COCO's form need it
+
         coco = COCO()
         coco.dataset = parse_json(self.ann_file.read_bytes(), str(self.ann_file))
         try:

@@ -5,17 +5,19 @@ import io
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.logging import print_log
-from pycocotools.coco import COCO
 
 from delvm_mm.codecs.skeletons.openpose import COCO_KEYPOINTS, NUM_KEYPOINTS, coco_order, is_person
 from delvm_mm.datasets.readers.base import refuse_twice, require_folder
 from delvm_mm.datasets.readers.io.image import turned_by_exif
 from delvm_mm.datasets.readers.people import AREA_OF_BOX, PeopleReader, num_labeled, numbers
 from delvm_mm.registry import DATASETS
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
 
 __all__ = ["CocoPoseDataset"]
 
@@ -186,7 +188,9 @@ class CocoPoseDataset(PeopleReader):
             "area": area,
         }
 
-    def _open(self) -> COCO:
+    def _open(self) -> "COCO":
+        from pycocotools.coco import COCO  # takes a moment, and only files of COCO's form need it
+
         coco = COCO()
         coco.dataset = self.read_json(self.ann_file)
         try:
@@ -207,7 +211,7 @@ class CocoPoseDataset(PeopleReader):
         self._categories = self._read_categories(coco)
         return coco
 
-    def _read_categories(self, coco: COCO) -> dict[Any, tuple[int, np.ndarray] | None]:
+    def _read_categories(self, coco: "COCO") -> dict[Any, tuple[int, np.ndarray] | None]:
         """Number of keypoints of each category, and of COCO's keypoints which they are; None for what is no person."""
         read: dict[Any, tuple[int, np.ndarray] | None] = {}
         for number, category in coco.cats.items():

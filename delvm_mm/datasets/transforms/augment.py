@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.datasets.transforms.formatting import sample_name
 from delvm_mm.datasets.transforms.geometry import (
     IMAGES,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.registry import TRANSFORMS
 from delvm_mm.structures import DataSample
 

@@ -1,9 +1,9 @@
 """Loading the frames of a video clip."""
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from delvm_mm.datasets.readers.io.image import MAX_PIXELS
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.datasets.transforms.formatting import sample_name
 from delvm_mm.datasets.transforms.images import LoadImage
 from delvm_mm.registry import TRANSFORMS

@@ -6,10 +6,10 @@ fraction of a pixel.
 """
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from delvm_mm.codecs.squashed import squash
 from delvm_mm.datasets.readers.io.image import MAX_PIXELS, read_image
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.datasets.transforms.formatting import CHANNEL_ORDER, require_rgb, sample_name
 from delvm_mm.datasets.transforms.geometry import crop, height_and_width, image_shape, resize, shape_to_crop
 from delvm_mm.registry import TASK_UTILS, TRANSFORMS

@@ -1,9 +1,9 @@
 """Annotations made of other annotations or read beside an image: depth maps, boxes around masks."""
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from delvm_mm.datasets.readers.io.label_map import read_values
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.datasets.transforms.formatting import sample_name
 from delvm_mm.registry import TRANSFORMS
 

@@ -1,8 +1,7 @@
 """Cut an image into overlapping tiles, which are answered one by one and put together again for the score."""
 
-from mmcv.transforms import BaseTransform
-
 from delvm_mm.codecs.mapping import TILE_KEY
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.datasets.transforms.formatting import sample_name
 from delvm_mm.datasets.transforms.geometry import crop, image_shape
 from delvm_mm.registry import TRANSFORMS

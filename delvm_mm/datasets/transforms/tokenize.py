@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmcv.transforms import BaseTransform
 
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.datasets.transforms.formatting import clip_images
 from delvm_mm.models import load_tokenizer
 from delvm_mm.models.tokenizers.images import encode_images

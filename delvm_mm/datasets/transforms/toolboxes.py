@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from delvm_mm.datasets.readers.io.label_map import read_label_values
+from delvm_mm.datasets.transforms.base import BaseTransform
 from delvm_mm.datasets.transforms.formatting import CHANNEL_ORDER, sample_name
 from delvm_mm.registry import TRANSFORMS
 

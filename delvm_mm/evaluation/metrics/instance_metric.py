@@ -3,16 +3,15 @@
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from scipy.optimize import linear_sum_assignment
 
 from delvm_mm.registry import METRICS
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
 
 _AREAS = ("small", "medium", "large")
 
@@ -92,6 +91,9 @@ class InstanceMetric(BaseMetric):
 
     def _recalls(self, results: list) -> np.ndarray:
         """Recall at each of the ten IoU thresholds, of masks of any size and of each of the three, T x 4."""
+        from pycocotools import mask as coco_mask
+        from pycocotools.cocoeval import COCOeval  # imports matplotlib, where this metric alone needs it
+
         truths, detections = [], []
         for image, result in enumerate(results, 1):
             for rle in result["wanted"]:
@@ -130,6 +132,8 @@ def _masks(sample: dict, key: str) -> np.ndarray:
 
 
 def _encoded(masks: np.ndarray) -> list[dict]:
+    from pycocotools import mask as coco_mask
+
     return [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
 
 
@@ -137,7 +141,9 @@ def _annotation(number: int, image: int, rle: dict, area: float) -> dict:
     return {"id": number, "image_id": image, "category_id": 1, "segmentation": rle, "area": area}
 
 
-def _coco(results: list, annotations: list[dict]) -> COCO:
+def _coco(results: list, annotations: list[dict]) -> "COCO":
+    from pycocotools.coco import COCO
+
     coco = COCO()
     coco.dataset = {
         "images": [{"id": number, **_size(result)} for number, result in enumerate(results, 1)],
@@ -157,6 +163,9 @@ def _matched_iou(found: list[dict], wanted: list[dict]) -> float:
     """Sum of the IoU of pairs, one to one, that makes it largest."""
     if not (found and wanted):
         return 0.0
+    from pycocotools import mask as coco_mask
+    from scipy.optimize import linear_sum_assignment
+
     ious = coco_mask.iou(found, wanted, [0] * len(wanted))
     return float(ious[linear_sum_assignment(-ious)].sum())
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import mmcv
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 
 from delvm_mm.registry import METRICS
+from delvm_mm.toolboxes import require_toolbox
 
 SSIM_WINDOW = 11  # pixels a side, of Wang et al., 2004
 
@@ -149,7 +149,7 @@ def luma(image: np.ndarray) -> np.ndarray:
     Returns:
         uint8 H x W x 1.
     """
-    return mmcv.rgb2ycbcr(image, y_only=True)[..., None]
+    return require_toolbox("mmcv").rgb2ycbcr(image, y_only=True)[..., None]
 
 
 def psnr_and_ssim(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
