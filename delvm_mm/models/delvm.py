@@ -1,6 +1,7 @@
 """DeLVM: a large vision model that answers by writing the next image."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from delvm_mm.checkpoints.io import load_into
 from delvm_mm.generation import GenerationEngine
 from delvm_mm.models.answering import AnsweringMixin, check_draft
+from delvm_mm.models.initial_layers import read_initial_weights
 from delvm_mm.models.losses.extra_loss import ExtraLoss
 from delvm_mm.models.prompt_ensemble import PromptEnsemble
 from delvm_mm.models.tokenizers.loading import load_tokenizer
@@ -48,7 +51,8 @@ class DeLVM(AnsweringMixin, BaseModel):
         bos_token: A special id that stands before every prompt of images. Defaults to none.
         label_weight: How much more a token of a label counts in the cross-entropy than one of the first image
             of its clip; the mean over a sentence stays the same. Defaults to 1, as published.
-        init_cfg: MMEngine's initialization config.
+        init_cfg: MMEngine's initialization config. ``dict(type='Pretrained', checkpoint=..., layers=(0, 2, 4))`` begins
+            with the weights of another model, of which ``layers`` are taken, one for each layer of this one.
 
     Raises:
         ValueError: If embedding, head and tokenizer disagree about the size of the vocabulary, ``bos_token`` is no
@@ -98,6 +102,22 @@ class DeLVM(AnsweringMixin, BaseModel):
         self.extra_losses: list[ExtraLoss] = []
         self.register_buffer("tokenizer_digest", self._digest())
         self._register_state_dict_hook(_drop_tokenizer)
+
+    def init_weights(self) -> None:
+        """Take over the weights that ``init_cfg`` names; without, all were drawn in the constructors.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged, does not fit, or belongs to another tokenizer.
+        """
+        if not (isinstance(self.init_cfg, Mapping) and type_name(self.init_cfg).startswith("Pretrained")):
+            super().init_weights()
+            return
+        # MMEngine's own way only logs what does not fit, and may run what a pickle wants to.
+        weights = read_initial_weights(self.init_cfg, len(self.backbone.layers))
+        own = {name: value for name, value in self.state_dict().items() if name.startswith("tokenizer.")}
+        load_into(self, weights | own, source=self.init_cfg["checkpoint"])
+        self._is_init = True
 
     @property
     def num_embeddings(self) -> int:

@@ -94,6 +94,8 @@ def _shrink_model(model: dict) -> None:
     if kind == "DeLVM":
         model.tokenizer = dict(type="VQGAN", pretrained="tokenizer")
         model.backbone.update(arch=ARCH, max_positions=CONTEXT)
+        if model.get("init_cfg"):  # its one layer begins as the last of another model's
+            model.init_cfg.update(checkpoint="initial.pth", layers=(-1,))
     elif kind == "ImageClassifier":
         _shrink_classifier(model)
     else:
@@ -131,6 +133,9 @@ def write_what_is_read(cfg: Config, fingerprint: str, stores: Path) -> None:
         if "://" in cfg.load_from:  # shipped weights do not fit what was shrunk
             cfg.load_from = "shipped.pth"
         write_weights(cfg.model, cfg.load_from)
+    if cfg.model.get("init_cfg"):
+        deeper = dict(cfg.model.backbone, arch=dict(ARCH, num_layers=2))
+        write_weights({**cfg.model, "backbone": deeper, "init_cfg": None}, cfg.model.init_cfg.checkpoint)
     start = (cfg.model.get("backbone") or {}).get("init_cfg")
     if start:  # the stack of another model
         stack = dict(type="DeLVM", tokenizer=dict(type="VQGAN", pretrained="tokenizer"), embedding=dict(
