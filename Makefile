@@ -51,5 +51,5 @@ $(INSTALLED): setup.py tools/install_mmpose.sh tools/mended_xtcocotools.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info work_dirs/quickstart work_dirs/mini_long .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info work_dirs/quickstart work_dirs/from_scratch work_dirs/mini_long .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -80,7 +80,7 @@ print(json.dumps(missing))
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.py")), ids=lambda path: path.stem)
 def test_every_config_parses(path):
     cfg = Config.fromfile(path)
-    if path.parent.name in ("delvm", "mini", "mini_long") and not path.stem.startswith("_"):
+    if path.parent.name in ("delvm", "mini", "mini_long", "quickstart") and not path.stem.startswith("_"):
         assert cfg.get("model") or cfg.get("stores")
 
 

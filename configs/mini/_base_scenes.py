@@ -1,6 +1,6 @@
 # What all mini configs share: built-in scenes at 40 pixels, a tokenizer of 10 x 10 tokens an image, and three tasks.
-# `root` is where the quick start keeps tokens and checkpoints.
-root = 'work_dirs/quickstart'
+# `root` is where `tools/quickstart.py --from-scratch` keeps tokens and checkpoints.
+root = 'work_dirs/from_scratch'
 size = 40
 codecs = dict(
     seg=dict(type='ForegroundMaskCodec'),

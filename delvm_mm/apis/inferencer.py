@@ -49,8 +49,8 @@ class DeLVMInferencer(AnswerStages):
 
     Args:
         model: A model folder that :func:`save_model` wrote; 'mini', the model that the package carries;
-            'quickstart' (or 'mini_long'), the model that ``make quickstart`` trains; the
-            path of a config; a config; a built :class:`DeLVM`; or None where ``weights`` has its own.
+            'quickstart' (or 'from_scratch' or 'mini_long'), the model that ``make quickstart`` trains; the path of a
+            config; a config; a built :class:`DeLVM`; or None where ``weights`` has its own.
         weights: A checkpoint (what a run has saved holds its config), or a folder with a Hugging Face export. Model
             folders and 'mini' have their own.
         device: Such as 'cpu' or 'cuda:0'. Defaults to the best that there is.

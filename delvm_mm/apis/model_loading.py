@@ -22,7 +22,8 @@ from delvm_mm.registry import MODELS
 __all__ = ["QUICKSTART_MODELS", "build_model", "find_config", "task_codecs"]
 
 QUICKSTART_MODELS = {
-    "quickstart": ("mini", "quickstart", "make quickstart"),
+    "quickstart": ("quickstart", "quickstart", "make quickstart"),
+    "from_scratch": ("mini", "from_scratch", ".venv/bin/python tools/quickstart.py --from-scratch"),
     "mini_long": ("mini_long", "mini_long", ".venv/bin/python tools/quickstart.py --long"),
 }
 """Name -> folder in configs/, folder in work_dirs/, and the command that trains it."""

@@ -79,6 +79,31 @@ def split_result(key: str, prefix: str | None = None) -> tuple[str, str]:
     return "", name
 
 
+def best_trivial_answers(results: Mapping[str, Any], prefix: str | None = None) -> dict[str, tuple[str, float]]:
+    """The best answer without a model in each metric.
+
+    Args:
+        results: Of a :class:`VisionPromptEvaluator`.
+        prefix: The evaluator's, the name of the task.
+
+    Returns:
+        Metric -> name in :data:`TRIVIAL_ANSWERS`, and its score; those metrics alone of which it is known which way
+        they count.
+    """
+    answers: dict[str, dict[str, float]] = {}
+    for key, value in results.items():
+        whose, metric = split_result(key, prefix)
+        # COCO says -1 where there is nothing of a kind to score.
+        if whose in TRIVIAL_ANSWERS and isinstance(value, int | float) and not math.isnan(value) and value != -1:
+            answers.setdefault(metric, {})[whose] = value
+    best = {}
+    for metric, scores in answers.items():
+        if (higher := higher_is_better(metric)) is not None:
+            name = (max if higher else min)(scores, key=scores.__getitem__)
+            best[metric] = name, scores[name]
+    return best
+
+
 def defeats(results: Mapping[str, Any], prefix: str | None = None) -> list[str]:
     """A sentence for each metric in which a trivial answer is as good as the model, naming the best such answer.
 
@@ -89,24 +114,15 @@ def defeats(results: Mapping[str, Any], prefix: str | None = None) -> list[str]:
     Returns:
         Sentences, none where the model is better everywhere.
     """
-    scores: dict[str, dict[str, float]] = {}
-    for key, value in results.items():
+    best, sentences = best_trivial_answers(results, prefix), []
+    for key, model in results.items():
         whose, metric = split_result(key, prefix)
-        if isinstance(value, int | float) and (whose in TRIVIAL_ANSWERS or not whose):
-            scores.setdefault(metric, {})[whose] = value
-    sentences = []
-    for metric, of_answer in scores.items():
-        higher, model = higher_is_better(metric), of_answer.pop("", None)
-        # COCO says -1 where there is nothing of a kind to score.
-        answers = {name: value for name, value in of_answer.items() if not math.isnan(value) and value != -1}
-        if higher is None or model is None or not answers:
+        if whose or metric not in best or not isinstance(model, int | float):
             continue
-        best = (max if higher else min)(answers, key=answers.__getitem__)
-        if model != answers[best] and (model > answers[best] if higher else model < answers[best]):
+        name, value = best[metric]
+        if model != value and (model > value if higher_is_better(metric) else model < value):
             continue
-        verb = "is no better than" if model == answers[best] else "loses to"
+        verb = "is no better than" if model == value else "loses to"
         task = f"{prefix}: " if prefix else ""
-        sentences.append(
-            f"{task}the model {verb} {TRIVIAL_ANSWERS[best]} in {metric}, {model:.4g} against {answers[best]:.4g}"
-        )
+        sentences.append(f"{task}the model {verb} {TRIVIAL_ANSWERS[name]} in {metric}, {model:.4g} against {value:.4g}")
     return sentences

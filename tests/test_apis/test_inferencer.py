@@ -375,10 +375,10 @@ def test_the_model_is_found_where_the_quick_start_put_it(tiny_model, scenes, pro
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
     monkeypatch.setattr("delvm_mm.engine.configs.files.PACKAGE", tmp_path / "delvm_mm")
-    (tmp_path / "configs" / "mini").mkdir(parents=True)
+    (tmp_path / "configs" / "quickstart").mkdir(parents=True)
     config = Config.fromfile(tiny_model.config)
     config.model.tokenizer.pretrained = "work_dirs/quickstart/tokenizer/pretrained"
-    config.dump(str(tmp_path / "configs" / "mini" / "student_kd.py"))
+    config.dump(str(tmp_path / "configs" / "quickstart" / "student_kd.py"))
     with pytest.raises(FileNotFoundError, match=r"'quickstart' is not trained yet.*make quickstart"):
         DeLVMInferencer("quickstart")
     work = tmp_path / "work_dirs" / "quickstart"
@@ -396,10 +396,11 @@ def test_the_quick_start_needs_no_tokenizer_of_its_own_where_the_config_names_th
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("delvm_mm.apis.model_loading.PACKAGE", tmp_path / "delvm_mm")
-    (tmp_path / "configs" / "mini").mkdir(parents=True)
+    monkeypatch.setattr("delvm_mm.engine.configs.files.PACKAGE", tmp_path / "delvm_mm")
+    (tmp_path / "configs" / "quickstart").mkdir(parents=True)
     config = Config.fromfile(tiny_model.config)
     config.model.tokenizer.pretrained = "delvm_mm://mini_tokenizer"
-    config.dump(str(tmp_path / "configs" / "mini" / "student_kd.py"))
+    config.dump(str(tmp_path / "configs" / "quickstart" / "student_kd.py"))
     weights = tmp_path / "work_dirs" / "quickstart" / "student_kd" / "iter_7.pth"
     weights.parent.mkdir(parents=True)
     weights.touch()

@@ -5,7 +5,12 @@ import pytest
 
 from delvm_mm.codecs import ForegroundMaskCodec, RestorationCodec, SkeletonCodec
 from delvm_mm.evaluation import VisionPromptEvaluator
-from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, higher_is_better
+from delvm_mm.evaluation.trivial_answers import (
+    TRIVIAL_ANSWERS,
+    best_trivial_answers,
+    defeats,
+    higher_is_better,
+)
 
 SKELETON = SkeletonCodec(radius=4, thickness=2)
 
@@ -122,3 +127,15 @@ def test_who_wins_is_not_said_to_lose_and_who_draws_is():
     assert "loses to" in defeats(results | {"EPE": float("nan")})[0]
     # Nothing is known of a metric without a direction, and -1 is COCO's "nothing to score".
     assert defeats({"count": 1, "trivial/nothing/count": 2, "coco/AP (M)": -1, "trivial/nothing/coco/AP (M)": -1}) == []
+
+
+def test_the_best_answer_without_a_model_is_the_highest_or_the_lowest_as_the_metric_counts():
+    result = {
+        "t/mIoU": 50.0, "t/ceiling/mIoU": 99.0, "t/trivial/nothing/mIoU": 43.0, "t/trivial/mean_label/mIoU": 61.0,
+        "t/MAE": 0.2, "t/trivial/nothing/MAE": 0.5, "t/trivial/mean_label/MAE": 0.3,
+        "t/AP": 0.1, "t/trivial/nothing/AP": -1, "t/trivial/mean_label/AP": float("nan"),
+        "t/odd": 1.0, "t/trivial/nothing/odd": 2.0, "t/images_per_s": 3.0, "prompt": dict(seed=0),
+    }  # fmt: skip
+    assert best_trivial_answers(result, "t") == {"mIoU": ("mean_label", 61.0), "MAE": ("mean_label", 0.3)}
+    # 'odd' counts in no known way, and AP has no answer that could be scored.
+    assert [sentence.split(" in ")[1] for sentence in defeats(result, "t")] == ["mIoU, 50 against 61"]

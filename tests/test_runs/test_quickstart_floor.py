@@ -1,4 +1,4 @@
-"""The quick start's recipe in a shortened form: after so few steps it is better than a stated floor."""
+"""The recipe of the quick start from scratch, shortened: after so few steps it is better than a stated floor."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_a_student_of_a_few_steps_knows_more_of_labels_than_how_often_codes_come
     monkeypatch.chdir(tmp_path)
     run_here([ROOT / "tools/tokenize_dataset.py", MINI / "tokens.py", "--cfg-options", *CLIPS])
     run_here([ROOT / "tools/train.py", MINI / "student.py", "--cfg-options", *SHORT], tmp_path / "log")
-    records = training_records(tmp_path / "work_dirs/quickstart/student")
+    records = training_records(tmp_path / "work_dirs/from_scratch/student")
     (scores,) = (record for record in records if "token/loss" in record)
     # In nats. Whoever knows only how often each code comes has the entropy; the task alone is worth 0.53 nats of it.
     gained = scores["token/label/unigram_entropy"] - scores["token/label/loss"]

@@ -11,7 +11,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         nargs="+",
-        help="model folders, configs, 'mini', 'quickstart', 'mini_long'; by default all shipped models",
+        help="model folders, configs, 'mini', 'quickstart', 'from_scratch'; by default all shipped models",
     )
     parser.add_argument("--weights", nargs="+", help="of each model; a checkpoint, or a Hugging Face export's folder")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the configs'")

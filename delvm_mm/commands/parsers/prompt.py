@@ -81,7 +81,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 def add_common_arguments(parser: argparse.ArgumentParser, several: bool) -> None:
     """Arguments of all commands; ``several`` are those of commands that go through images one by one."""
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the answers")
-    parser.add_argument("--model", help="'mini' (by default), 'quickstart', 'mini_long', a model folder, or a config")
+    parser.add_argument("--model", help="'mini' (by default), 'quickstart', 'from_scratch', a model folder, a config")
     parser.add_argument("--weights", help="checkpoint of the config, or folder of a Hugging Face export")
     parser.add_argument("--tokenizer", metavar="DIR", help="the tokenizer's folder, in place of the config's")
     parser.add_argument("--size", type=int, help="side of the model's images in pixels")
