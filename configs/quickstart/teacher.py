@@ -10,11 +10,20 @@ work_dir = root + '/teacher'
 train_dataloader = dict(
     dataset=dict(stores=[f'{root}/tokens/train/{task}_scenes' for task in _base_.scene_tasks], assembly='fixed'))
 val_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/val/{task}_scenes' for task in _base_.scene_tasks]))
+# The zoo's prompts and queries; of the latter only as many as three models answer in little time.
+scored = {task: _base_.tasks[f'{task}_scenes'] for task in _base_.scene_tasks}
+num_queries = 20
 tasks = dict(
     _delete_=True,
     **{
         task: dict(
-            _base_.tasks[f'{task}_scenes'],
-            evaluator=dict(_base_.tasks[f'{task}_scenes']['evaluator'], prefix=task))
-        for task in _base_.scene_tasks
+            settings,
+            dataloader=dict(
+                settings['dataloader'],
+                dataset=dict(
+                    settings['dataloader']['dataset'],
+                    query=dict(settings['dataloader']['dataset']['query'], length=num_queries))),
+            evaluator=dict(settings['evaluator'], prefix=task))
+        for task, settings in scored.items()
     })
+del scored
