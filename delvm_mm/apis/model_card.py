@@ -33,7 +33,7 @@ class ModelCard:
         license: Identifier, such as 'apache-2.0'.
         training_data: What it was trained on, a line each, with its license; names on the Hub, such as
             'org/name', are also listed as ``datasets``.
-        results: Task -> metrics, as ``tools/test.py --out`` writes them.
+        results: Task -> metrics, as ``delvm test --out`` writes them.
         description: Text for the head of the page.
     """
 

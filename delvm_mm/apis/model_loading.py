@@ -179,8 +179,8 @@ def _quickstart(name: str, weights: str | None, options: dict[str, Any] | None) 
             return cfg, checkpoint
     looked = " and ".join(str(place / "work_dirs" / work) for place in dict.fromkeys(places))
     raise FileNotFoundError(
-        f"the model '{name}' is not trained yet: no student_kd in {looked}; train it with `{command}` "
-        "(in the project's folder), or give the config and weights of another model"
+        f"the model '{name}' is not trained yet: no student_kd in {looked}; train it with `{command}` in "
+        "a checkout of the project, take 'mini', which the package carries, or give config and weights of another model"
     )
 
 

@@ -23,7 +23,7 @@ class ImageSentenceDataset(VisualSentenceDataset):
 
     For small data with strong augmentation, or a first try. Every sentence costs the tokenizer's encoder, in the
     process that reads it; a store costs it once (``docs/datasets.md`` has both rates). In epoch e clip i draws from
-    random numbers seeded by ``seed`` and ``e * clips + i``: what ``tools/tokenize_dataset.py`` would have written as
+    random numbers seeded by ``seed`` and ``e * clips + i``: what ``delvm tokenize`` would have written as
     augmented copy e. So a sentence is the same in any worker and after resuming.
 
     Args:

@@ -234,7 +234,7 @@ def _clips_per_sentence(store: TokenStore, context: int) -> int:
     if not store.complete:
         raise ValueError(
             f"token store {store.path} is unfinished, with {len(store)} clips so far: "
-            "run tools/tokenize_dataset.py again, it continues where it stopped"
+            "run delvm tokenize again, it continues where it stopped"
         )
     if len(store) < clips:
         raise ValueError(

@@ -27,7 +27,7 @@ class FullyShardedDeLVM(nn.Module):
     Each process keeps its part of the weights, gradients and optimizer state; each decoder layer is put together for
     the moment in which it computes. Every process starts from the weights of the first. The frozen tokenizer and a
     :class:`DistillationHook`'s teacher stay whole. Checkpoints need :class:`ShardedCheckpointHook`, which
-    ``tools/train.py`` adds.
+    ``delvm train`` adds.
 
     Args:
         module: The model, whole, on its device.

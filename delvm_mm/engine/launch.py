@@ -225,9 +225,7 @@ def user_errors(main: Callable[..., None]) -> Callable[..., None]:
         try:
             main(*args)
         except KeyboardInterrupt:
-            print(
-                "interrupted; run the same command again (with --resume for tools/train.py) to go on", file=sys.stderr
-            )
+            print("interrupted; run the same command again (with --resume for delvm train) to go on", file=sys.stderr)
             sys.exit(130)
         except Exception as error:
             log = _log_traceback(error)

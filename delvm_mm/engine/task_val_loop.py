@@ -24,7 +24,7 @@ class TaskValLoop(ValLoop):
     Scores are logged as those of the validation are, as ``val/seg/mIoU``, ``val/pose/PCK`` or
     ``val/derain/restoration/PSNR``, and ``save_best`` of the checkpoint hook takes their names without ``val/``. They
     are of the toolboxes' metrics, on the images that the model draws; tokenizer ceiling and trivial answers, which
-    training does not change, are left to ``tools/test.py``. Processes share the queries. Whatever is drawn at random
+    training does not change, are left to ``delvm test``. Processes share the queries. Whatever is drawn at random
     meanwhile does not change the training, which goes on bit for bit as it would have without.
 
     Args:
@@ -57,7 +57,7 @@ class TaskValLoop(ValLoop):
         if is_fully_sharded(runner.model):
             raise ValueError(
                 "TaskValLoop answers queries in each process, and of a FullyShardedDeLVM none holds the whole model: "
-                "take val_cfg=dict(type='ValLoop') and score checkpoints with tools/test.py"
+                "take val_cfg=dict(type='ValLoop') and score checkpoints with delvm test"
             )
         super().__init__(runner, dataloader, evaluator, fp16)
         if not isinstance(tasks, Mapping):

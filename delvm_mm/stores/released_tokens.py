@@ -228,7 +228,7 @@ def export_released_tokens(
     for store in opened:
         k = store.clip_shape[0]
         if not store.complete:
-            raise ValueError(f"{store.path} is unfinished: make it complete first, by tools/tokenize_dataset.py")
+            raise ValueError(f"{store.path} is unfinished: make it complete first with delvm tokenize")
         if images_per_row is not None and (images_per_row < 1 or images_per_row % k):
             raise ValueError(
                 f"images_per_row is {images_per_row}, expected a multiple of the {k} images of a clip of {store.path}"

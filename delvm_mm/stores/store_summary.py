@@ -42,7 +42,7 @@ def store_summary(store: TokenStore, track: Track = list) -> dict[str, str]:
         "seed": str(store.seed),
         "augmented copies": str(store.num_augmented_copies or "none: the samples as they are"),
         "skipped": "\n".join([f"{len(skipped)} clips", *first_errors(skipped)]) if skipped else "none",
-        "state": "complete" if store.complete else "unfinished: run tools/tokenize_dataset.py again",
+        "state": "complete" if store.complete else "unfinished: run delvm tokenize again",
     }
 
 

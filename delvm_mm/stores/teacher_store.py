@@ -37,7 +37,7 @@ from delvm_mm.stores.token_store import TokenStore
 
 __all__ = ["TeacherCache"]
 
-TOOL = "tools/cache_teacher.py"
+TOOL = "delvm cache-teacher"
 TEACHER_CACHE = ShardFormat(
     name="delvm_mm.teacher_cache",
     version=1,

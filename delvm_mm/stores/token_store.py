@@ -51,7 +51,7 @@ TOKEN_STORE = ShardFormat(
         "source_digest",
         "shard_clips",
     ),
-    tool="tools/tokenize_dataset.py",
+    tool="delvm tokenize",
     remedy="tokenize the data again",
     # Stores made before these entries existed have their only value, or one that is not known.
     defaults={"precision": "float32", "skipped": [], "source_clips": None, "source_digest": ""},

@@ -1,1 +1,1 @@
-"""The web page of ``tools/webui.py``: what it shows (``page``), how it answers, and what keeps it safe (``guard``)."""
+"""The web page of ``delvm page``: what it shows (``page``), how it answers, and what keeps it safe (``guard``)."""

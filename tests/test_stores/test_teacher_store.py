@@ -161,7 +161,7 @@ def test_a_killed_run_continues_to_the_same_bytes(tmp_path, sentences, teacher, 
     if (tmp_path / "killed" / "index.json").exists():
         left = TeacherCache(tmp_path / "killed")
         left.verify()
-        with pytest.raises(ValueError, match=r"unfinished, with \d of 7 sentences.*run tools/cache_teacher.py again"):
+        with pytest.raises(ValueError, match=r"unfinished, with \d of 7 sentences.*run delvm cache-teacher again"):
             check_cache_fits(left, sentences)
     seen = []
     make_cache(sentences, teacher, tmp_path / "killed", progress=lambda done, total: seen.append((done, total)))
@@ -223,7 +223,7 @@ def test_damage_is_named(tmp_path, sentences, teacher):
     shard = folder / "shard-000001.npy"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(ValueError, match=r"shard-000001\.npy has \d+ bytes.*make it again with tools/cache_teacher"):
+    with pytest.raises(ValueError, match=r"shard-000001\.npy has \d+ bytes.*make it again with delvm cache-teacher"):
         TeacherCache(folder)
     shard.unlink()
     with pytest.raises(FileNotFoundError, match=r"shard-000001\.npy is missing"):
@@ -238,7 +238,7 @@ def test_damage_is_named(tmp_path, sentences, teacher):
     edit_index(folder, format="delvm_mm.token_store")
     with pytest.raises(ValueError, match="not the index of a teacher cache"):
         TeacherCache(folder)
-    with pytest.raises(FileNotFoundError, match=r"no teacher cache at .*tools/cache_teacher\.py"):
+    with pytest.raises(FileNotFoundError, match=r"no teacher cache at .*delvm cache-teacher"):
         TeacherCache(tmp_path / "nowhere")
 
 

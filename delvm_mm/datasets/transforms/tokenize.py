@@ -1,4 +1,4 @@
-"""Tokenizing inside a pipeline, for training without a token store; in bulk, use ``tools/tokenize_dataset.py``."""
+"""Tokenizing inside a pipeline, for training without a token store; in bulk, use ``delvm tokenize``."""
 
 from collections.abc import Sequence
 from pathlib import Path

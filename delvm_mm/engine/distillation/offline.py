@@ -19,7 +19,7 @@ class CachedTeacher(ExtraLoss):
     """Looks up the teacher's predictions for the sentences of a batch, for a loss term.
 
     Args:
-        path: A finished teacher cache; ``tools/cache_teacher.py`` makes it.
+        path: A finished teacher cache; ``delvm cache-teacher`` makes it.
         loss: Its temperature has to be that of the cache.
 
     Attributes:
@@ -44,7 +44,7 @@ class CachedTeacher(ExtraLoss):
             raise ValueError(
                 f"teacher cache {self.cache.path} was made with temperature {self.cache.temperature}, the loss has "
                 f"{loss.temperature}: set DistillationHook.loss.temperature, or make another cache with "
-                f"tools/cache_teacher.py --temperature {loss.temperature}"
+                f"delvm cache-teacher --temperature {loss.temperature}"
             )
 
     def check(self, runner: Runner) -> None:

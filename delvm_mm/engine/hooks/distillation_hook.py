@@ -31,7 +31,7 @@ class DistillationHook(Hook):
             trying a config out before the teacher is trained. Optional: ``dtype``, the type of its weights such as
             'bfloat16' (float32 by default; under autocast products are in autocast's type anyway); ``compile``, to
             compile its layers; ``overlap``, to let it read in a CUDA stream of its own beside the student. Or ``cache``
-            alone: the folder of a teacher cache that ``tools/cache_teacher.py`` made of the same sentences; then no
+            alone: the folder of a teacher cache that ``delvm cache-teacher`` made of the same sentences; then no
             teacher is loaded.
         loss: The distillation loss. Defaults to ``dict(type='LogitsKLLoss')``, as published: temperature 1,
             weight 1.

@@ -19,7 +19,7 @@ class ResumedScheduleHook(Hook):
     ``max_iters`` the learning rate stays at the old end, and a new learning rate, weight decay or warm-up has no
     effect. Here a schedule that has changed is brought to the resumed step as if the run had had it from the start,
     settings of the optimizer are the config's, and one line of the log says so. What has not changed stays as it was
-    saved, bit for bit. ``tools/train.py`` adds this hook.
+    saved, bit for bit. ``delvm train`` adds this hook.
 
     Raises:
         ValueError: If a schedule that has changed depends on validations (``ReduceOnPlateauLR``), so that where it

@@ -33,7 +33,7 @@ class ShardedCheckpointHook(Hook):
 
     A checkpoint is one ordinary file, gathered by the first process, or a folder into which every process writes its
     own shards. Either can be resumed on any number of processes, sharded or not, and read by one process
-    (``tools/test.py``); ``tools/consolidate_checkpoint.py`` makes a file of a folder. With any other model this hook
+    (``delvm test``); ``delvm consolidate`` makes a file of a folder. With any other model this hook
     does nothing.
 
     Args:
