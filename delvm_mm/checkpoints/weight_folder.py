@@ -66,7 +66,11 @@ def save_weight_folder(folder: str | Path, weights: Mapping[str, Tensor], shard_
     for file, shard in zip(files, shards, strict=True):
         # Copies, as safetensors refuses tensors that share memory.
         plain = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in shard.items()}
-        save_file(plain, Path(folder) / file, {"format": "pt"})
+        place = Path(folder) / file
+        place.touch()
+        mode = place.stat().st_mode
+        save_file(plain, place, {"format": "pt"})
+        place.chmod(mode)  # that of any new file; some versions of safetensors leave it to its owner alone
     if len(shards) > 1:
         total = sum(value.nbytes for value in weights.values())
         places = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}

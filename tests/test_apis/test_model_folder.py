@@ -63,6 +63,8 @@ def test_nothing_in_it_is_a_pickle_and_its_files_say_where_nothing_is(folder, ti
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl", ".py"))]
     for path in folder.rglob("*.json"):
         assert str(folder.parent) not in path.read_text() and tiny_model.tokenizer not in path.read_text()
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.is_file()}
+    assert len(modes) == 1, "weights may be read by whoever may read the config"
 
 
 def test_it_answers_in_another_process_and_directory_as_here(model, folder, images, tmp_path):
