@@ -8,8 +8,8 @@ metrics = dict(
     mask=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])],
     skeleton=[dict(type='mmpose.PCKAccuracy', thr=0.2, norm_item='bbox')],
     image=[dict(type='RestorationMetric')])
-# The likeliest tokens restore best; masks and keypoints are found better by drawn ones (docs/recipes.md).
-samplers = dict(mask={}, skeleton={}, image=dict(temperature=0.))
+# The likeliest tokens restore best; masks, keypoints and edges are found better by drawn ones (docs/recipes.md).
+samplers = {task: dict(temperature=0.) for task in ('derain', *_base_.degradations) if task != 'edges'}
 scenes = {
     task: dict(type='ProceduralScenes', task=task, size=_base_.size, seed=0, pipeline=[_base_.draw[codec]])
     for task, codec in scene_tasks.items()
@@ -54,7 +54,7 @@ tasks = {
         dataloader=dict(**loader, dataset=dict(**pairs, support=support, query=query)),
         evaluator=dict(
             type='VisionPromptEvaluator', prefix=task, codec=_base_.codecs[codec], metrics=metrics[codec]),
-        sampler=samplers[codec])
+        sampler=samplers.get(task.partition('_')[0], {}))
     for task, (codec, support, query) in sets.items()
 }
 del scenes, crops, photos, pets, sets
