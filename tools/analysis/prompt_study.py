@@ -43,7 +43,7 @@ from torch.utils.data import Dataset
 from delvm_mm.apis.tested_model import add_model
 from delvm_mm.datasets import PromptControlDataset, VisionPromptDataset
 from delvm_mm.engine.launch import load_config, load_weights, user_errors
-from delvm_mm.engine.task_val_loop import choose_tasks, tasks_of
+from delvm_mm.engine.task_val_loop import choose_tasks, sampling_of, tasks_of
 from delvm_mm.hardware import choose_device
 from delvm_mm.models import DeLVM
 from delvm_mm.models.prompt_ensemble import PromptEnsemble
@@ -121,6 +121,7 @@ class Task:
                 f"task '{name}' has a {type_name(config)}, and prompts of a VisionPromptDataset are what can be studied"
             )
         self.name, self.config, self.evaluator = name, config, dict(cfg.tasks[name].evaluator, prefix=None)
+        self.sampling = dict(sampler=cfg.tasks[name].get("sampler"))
         self.support = Remembered(DATASETS.build(config.support))
         self.query = self.support if config.support == config.query else Remembered(DATASETS.build(config.query))
         image = self.query[0]["img"]
@@ -207,6 +208,8 @@ class Study:
     def _key(self, task: Task, setting: Setting, seed: int) -> str:
         other = self._other(task).name if setting.control == "other_task" else None
         asked = (task.config.to_dict(), task.evaluator, setting.asked, other, seed, self.args.backbone_weights)
+        if sampler := task.sampling["sampler"]:
+            asked = (*asked, dict(sampler))
         return f"{task.name}/{seed}/" + hashlib.sha256((self._digest + repr(asked)).encode()).hexdigest()[:16]
 
     def _other(self, task: Task) -> Task:
@@ -255,7 +258,7 @@ class Study:
             if not setting.is_base:  # no ceiling is scored: do not compute it
                 for sample in batch["data_samples"]:
                     del sample.label_image
-            with torch.no_grad():
+            with torch.no_grad(), sampling_of(self.model, task.sampling):
                 answers = self.model.test_step(batch)
             for one, evaluator in zip(together, evaluators, strict=True):
                 for sample in answers:
