@@ -22,9 +22,22 @@ DATASETS = _child(root.DATASETS, "datasets")
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, "datasets")
 TRANSFORMS = _child(root.TRANSFORMS, "datasets.transforms")
 MODELS = _child(root.MODELS, "models")
-TASK_UTILS = _child(root.TASK_UTILS, "codecs", "generation", "datasets.image_features")
-METRICS = _child(root.METRICS, "evaluation")
-EVALUATOR = _child(root.EVALUATOR, "evaluation")
+TASK_UTILS = _child(
+    root.TASK_UTILS,
+    "codecs.box",
+    "codecs.depth",
+    "codecs.masks.color_mask",
+    "codecs.masks.mask",
+    "codecs.masks.semantic_mask",
+    "codecs.restoration",
+    "codecs.skeletons.keypoint_discs",
+    "codecs.skeletons.skeleton",
+    "codecs.squashed",
+    "datasets.image_features",
+    "generation.samplers",
+)
+METRICS = _child(root.METRICS, "evaluation.metrics")
+EVALUATOR = _child(root.EVALUATOR, "evaluation.prompt_evaluator")
 HOOKS = _child(root.HOOKS, "engine.hooks")
 LOG_PROCESSORS = _child(root.LOG_PROCESSORS, "engine.reports.log_processor")
 LOOPS = _child(root.LOOPS, "engine.loops", "engine.task_val_loop")

@@ -228,6 +228,7 @@ def _check_model(model: dict[str, Any], path: Path) -> None:
 
 def _check_codec(codec: Any, name: str) -> None:
     kind = codec.get("type") if isinstance(codec, Mapping) else None
+    TASK_UTILS.import_from_location()  # get() would, and would import whatever a name with dots says, too
     known = TASK_UTILS.module_dict.get(kind) if isinstance(kind, str) else None
     if known is None or not (isinstance(known, type) and issubclass(known, LabelCodec)):
         raise ValueError(f"{name}: {kind!r} is no registered codec; import the module that has it, or leave it out")

@@ -1,22 +1,18 @@
-from delvm_mm.evaluation.metrics.edge_metric import EdgeMetric
-from delvm_mm.evaluation.metrics.foreground_iou_metric import FoldIoUMetric, ForegroundIoUMetric
-from delvm_mm.evaluation.metrics.instance_metric import InstanceMetric
-from delvm_mm.evaluation.metrics.label_perplexity_metric import LabelPerplexityMetric
-from delvm_mm.evaluation.metrics.normalized_mse_metric import NormalizedMSEMetric
-from delvm_mm.evaluation.metrics.reconstruction_metric import ReconstructionMetric
-from delvm_mm.evaluation.metrics.restoration_metric import RestorationMetric
-from delvm_mm.evaluation.metrics.token_metric import TokenMetric
-from delvm_mm.evaluation.prompt_evaluator import VisionPromptEvaluator
+"""Scores: metrics, the evaluator that reads answers back, ceilings and trivial answers."""
 
-__all__ = [
-    "EdgeMetric",
-    "FoldIoUMetric",
-    "ForegroundIoUMetric",
-    "InstanceMetric",
-    "LabelPerplexityMetric",
-    "NormalizedMSEMetric",
-    "ReconstructionMetric",
-    "RestorationMetric",
-    "TokenMetric",
-    "VisionPromptEvaluator",
-]
+from delvm_mm.lazy_exports import lazy_exports
+
+__all__, __getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "metrics.edge_metric": ["EdgeMetric"],
+        "metrics.foreground_iou_metric": ["FoldIoUMetric", "ForegroundIoUMetric"],
+        "metrics.instance_metric": ["InstanceMetric"],
+        "metrics.label_perplexity_metric": ["LabelPerplexityMetric"],
+        "metrics.normalized_mse_metric": ["NormalizedMSEMetric"],
+        "metrics.reconstruction_metric": ["ReconstructionMetric"],
+        "metrics.restoration_metric": ["RestorationMetric"],
+        "metrics.token_metric": ["TokenMetric"],
+        "prompt_evaluator": ["VisionPromptEvaluator"],
+    },
+)
