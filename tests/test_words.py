@@ -25,7 +25,7 @@ def test_the_package_names_commands_that_there_are_without_a_checkout(folder):
     for path in (ROOT / folder).rglob("*.py"):
         name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
         if found := re.findall(r"tools/\w+\.(?:py|sh)", text):
-            tools[name] = found
+            tools[name] = sorted(set(found))
         strings = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
         words = [
             word for value in strings if isinstance(value, str) for word in re.findall(r"\bdelvm ([a-z][a-z-]+)", value)

@@ -39,7 +39,7 @@ VERSIONS, PROMPTS = "generation/engine.py:_versions", "generation/engine.py:_pro
 MEMO, TO_UINT8, TRUTHS = (
     "models/tokenizers/memo.py:_keys",
     "models/tokenizers/images.py:to_uint8",
-    "models/delvm.py:predict",
+    "models/answering.py:predict",
 )
 WEIGHED = "models/losses/chunked_loss.py:_weighed"
 REASONS = {
@@ -48,7 +48,7 @@ REASONS = {
     MEMO: "once a batch of prompts: images that were encoded before are found by their bytes",
     TO_UINT8: "once a batch of images: they are wanted on the host",
     TRUTHS: "once a batch of answers: their tokens are wanted on the host",
-    "models/delvm.py:_score": "three times a batch of sentences: metrics read tokens and losses on the host",
+    "models/answering.py:_score": "three times a batch of sentences: metrics read tokens and losses on the host",
     WEIGHED: "once a step, and only where losses are weighed by hand: whether their gradients must be computed again",
     "models/tokenizers/vqgan.py:decode": "once a call with check=True: tokens of files may be none of the codebook",
     "apis/generating.py:encode": "once a call: images come from the host",
@@ -257,14 +257,14 @@ def guarded_step(w: World, fused: bool) -> None:
 # ---- scoring and what metrics read
 
 
-@path("scoring sentences", waits={"models/delvm.py:_score": 3})
+@path("scoring sentences", waits={"models/answering.py:_score": 3})
 def score(w: World) -> list[DataSample]:
     samples = w.model.eval().predict(w.tokens(4))
     assert samples[3].token_nll.shape == (47,)
     return samples
 
 
-@path("what TokenMetric reads", waits={"models/delvm.py:_score": 3})
+@path("what TokenMetric reads", waits={"models/answering.py:_score": 3})
 def token_metric(w: World) -> None:
     metric = TokenMetric()
     metric.process(None, [sample.to_dict() for sample in score(w)])
