@@ -9,7 +9,7 @@ metrics = dict(
     skeleton=[dict(type='mmpose.PCKAccuracy', thr=0.2, norm_item='bbox')],
     image=[dict(type='RestorationMetric')])
 # The likeliest tokens restore best; masks, keypoints and edges are found better by drawn ones (docs/recipes.md).
-samplers = {task: dict(temperature=0.) for task in ('derain', *_base_.degradations) if task != 'edges'}
+samplers = {task: dict(temperature=0.) for task in _base_.degradations if task != 'edges'}
 scenes = {
     task: dict(type='ProceduralScenes', task=task, size=_base_.size, seed=0, pipeline=[_base_.draw[codec]])
     for task, codec in scene_tasks.items()

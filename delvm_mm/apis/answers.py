@@ -30,7 +30,8 @@ class Answer:
         decoded: What the task's codec read from the image.
         notes: More to keep with it, plain values.
         original: Whether predictions also have it at the size of the query's file.
-        overlay: What was read, drawn over the query (uint8, S x S x 3); None where the image itself is the answer.
+        overlay: What was read, drawn over the query (uint8, S x S x 3); None where nobody looks at panels, or the
+            image itself is the answer.
         name: Of its files; the name of the source unless given.
     """
 

@@ -42,7 +42,7 @@ class DeLVMInferencer(AnswerStages):
     * ``predictions``: dicts of ``name``, ``path``, ``task``, ``image`` (uint8, S x S x 3), ``tokens``, what the
       task's codec read (``mask``, uint8 S x S; or ``keypoints`` 1 x 17 x 2 in COCO's order, ``keypoint_scores`` 1 x 17
       ...), the same in pixels of the query's file (``image_original``, ``mask_original``, ``keypoints_original``), what
-      was read drawn over the query (``overlay``, uint8 S x S x 3, where a codec read something but an image),
+      was read drawn over the query (``overlay``, uint8 S x S x 3, where panels are drawn and it is no image itself),
       ``crop`` (``original_size`` and ``box``, the part that was seen; ``scale`` and ``offset``) and ``seconds``;
     * ``visualization``: panels, uint8 H x W x 3;
     * ``skipped``: dicts of ``name`` and ``reason``, with ``on_error='skip'``.
@@ -195,7 +195,7 @@ class DeLVMInferencer(AnswerStages):
             queries = self.generator.encode([image.pixels for image in batch])
             one_answer = ensemble is None or ensemble.writes_one
             tokens = self.generator.answer(prompts, queries, sampler, chosen.on_token, one_answer)
-            return self._answers(batch, tokens, begin, name, codec, original=chosen.original, ensemble=ensemble)
+            return self._answers(batch, tokens, begin, chosen, name, codec, ensemble=ensemble)
 
         def draw(answer: Answer) -> np.ndarray:
             captions = dict(prediction="answer", truth=f"read as {name}")
@@ -228,7 +228,7 @@ class DeLVMInferencer(AnswerStages):
             begin = time.perf_counter()
             tokens = self.generator.encode([image.pixels for image in batch])
             tokens = self.generator.complete(tokens, rows, sampler, chosen.on_token)
-            return self._answers(batch, tokens, begin, notes=dict(kept_rows=pixels), original=chosen.original)
+            return self._answers(batch, tokens, begin, chosen, notes=dict(kept_rows=pixels))
 
         def draw(answer: Answer) -> np.ndarray:
             given = answer.source.pixels.copy()
@@ -276,7 +276,7 @@ class DeLVMInferencer(AnswerStages):
         tokens = self.generator.encode([frame.pixels for frame in given[-limit:]])
         sampler = chosen.sampler(self.model.sampler)
         tokens, seen = self.generator.continue_frames(tokens, n, sampler, chosen.on_token)
-        answers = self._answers(given[-1:] * n, tokens, begin, original=chosen.original)
+        answers = self._answers(given[-1:] * n, tokens, begin, chosen)
         for before, answer in enumerate(answers, start=len(given)):
             shown = seen[before - len(given)]
             answer.name = f"frame_{before + 1:04d}"
@@ -293,10 +293,10 @@ class DeLVMInferencer(AnswerStages):
         sources: Sequence[ModelImage],
         tokens: Tensor,
         begin: float,
+        chosen: AnswerOptions,
         task: str | None = None,
         codec: LabelCodec | None = None,
         notes: dict[str, Any] | None = None,
-        original: bool = True,
         ensemble: PromptEnsemble | None = None,
     ) -> list[Answer]:
         """Answers of tokens N x T, or N x A x T where an ensemble gives A answers to a query."""
@@ -308,21 +308,11 @@ class DeLVMInferencer(AnswerStages):
             start = number * len(of_query)
             fields = answer_fields(of_query, images[start : start + len(of_query)], ensemble)
             decoded = codec.decode_answer(fields) if codec else None
-            overlay = draw_overlay(source.pixels, decoded, codec) if codec else None
             image, row = fields["pred_image"], fields["pred_tokens"].numpy()
-            answers.append(
-                Answer(
-                    source,
-                    image,
-                    row,
-                    seconds,
-                    task,
-                    decoded,
-                    dict(notes or {}),
-                    original=original,
-                    overlay=overlay,
-                )
-            )
+            answer = Answer(source, image, row, seconds, task, decoded, dict(notes or {}), original=chosen.original)
+            if codec and chosen.draws:
+                answer.overlay = draw_overlay(source.pixels, decoded, codec)
+            answers.append(answer)
         return answers
 
     def _init_model(self, cfg: Config, weights: str | None, device: str = "cpu") -> DeLVM:

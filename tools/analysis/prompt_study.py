@@ -120,8 +120,8 @@ class Task:
             raise ValueError(
                 f"task '{name}' has a {type_name(config)}, and prompts of a VisionPromptDataset are what can be studied"
             )
-        self.name, self.config, self.evaluator = name, config, dict(cfg.tasks[name].evaluator, prefix=None)
-        self.sampling = dict(sampler=cfg.tasks[name].get("sampler"))
+        self.name, self.config, self.settings = name, config, cfg.tasks[name]
+        self.evaluator = dict(self.settings.evaluator, prefix=None)
         self.support = Remembered(DATASETS.build(config.support))
         self.query = self.support if config.support == config.query else Remembered(DATASETS.build(config.query))
         image = self.query[0]["img"]
@@ -208,7 +208,7 @@ class Study:
     def _key(self, task: Task, setting: Setting, seed: int) -> str:
         other = self._other(task).name if setting.control == "other_task" else None
         asked = (task.config.to_dict(), task.evaluator, setting.asked, other, seed, self.args.backbone_weights)
-        if sampler := task.sampling["sampler"]:
+        if sampler := task.settings.get("sampler"):
             asked = (*asked, dict(sampler))
         return f"{task.name}/{seed}/" + hashlib.sha256((self._digest + repr(asked)).encode()).hexdigest()[:16]
 
@@ -258,7 +258,7 @@ class Study:
             if not setting.is_base:  # no ceiling is scored: do not compute it
                 for sample in batch["data_samples"]:
                     del sample.label_image
-            with torch.no_grad(), sampling_of(self.model, task.sampling):
+            with torch.no_grad(), sampling_of(self.model, task.settings):
                 answers = self.model.test_step(batch)
             for one, evaluator in zip(together, evaluators, strict=True):
                 for sample in answers:

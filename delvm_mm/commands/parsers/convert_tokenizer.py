@@ -13,8 +13,6 @@ openMUSE and diffusers have folders, taming-transformers has a .ckpt file (its .
 import argparse
 
 LAYOUTS = ("openmuse", "diffusers", "taming")
-
-
 SOURCES = (*LAYOUTS, "llamagen")
 
 
