@@ -38,7 +38,10 @@ tasks = dict(
         task: dict(
             dataloader=dict(**_base_.loader, dataset=dict(**_base_.pairs, support=sets[0], query=sets[1])),
             evaluator=dict(
-                type='VisionPromptEvaluator', prefix=task, codec=_base_.codecs[codec], metrics=_base_.metrics[codec]),
+                type='VisionPromptEvaluator',
+                prefix=task,
+                codec=dict(_base_.codecs[codec], **_base_.details.get(task, {})),
+                metrics=_base_.metrics[codec]),
             sampler=_base_.samplers.get(task, {}))
         for task, (codec, sets) in (scenes | degraded).items()
     })

@@ -302,13 +302,17 @@ class DeLVMInferencer(AnswerStages):
         """Answers of tokens N x T, or N x A x T where an ensemble gives A answers to a query."""
         tokens = tokens.view(len(tokens), -1, tokens.shape[-1])
         images, rows = self.generator.decode(tokens.flatten(0, 1)), tokens.cpu()
+        reads_query = codec is not None and codec.reads_query
+        pixels = [source.pixels for source in sources]
+        tokenized = self.generator.decode(self.generator.encode(pixels)) if reads_query else [None] * len(pixels)
         seconds = (time.perf_counter() - begin) / len(rows)
         answers = []
         for number, (source, of_query) in enumerate(zip(sources, rows, strict=True)):
             start = number * len(of_query)
             fields = answer_fields(of_query, images[start : start + len(of_query)], ensemble)
-            decoded = codec.decode_answer(fields) if codec else None
-            image, row = fields["pred_image"], fields["pred_tokens"].numpy()
+            shown = dict(query_image=source.pixels, query_ceiling_image=tokenized[number])
+            decoded = codec.decode_answer(fields | shown) if codec else None
+            image, row = decoded if reads_query else fields["pred_image"], fields["pred_tokens"].numpy()
             answer = Answer(source, image, row, seconds, task, decoded, dict(notes or {}), original=chosen.original)
             if codec and chosen.draws:
                 answer.overlay = draw_overlay(source.pixels, decoded, codec)

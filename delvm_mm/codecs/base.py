@@ -22,12 +22,14 @@ class LabelCodec(ABC):
         palette: RGB colors and what they stand for: a sequence of colors in the order of the codec's classes.
         dataset_meta: what the toolbox metrics want to know about the data set (class names, keypoint sigmas, ...).
         restores: whether the query itself is already an answer, which the task is to improve.
+        reads_query: whether :meth:`decode_answer` reads ``query_image`` and ``query_ceiling_image`` too.
     """
 
     background: tuple[int, int, int] = (0, 0, 0)
     palette: tuple[tuple[int, int, int], ...] = ()
     dataset_meta: dict[str, Any] = {}  # every subclass sets its own
     restores: bool = False
+    reads_query: bool = False
 
     @abstractmethod
     def encode(self, annotation: Any) -> np.ndarray:
@@ -89,7 +91,8 @@ class LabelCodec(ABC):
 
         Args:
             answer: ``pred_image``, and of several answers ``pred_images`` (uint8, N x H x W x 3) and ``combine``:
-                'mean' (:meth:`decode_mean`) or 'vote' (:meth:`decode_vote`).
+                'mean' (:meth:`decode_mean`) or 'vote' (:meth:`decode_vote`). A codec may read other fields of the
+                data sample, such as ``query_image``.
 
         Returns:
             As :meth:`decode`.

@@ -1,5 +1,6 @@
 """Tasks whose annotation is itself an image: deraining, deblurring, denoising."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,17 @@ class RestorationCodec(LabelCodec):
     The annotation is the clean image (``results['gt_img']``: RGB, uint8, H x W x 3), and so is the prediction;
     ``decode(encode(a))`` equals ``a`` exactly. There is no background and no palette: every color is itself.
 
+    A tokenizer loses detail that the query has: thin lines, texture. ``detail`` gives it back, ``answer + detail *
+    (query - query through the tokenizer)``: where the answer is the query's own tokens, it becomes the query itself.
+    Whatever of the fault the tokenizer had lost too, noise and thin rain, comes back as well, so that ``detail`` is to
+    be chosen for each task, on images of its training.
+
+    Args:
+        detail: Part of the lost detail, from 0, none, to 1, all.
+
+    Raises:
+        ValueError: ``detail`` is not from 0 to 1.
+
     Example:
         >>> import numpy as np
         >>> from delvm_mm.codecs import RestorationCodec
@@ -24,6 +36,12 @@ class RestorationCodec(LabelCodec):
     """
 
     restores = True
+
+    def __init__(self, detail: float = 0.0) -> None:
+        if isinstance(detail, bool) or not isinstance(detail, int | float) or not 0 <= detail <= 1:
+            raise ValueError(f"RestorationCodec.detail is {detail!r}, expected a number from 0 to 1")
+        self.detail = float(detail)
+        self.reads_query = detail > 0
 
     def encode(self, annotation: np.ndarray) -> np.ndarray:
         """Return the clean image.
@@ -54,6 +72,33 @@ class RestorationCodec(LabelCodec):
             ValueError: if it is not H x W x 3.
         """
         return check_image(image, "RestorationCodec.decode").copy()
+
+    def decode_answer(self, answer: Mapping[str, Any]) -> np.ndarray:
+        """Return the image that a model wrote, with ``detail`` of what the tokenizer lost of the query.
+
+        Args:
+            answer: As of :meth:`LabelCodec.decode_answer`; with ``detail`` also ``query_image`` and
+                ``query_ceiling_image``, the query and the query after tokenizer and back: uint8, H x W x 3.
+
+        Returns:
+            uint8, H x W x 3.
+
+        Raises:
+            ValueError: ``detail`` is on and one of the two images is missing or of another size.
+        """
+        restored = super().decode_answer(answer)
+        if not self.detail:
+            return restored
+        query, tokenized = (answer.get(name) for name in ("query_image", "query_ceiling_image"))
+        shapes = [None if image is None else np.shape(image) for image in (query, tokenized)]
+        if shapes != [restored.shape] * 2:
+            raise ValueError(
+                f"RestorationCodec.detail is {self.detail:g}, which needs query_image and query_ceiling_image of the "
+                f"answer's shape {restored.shape}, got {shapes[0]} and {shapes[1]}: let DeLVM.predict answer samples "
+                "that have a label_image, or set detail=0"
+            )
+        lost = np.asarray(query, np.float32) - np.asarray(tokenized, np.float32)
+        return np.rint(np.clip(restored + self.detail * lost, 0, 255)).astype(np.uint8)
 
     def annotation_of(self, results: dict[str, Any]) -> np.ndarray:
         """Return ``results['gt_img']``, H x W x 3.

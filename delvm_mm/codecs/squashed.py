@@ -1,5 +1,6 @@
 """Answers read at a size that a protocol fixes, whatever size the model draws at."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class SquashedCodec(LabelCodec):
         squash(np.zeros((1, 1, 3), np.uint8), 1, interpolation)  # refuses another interpolation
         self.background, self.palette = self.codec.background, self.codec.palette
         self.dataset_meta, self.restores = self.codec.dataset_meta, self.codec.restores
+        self.reads_query = self.codec.reads_query
 
     def encode(self, annotation: Any) -> np.ndarray:
         """Draw an annotation at its own size; see :meth:`LabelCodec.encode`."""
@@ -72,6 +74,20 @@ class SquashedCodec(LabelCodec):
             ValueError: if it is not H x W x 3.
         """
         return self.codec.decode(squash(check_image(image, "SquashedCodec.decode"), self.size, self.interpolation))
+
+    def decode_answer(self, answer: Mapping[str, Any]) -> Any:
+        """Squash what a model answered and read it; see :meth:`LabelCodec.decode_answer`."""
+        if not self.reads_query:
+            return super().decode_answer(answer)
+        squashed = dict(answer)
+        for name in ("pred_image", "query_image", "query_ceiling_image"):
+            if answer.get(name) is not None:
+                squashed[name] = squash(answer[name], self.size, self.interpolation)
+        if answer.get("pred_images") is not None:
+            squashed["pred_images"] = np.stack(
+                [squash(image, self.size, self.interpolation) for image in answer["pred_images"]]
+            )
+        return self.codec.decode_answer(squashed)
 
     def annotation_of(self, results: dict[str, Any]) -> Any:
         """What the codec picks; see :meth:`LabelCodec.annotation_of`."""

@@ -5,12 +5,46 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from delvm_mm.codecs.base import META_KEYS
 from delvm_mm.codecs.mapping import ORIGINAL_KEYS, TILE_KEY
 from delvm_mm.structures import DataSample
 
-__all__ = ["check_sample", "pack_prompt"]
+__all__ = ["SupportLabels", "check_sample", "pack_prompt"]
+
+
+class SupportLabels:
+    """Labels of the dataset that prompts are from, read when they are asked for: evaluation scores their mean.
+
+    Args:
+        support: The dataset of pairs.
+        limit: Most labels to read; of a larger dataset those spread evenly over it.
+    """
+
+    def __init__(self, support: Dataset, limit: int = 100) -> None:
+        self.support = support
+        self.limit = limit
+
+    def __deepcopy__(self, memo: dict) -> "SupportLabels":
+        return self  # MMEngine copies what a dataset says of itself, and not to have the dataset twice
+
+    def read(self) -> np.ndarray | None:
+        """Read them.
+
+        Returns:
+            uint8, N x H x W x 3; None where they differ in size, so that they have no mean.
+
+        Raises:
+            ValueError: A sample did not go through ``DrawLabel``.
+        """
+        count = min(self.limit, len(self.support))
+        labels = []
+        for position in np.linspace(0, len(self.support) - 1, count).round().astype(int).tolist():
+            sample = self.support[position]
+            check_sample(sample, "support", position)
+            labels.append(sample["label"])
+        return np.stack(labels) if len({label.shape for label in labels}) == 1 else None
 
 
 def check_sample(sample: Any, role: str, number: int) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from delvm_mm.datasets.image_features import CodebookHistograms, ImageFeatures
-from delvm_mm.datasets.prompt_samples import check_sample, pack_prompt
+from delvm_mm.datasets.prompt_samples import SupportLabels, check_sample, pack_prompt
 from delvm_mm.registry import DATASETS, TASK_UTILS
 
 __all__ = ["VisionPromptDataset"]
@@ -104,11 +104,12 @@ class VisionPromptDataset(Dataset):
         if len(self.query_indices) == 0:
             raise ValueError("the query dataset is empty: nothing to predict")
         self._fixed_pairs: list[dict] | None = None
+        self._support_labels = SupportLabels(self.support)
 
     @property
     def metainfo(self) -> dict:
-        """That of the query dataset, which evaluation reads."""
-        return dict(getattr(self.query, "metainfo", {}))
+        """That of the query dataset, which evaluation reads, and ``support_labels``: a :class:`SupportLabels`."""
+        return dict(getattr(self.query, "metainfo", {}), support_labels=self._support_labels)
 
     @property
     def choice(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from delvm_mm.codecs.mapping import ORIGINAL_KEYS, TILE_KEY, map_prediction_back
 from delvm_mm.evaluation.coco_fields import COCO_PERSON, coco_fields
 from delvm_mm.evaluation.metric_building import build_metric, differing_arguments, no_annotation_files, quiet
 from delvm_mm.evaluation.tiles import join_tiles
-from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, defeats, trivial_predictions
+from delvm_mm.evaluation.trivial_answers import TRIVIAL_ANSWERS, as_answer, defeats, trivial_predictions
 from delvm_mm.registry import EVALUATOR, TASK_UTILS
 
 
@@ -35,7 +35,8 @@ class VisionPromptEvaluator(Evaluator):
 
     Each data sample has ``annotation`` (what ``codec.annotation_of`` gave for the query), ``pred_image`` (uint8
     H x W x 3, RGB) and, for the ceiling, ``ceiling_image`` (the same form). Trivial answers are scored where it has
-    ``prompt_images``, as those of a :class:`VisionPromptDataset` do. Where an ensemble gave ``pred_images``, an answer
+    ``prompt_images``, as those of a :class:`VisionPromptDataset` do, and the prior where the data set's meta
+    information has its ``support_labels``. Where an ensemble gave ``pred_images``, an answer
     for each prompt, they are combined as its ``combine`` says.
 
     Results are named ``<prefix>/<metric>``, ``<prefix>/ceiling/<metric>`` and ``<prefix>/trivial/<answer>/<metric>``,
@@ -100,7 +101,9 @@ class VisionPromptEvaluator(Evaluator):
     @dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict | None) -> None:
         # The runner sets the data set's. Where the two differ, the codec knows what its decoded fields mean.
-        self._dataset_meta = {**(dataset_meta or {}), **self.codec.dataset_meta}
+        dataset_meta = dict(dataset_meta or {})
+        self._support_labels, self._prior = dataset_meta.pop("support_labels", None), None
+        self._dataset_meta = {**dataset_meta, **self.codec.dataset_meta}
         if "sigmas" in self._dataset_meta:  # keypoints: the categories that CocoMetric writes beside its annotations
             self._dataset_meta.setdefault("CLASSES", [{"id": COCO_PERSON, "name": "person"}])
         for metric in self._all_metrics():
@@ -150,7 +153,7 @@ class VisionPromptEvaluator(Evaluator):
         self._check_original(sample)
         read = {name: self._read(sample, key) for key, name in keys.items()}
         if self.trivial_metrics:
-            read |= trivial_predictions(self.codec, sample)
+            read |= trivial_predictions(self.codec, sample, self._read_prior())
         kept = (*META_KEYS, *ORIGINAL_KEYS, TILE_KEY, "sample_idx")
         light = {key: sample[key] for key in kept if key in sample}
         number = sample[TILE_KEY]["number"]
@@ -296,7 +299,7 @@ class VisionPromptEvaluator(Evaluator):
         """Trivial answer -> what the metrics read of each sample."""
         fields: dict[str, list[dict]] = {}
         for sample in samples:
-            for name, prediction in trivial_predictions(self.codec, sample).items():
+            for name, prediction in trivial_predictions(self.codec, sample, self._read_prior()).items():
                 fields.setdefault(name, []).append(
                     self._metric_fields(sample, prediction, sample["pred_image"].shape[:2])
                 )
@@ -309,7 +312,14 @@ class VisionPromptEvaluator(Evaluator):
     def _read(self, sample: dict, key: str) -> Any:
         """What the codec reads from the image under ``key``."""
         self._check(sample, key)
-        return self.codec.decode_answer(sample) if key == "pred_image" else self.codec.decode(sample[key])
+        return self.codec.decode_answer(sample if key == "pred_image" else as_answer(sample, key))
+
+    def _read_prior(self) -> Any:
+        """What the codec reads from the mean of many labels, once for all samples; None where there are none."""
+        if self._support_labels is not None:
+            labels, self._support_labels = self._support_labels.read(), None
+            self._prior = None if labels is None else self.codec.decode_mean(labels)
+        return self._prior
 
     def _check(self, sample: dict, key: str) -> None:
         """Check that a sample has a truth and an image under ``key``."""

@@ -86,6 +86,7 @@ def score_task(
             metric.process(None, [{"image": sample["img"], "reconstruction": image}])
             fields = {key: sample[key] for key in (*META_KEYS, *ORIGINAL_KEYS, TILE_KEY) if key in sample}
             fields |= {"sample_idx": sample.get("sample_idx", number), "annotation": sample["annotation"]}
+            fields |= {"query_image": sample["img"], "query_ceiling_image": image}
             evaluator.process([{**fields, "pred_image": label}])
             if len(panels) < num_panels:
                 panels.append((sample["img"], image, sample["label"], label))

@@ -13,6 +13,7 @@ TRIVIAL_ANSWERS = {
     "nothing": "an image of the background alone",
     "last_label": "the label shown last",
     "mean_label": "the mean of the labels shown",
+    "prior": "the mean of up to 100 labels of the data set that prompts are from",
     "input": "the query itself",
     "input_tokenized": "the query through the tokenizer",
 }
@@ -33,11 +34,12 @@ def higher_is_better(metric: str) -> bool | None:
     return True if _HIGHER.search(name) else None
 
 
-def trivial_predictions(codec: LabelCodec, sample: Mapping[str, Any]) -> dict[str, Any]:
+def trivial_predictions(codec: LabelCodec, sample: Mapping[str, Any], prior: Any = None) -> dict[str, Any]:
     """What a codec reads from the answers that need no model.
 
     Args:
         codec: The task's.
+        prior: What the codec reads from the mean of many labels, which is the same for all samples.
         sample: With ``prompt_images`` (uint8 2K x H x W x 3: image and label in turns), ``query_image`` and
             ``query_ceiling_image`` (uint8 H x W x 3).
 
@@ -53,11 +55,19 @@ def trivial_predictions(codec: LabelCodec, sample: Mapping[str, Any]) -> dict[st
         "last_label": codec.decode(np.ascontiguousarray(labels[-1])),
         "mean_label": codec.decode_mean(labels),
     }
+    if prior is not None:
+        answers["prior"] = prior
     if codec.restores:
-        for name, key in (("input", "query_image"), ("input_tokenized", "query_ceiling_image")):
-            if sample.get(key) is not None:
-                answers[name] = codec.decode(np.asarray(sample[key]))
+        if sample.get("query_image") is not None:
+            answers["input"] = codec.decode(np.asarray(sample["query_image"]))
+        if sample.get("query_ceiling_image") is not None:
+            answers["input_tokenized"] = codec.decode_answer(as_answer(sample, "query_ceiling_image"))
     return answers
+
+
+def as_answer(sample: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The sample as if a model had written the image under ``key``, for :meth:`LabelCodec.decode_answer`."""
+    return {**sample, "pred_image": np.asarray(sample[key]), "pred_images": None}
 
 
 def split_result(key: str, prefix: str | None = None) -> tuple[str, str]:

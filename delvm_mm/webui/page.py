@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import gradio as gr
 import numpy as np
+import torch
 
 from delvm_mm.apis import DeLVMInferencer
 from delvm_mm.webui.answering import AnswerStep, Stopped, stream_answer
@@ -256,7 +257,9 @@ class Page:
                     yield [*self._show(step, inferencer, folder), gr.skip()]
                 if compare:
                     stop = self._running[session] = threading.Event()
-                    yield from self._without_prompt(step.image, inferencer, query, stop, options)
+                    tokens = torch.as_tensor(step.result["predictions"][0]["tokens"])
+                    written = inferencer.generator.decode(tokens.view(-1, tokens.shape[-1]))
+                    yield from self._without_prompt(np.mean(written, axis=0), inferencer, query, stop, options)
         finally:
             self._running.pop(session, None)
             shutil.rmtree(folder, ignore_errors=True)
@@ -268,7 +271,7 @@ class Page:
         for step in stream_answer(inferencer, [], query, None, stop, **options):
             status = _status(f"Without the prompt: row {step.rows} of {inferencer.generator.grid[0]}")
             if step.done:
-                apart = np.abs(answer.astype(int) - step.image).mean()
+                apart = np.abs(answer - step.image).mean()
                 status = _status(
                     f"Done. With and without the prompt, answers are {apart:.1f} of 255 apart: "
                     + ("it makes no difference." if apart < 1 else "that is what the prompt does.")

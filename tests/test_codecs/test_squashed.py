@@ -86,3 +86,12 @@ def test_squash_resizes_image_and_label_and_leaves_the_annotation():
     assert np.array_equal(results["img"], wanted), "the aspect ratio is not kept, and nothing is cut off"
     with pytest.raises(ValueError, match=r"label of .*put it behind DrawLabel"):
         Squash(32)(dict(img=image))
+
+
+def test_detail_of_the_query_is_given_back_at_the_squashed_size():
+    rng = np.random.default_rng(0)
+    answer, query, tokenized = (np.full((16, 24, 3), value, np.uint8) for value in rng.integers(90, 150, 3))
+    codec = SquashedCodec(dict(type="RestorationCodec", detail=1), size=8)
+    read = codec.decode_answer(dict(pred_image=answer, query_image=query, query_ceiling_image=tokenized))
+    assert read.shape == (8, 8, 3)
+    assert (read == answer[0, 0].astype(int) + query[0, 0] - tokenized[0, 0]).all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from delvm_mm.codecs import ForegroundMaskCodec, RestorationCodec, SkeletonCodec
+from delvm_mm.datasets.prompt_samples import SupportLabels
 from delvm_mm.evaluation import VisionPromptEvaluator
 from delvm_mm.evaluation.trivial_answers import (
     TRIVIAL_ANSWERS,
@@ -74,8 +75,56 @@ def test_a_restored_image_is_scored_beside_the_query_itself_and_through_the_toke
     shift = dict(nothing=100, last_label=40, mean_label=19, input=5, input_tokenized=10)
     for name, distance in shift.items():
         assert result[f"trivial/{name}/restoration/PSNR"] == pytest.approx(20 * np.log10(255 / distance)), name
-    assert set(shift) == set(TRIVIAL_ANSWERS)
+    assert set(shift) == set(TRIVIAL_ANSWERS) - {"prior"}
     assert any(line.startswith("the model loses to the query itself in restoration/PSNR") for line in defeats(result))
+
+
+def test_detail_goes_to_answer_ceiling_and_tokenized_query_alike_and_the_query_stays_itself():
+    truth = np.full((16, 16, 3), 100, np.uint8)
+    evaluator = VisionPromptEvaluator(RestorationCodec(detail=0.5), dict(type="RestorationMetric"))
+    result = scores(
+        evaluator, annotation=truth, pred_image=truth + 20, query_image=truth + 6, query_ceiling_image=truth + 10,
+        ceiling_image=truth + 3, prompt_images=prompt(RestorationCodec(), truth),
+    )  # fmt: skip
+    # The tokenizer made the query brighter by 4, half of which is taken back.
+    for name, distance in {"": 18, "ceiling/": 1, "trivial/input/": 6, "trivial/input_tokenized/": 8}.items():
+        assert result[f"{name}restoration/PSNR"] == pytest.approx(20 * np.log10(255 / distance)), name
+
+
+class Labels(list):
+    """A dataset of pairs whose labels are these."""
+
+    def __getitem__(self, position):
+        label = super().__getitem__(position)
+        return dict(img=label, label=label, annotation=0)
+
+
+def test_the_prior_is_the_mean_of_the_labels_that_prompts_are_from():
+    pytest.importorskip("mmseg")
+    codec = ForegroundMaskCodec()
+    evaluator = VisionPromptEvaluator(codec, dict(type="mmseg.IoUMetric"), ceiling=False, prefix="seg")
+    labels = Labels(codec.encode(mask(rows)) for rows in (1, 2, 2, 2, 4))
+    evaluator.dataset_meta = dict(support_labels=SupportLabels(labels))
+    assert "support_labels" not in evaluator.dataset_meta
+    given = prompt(codec, mask(4))
+    # Most of the five have 2 rows.
+    result = scores(evaluator, annotation=mask(2), pred_image=codec.encode(mask(3)), prompt_images=given)
+    assert result["seg/trivial/prior/mIoU"] == 100 > result["seg/trivial/last_label/mIoU"]
+    assert "seg: the model loses to the mean of up to 100 labels" in defeats(result, "seg")[0]
+    # It is of one dataset, and there is none of labels that differ in size.
+    evaluator.dataset_meta = dict(
+        support_labels=SupportLabels(Labels([*list.__iter__(labels), np.zeros((2, 4, 3), np.uint8)]))
+    )
+    sample = dict(annotation=mask(2), pred_image=codec.encode(mask(3)), prompt_images=given)
+    assert not any("prior" in name for name in scores(evaluator, **sample))
+
+
+def test_of_many_labels_some_are_read_spread_over_all():
+    labels = Labels(np.full((2, 2, 3), value, np.uint8) for value in range(250))
+    assert SupportLabels(labels, limit=4).read()[:, 0, 0, 0].tolist() == [0, 83, 166, 249]
+    assert len(SupportLabels(labels).read()) == 100
+    with pytest.raises(ValueError, match="sample 0 of the support dataset lacks annotation"):
+        SupportLabels([dict(img=0, label=0)]).read()
 
 
 def test_an_image_without_a_skeleton_earns_nothing():

@@ -10,8 +10,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
+from delvm_mm.codecs.base import LabelCodec
 from delvm_mm.engine.fully_sharded import is_fully_sharded
 from delvm_mm.engine.unwrap import unwrap_model
+from delvm_mm.evaluation.trivial_answers import as_answer
 from delvm_mm.registry import DATASETS, HOOKS
 from delvm_mm.structures import DataSample
 from delvm_mm.visualization import draw_panel, write_image
@@ -45,7 +47,7 @@ class PanelHook(Hook):
         """Write the panels of a batch."""
         for sample in outputs[: self.max_panels - self._written]:
             path = os.path.join(self.out_dir, f"{sample.task}_{sample.sample_idx:05d}.png")
-            write_image(path, panel_of(sample))
+            write_image(path, panel_of(sample, codec_of(runner)))
             self._written += 1
 
 
@@ -91,13 +93,31 @@ class ValidationPanelHook(Hook):
         model.train(was_training)
 
 
-def panel_of(sample: DataSample) -> Any:
-    """The panel of an answered prompt, uint8 H x W x 3."""
+def codec_of(runner: Runner) -> LabelCodec | None:
+    """The codec of the task that a runner tests; None where its evaluator has none."""
+    return getattr(runner.test_evaluator, "codec", None)
+
+
+def panel_of(sample: DataSample, codec: LabelCodec | None = None) -> Any:
+    """The panel of an answered prompt.
+
+    Args:
+        sample: As a model filled it.
+        codec: Where it gives images what they lost of the query, answer and ceiling are shown as it reads them.
+
+    Returns:
+        uint8, H x W x 3.
+    """
+    answer, ceiling = sample.pred_image, sample.get("ceiling_image")
+    if codec is not None and codec.reads_query and answer.shape == sample.query_image.shape:
+        fields = sample.to_dict()
+        answer = codec.decode_answer(fields)
+        ceiling = None if ceiling is None else codec.decode_answer(as_answer(fields, "ceiling_image"))
     return draw_panel(
         sample.prompt_images,
         sample.query_image,
-        sample.pred_image,
+        answer,
         sample.label_image,
-        ceiling=sample.get("ceiling_image"),
+        ceiling=ceiling,
         title=f"{sample.task} {sample.sample_idx}",
     )

@@ -6,7 +6,7 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from delvm_mm.engine.hooks.panel_hook import panel_of
+from delvm_mm.engine.hooks.panel_hook import codec_of, panel_of
 from delvm_mm.engine.reports.score_report import Answer, TaskScores, worst_first
 from delvm_mm.evaluation import VisionPromptEvaluator
 from delvm_mm.evaluation.class_scores import ClassScores
@@ -50,7 +50,7 @@ class ReportHook(Hook):
             scores = evaluator.score_alone(sample)
             self._classes.add(evaluator.fields_of(sample), scores)
             name = str(sample.get("img_path", None) or sample.get("name", None) or "")
-            self._answers.append(Answer(int(sample.sample_idx), name, scores, panel_of(sample)))
+            self._answers.append(Answer(int(sample.sample_idx), name, scores, panel_of(sample, evaluator.codec)))
         self._answers = _worst_keep_panels(self._answers, self.max_panels)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -65,7 +65,7 @@ class ReportHook(Hook):
 
 
 def _meta(runner: Runner) -> dict[str, Any]:
-    codec = getattr(runner.test_evaluator, "codec", None)
+    codec = codec_of(runner)
     return {} if codec is None else codec.dataset_meta
 
 
