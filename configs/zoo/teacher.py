@@ -4,23 +4,13 @@
 # In float32: bfloat16 (optim_wrapper.type='AutocastOptimWrapper') pays where the processor computes in it, which those
 # with AVX-512 BF16 or AMX do; elsewhere it is several times slower.
 _base_ = [
-    '_base_tasks.py', '../_base_/models/delvm.py', '../_base_/datasets/visual_sentences.py',
+    '_base_tasks.py', '_base_model.py', '../_base_/datasets/visual_sentences.py',
     '../_base_/schedules/adamw_40k.py', '../_base_/default_runtime.py'
 ]
 root = 'work_dirs/zoo'
 work_dir = root + '/teacher'
-context = 1152
+context = _base_.context
 
-# Heads of 32 numbers find what they are to copy sooner than wider ones.
-model = dict(
-    tokenizer=dict(_delete_=True, type='VQGAN', pretrained='delvm_mm://zoo_tokenizer'),
-    backbone=dict(
-        arch=dict(_delete_=True, embed_dims=320, num_layers=5, num_heads=10), max_positions=context, init_std=0.03),
-    embedding=dict(init_std=0.5),
-    head=dict(init_std=0.02),
-    # Drawn answers: so far the likeliest ones miss keypoints and parts of masks.
-    sampler=dict(temperature=1.0, top_p=0.9, seed=0),
-    label_weight=4.)
 train_stores = [
     'seg_scenes', 'pose_scenes', 'derain_scenes', 'seg_pets',
     *[f'{task}_{where}' for task in _base_.degradations for where in ('pets', 'photos')]

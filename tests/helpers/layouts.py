@@ -54,6 +54,18 @@ def write_pets(folder: Path, count: int = 6, size: tuple[int, int] = (48, 64)) -
         (folder / f"{split}.txt").write_text("".join(part))
 
 
+def write_lspet(folder: Path, num_images: int = 4, size: int = 96) -> None:
+    """Leeds Sports Pose Extended as ``configs/real`` reads it: COCO's form, the images of both parts in one folder."""
+    write_coco(folder, num_images, size)
+    (folder / "images").mkdir()
+    for part in ("train", "val"):
+        for image in (folder / f"{part}2017").iterdir():
+            image.rename(folder / "images" / image.name)
+        (folder / f"{part}2017").rmdir()
+        name = "annotations/person_keypoints_{}.json"
+        (folder / name.format(f"{part}2017")).rename(folder / name.format(part))
+
+
 # Config of configs/tokens -> folder of its data set below data/, what writes a copy, images of a clip.
 COPIES = {
     "coco_pose": ("coco", write_coco, 2),

@@ -17,9 +17,9 @@ from delvm_mm.precompute import cache_teacher
 from delvm_mm.registry import DATASETS, MODELS, type_name
 from delvm_mm.stores import TokenStore
 from helpers import ROOT
-from helpers.layouts import COPIES, write_both_mpii, write_coco, write_pets
+from helpers.layouts import COPIES, write_both_mpii, write_coco, write_lspet, write_pets
 from helpers.layouts_people import write_voc
-from helpers.layouts_restoration import write_image_folder
+from helpers.layouts_restoration import write_image_folder, write_pairs
 from helpers.shrunk import ARCH, CONTEXT, shrink, write_tokenizer, write_what_is_read
 
 CONFIGS = ROOT / "configs"
@@ -57,6 +57,9 @@ def data(tmp_path_factory):
     write_pets(folder / "pets", 8)
     for split in ("train", "heldout"):
         write_image_folder(folder / "photos" / split)
+    write_lspet(folder / "lspet", 6)
+    write_image_folder(folder / "bsds_clean")
+    write_pairs(folder / "rain100L", suffix=".png")
     return folder
 
 
@@ -183,10 +186,10 @@ def score(tasks):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [*TASKS, "zoo"])
+@pytest.mark.parametrize("name", [*TASKS, "zoo", "real"])
 def test_tasks_score_a_model(name, place):
-    if name == "zoo":
-        tasks = Config.fromfile(CONFIGS / "zoo" / "_base_tasks.py").tasks
+    if name in ("zoo", "real"):
+        tasks = Config.fromfile(CONFIGS / name / "_base_tasks.py").tasks
     else:
         tasks = Config(
             dict(tasks={name: Config.fromfile(CONFIGS / "_base_" / "tasks" / f"{name}.py")[f"{name}_task"]})
@@ -202,6 +205,6 @@ def test_tasks_score_a_model(name, place):
 
 
 def test_no_config_is_forgotten():
-    assert len(TRAINED) >= 33 and len(STORES) >= 16 and len(TASKS) >= 6
+    assert len(TRAINED) >= 39 and len(STORES) >= 17 and len(TASKS) >= 6
     others = {name for name in KEYS if not name.startswith("protocols/")} - set(TRAINED) - set(STORES)
     assert all(name.rsplit("/", 1)[-1].startswith("_base") for name in others), others
