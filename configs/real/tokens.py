@@ -1,5 +1,5 @@
-# Token stores of real images. Of masks and keypoints there are also stores of every tenth image and of three in ten. Each
-# has a store of augmented copies beside it, about equally many for a task whatever the part of its images.
+# Token stores of real images. Of masks and keypoints there are also stores of every tenth image and of three in ten.
+# Each has a store of augmented copies beside it, about equally many for a task whatever the part of its images.
 #     python tools/tokenize_dataset.py configs/real/tokens.py
 _base_ = ['_base_data.py', '../_base_/runtime.py']
 root = 'work_dirs/real'
