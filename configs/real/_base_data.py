@@ -12,8 +12,6 @@ load = [dict(type='LoadImage')]
 crop_person = [*load, dict(type='CropPerson', padding=1.25)]
 rain = [dict(type='AddRain')]
 people = dict(type='CocoPoseDataset', data_root=data + '/lspet', img_dir='images')
-# Half of the 200 people of the val part, to score in little time; None for all.
-num_queries = 100
 rain100l = dict(type='RainDataset', data_root=data + '/rain100L', split='Rain100L')
 # What training may see of each task.
 train_sets = dict(

@@ -1,5 +1,5 @@
-# Masks of the pets of val.txt, keypoints of people of LSP's val part, and Rain100L, each behind three pairs of
-# the training images. Whatever is random, prompts and rain, is seeded for each image.
+# Masks of the pets of val.txt, keypoints of the first 100 of the 200 people of LSP's val part, and Rain100L, each
+# behind three pairs of the training images. Whatever is random, prompts and rain, is seeded for each image.
 _base_ = '_base_data.py'
 metrics = dict(
     seg=[dict(type='mmseg.IoUMetric', iou_metrics=['mIoU'])],
@@ -20,7 +20,7 @@ query = dict(
     pose=dict(
         **_base_.people,
         ann_file='annotations/person_keypoints_val.json',
-        indices=_base_.num_queries,
+        indices=100,
         pipeline=[*_base_.crop_person, *_base_.middle, draw['pose']]),
     derain=dict(
         **_base_.rain100l,

@@ -31,23 +31,31 @@ for task, clips in _base_.train_sets.items():
             dict(out=out, dataset=dict(**part, pipeline=plain[task])),
             dict(out=out + '_augmented', dataset=dict(**part, pipeline=augmented[task]), num_augmented_copies=number),
         ]
-# For the loss of the label tokens, which is less noisy than a score of drawn answers.
+# For the loss of the label tokens (loss.py), also of scenes: what is forgotten.
 stores += [
     dict(
         out=f'{root}/tokens/val/seg',
         dataset=dict(_base_.train_sets['seg'], ann_file='val.txt', pipeline=plain['seg'])),
     dict(
         out=f'{root}/tokens/val/pose',
-        dataset=dict(
-            **_base_.people,
-            ann_file='annotations/person_keypoints_val.json',
-            indices=_base_.num_queries,
-            pipeline=plain['pose'])),
+        dataset=dict(**_base_.people, ann_file='annotations/person_keypoints_val.json', pipeline=plain['pose'])),
     dict(
         out=f'{root}/tokens/val/derain',
         dataset=dict(
             **_base_.rain100l,
             pipeline=[*_base_.load, dict(type='LoadImage', key='gt_img'), *_base_.middle, *draw['derain']])),
+    *[
+        dict(
+            out=f'{root}/tokens/val/{task}_scenes',
+            dataset=dict(
+                type='ProceduralScenes',
+                task=task,
+                size=_base_.size,
+                seed=0,
+                start=1_000_000,
+                length=32,
+                pipeline=[dict(type='SetTask', task=f'{task}_scenes'), *draw[task]])) for task in draw
+    ],
 ]
 tokenization = dict(batch_clips=16, num_workers=0, shard_clips=500)
 del draw, augment, plain, augmented, task, clips, percent, number, chosen, part, out
