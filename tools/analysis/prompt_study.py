@@ -29,28 +29,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
 from rich.console import Console
-from torch.utils.data import Dataset
 
-from delvm_mm.apis.tested_model import add_model
-from delvm_mm.datasets import PromptControlDataset, VisionPromptDataset
-from delvm_mm.engine.launch import load_config, load_weights, user_errors
-from delvm_mm.engine.task_val_loop import choose_tasks, sampling_of, tasks_of
+from delvm_mm.datasets import PromptControlDataset
+from delvm_mm.engine.launch import user_errors
+from delvm_mm.engine.task_val_loop import choose_tasks, sampling_of
 from delvm_mm.hardware import choose_device
-from delvm_mm.models import DeLVM
 from delvm_mm.models.prompt_ensemble import PromptEnsemble
-from delvm_mm.registry import DATASETS, EVALUATOR, MODELS, type_name
+from delvm_mm.registry import EVALUATOR
 from documents import replace_block, write_text
 from prompt_study_report import Score, csv_text, draw, markdown, primary_metric
-from prompt_study_settings import PARTS, Setting, TaskFacts, settings_of
+from prompt_study_settings import PARTS, Setting, settings_of
+from prompted_tasks import Task, build_model, read_config
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -88,77 +84,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-class Remembered(Dataset):
-    """A data set whose samples are made once; all else is its own."""
-
-    def __init__(self, dataset: Dataset, most: int = 1024) -> None:
-        self._dataset, self._most, self._samples = dataset, most, {}
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        if index not in self._samples:
-            sample = self._dataset[index]
-            if len(self._samples) >= self._most:
-                return sample
-            self._samples[index] = sample
-        return self._samples[index]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
-
-class Task:
-    """A task of the config: its data, and what a prompt of it can be."""
-
-    def __init__(self, name: str, cfg: Config, model: DeLVM) -> None:
-        config = cfg.tasks[name].dataloader.dataset
-        if type_name(config) != "VisionPromptDataset":
-            raise ValueError(
-                f"task '{name}' has a {type_name(config)}, and prompts of a VisionPromptDataset are what can be studied"
-            )
-        self.name, self.config, self.settings = name, config, cfg.tasks[name]
-        self.evaluator = dict(self.settings.evaluator, prefix=None)
-        self.support = Remembered(DATASETS.build(config.support))
-        self.query = self.support if config.support == config.query else Remembered(DATASETS.build(config.query))
-        image = self.query[0]["img"]
-        rows, columns = model.tokenizer.grid_of(*image.shape[:2])
-        images = (model.max_positions - model.prompt_overhead) // (rows * columns)
-        if images < 4:
-            raise ValueError(f"the context of {model.max_positions} tokens holds no pair, query and answer of '{name}'")
-        most = (images - 2) // 2
-        codec = EVALUATOR.build(self.evaluator).codec
-        self.facts = TaskFacts(
-            max_pairs=most,
-            num_pairs=min(config.get("num_pairs", 3), most),
-            num_support=len(self.support),
-            has_classes=all(hasattr(each, "class_ids") for each in (self.support, self.query)),
-            reads_classes=isinstance(codec.decode(np.zeros_like(image)), np.ndarray) and not codec.restores,
-        )
-
-    def dataset(self, setting: Setting, seed: int, shared: bool, features: dict[str, dict]) -> Dataset:
-        """The queries behind the prompts of a setting, without its control."""
-        choice = dict(num_pairs=setting.num_pairs, seed=seed, selection=setting.selection)
-        if setting.selection == "nearest":
-            choice |= dict(features=features[setting.features], diversity=setting.diversity)
-            choice["same_class"] = setting.same_class
-        elif setting.selection == "random" and shared:
-            choice["selection"] = "fixed"
-        return VisionPromptDataset(self.support, self.query, **choice)
-
-
 class Study:
     """Settings of tasks, scored one after another; what is scored is kept in a file."""
 
     def __init__(self, args: argparse.Namespace, cfg: Config) -> None:
         self.args, self.out = args, Path(args.out)
-        self.model: DeLVM = MODELS.build(cfg.model)
-        if args.checkpoint.lower() != "none":
-            load_weights(self.model, args.checkpoint)
-        self.model.to(args.device).eval()
+        self.model = build_model(cfg, args.checkpoint, args.device)
         tasks = choose_tasks(cfg.get("tasks"), args.task, f"--task: {args.config}")
         self.tasks = {name: Task(name, cfg, self.model) for name in tasks}
         digest = hashlib.sha256(repr((cfg.model.to_dict(), args.num_samples, args.shared_prompts)).encode())
@@ -255,7 +186,7 @@ class Study:
         self.model.ensemble = PromptEnsemble.of(setting.ensemble)
         for start in range(0, count, self.args.batch_size):
             batch = pseudo_collate([dataset[index] for index in positions[start : start + self.args.batch_size]])
-            if not setting.is_base:  # no ceiling is scored: do not compute it
+            if not setting.is_base and not task.reads_query:  # no ceiling is scored: do not compute it
                 for sample in batch["data_samples"]:
                     del sample.label_image
             with torch.no_grad(), sampling_of(self.model, task.settings):
@@ -295,11 +226,7 @@ def report(scores: Sequence[Score], args: argparse.Namespace) -> None:
 @user_errors
 def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
-    cfg = load_config(args.config, args.cfg_options)
-    init_default_scope("delvm_mm")
-    cfg.tasks = tasks_of(cfg)
-    checkpoint = None if args.checkpoint.lower() == "none" else args.checkpoint
-    add_model(cfg, args.config, checkpoint, cfg.tasks, args.cfg_options or ())
+    cfg = read_config(args.config, args.checkpoint, args.cfg_options)
     # Tables of classes and sentences about single scores, of which there are many.
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     scores = Study(args, cfg).run(args.minutes)

@@ -16,7 +16,7 @@ from helpers.small_vqgan import write_small_vqgan
 from prompt_study_settings import TaskFacts, settings_of
 from tools.analysis import prompt_study
 
-CODECS = dict(seg=dict(type="ForegroundMaskCodec"), derain=dict(type="RestorationCodec"))
+CODECS = dict(seg=dict(type="ForegroundMaskCodec"), derain=dict(type="RestorationCodec", detail=0.5))
 METRICS = dict(seg=dict(type="ForegroundIoUMetric"), derain=dict(type="RestorationMetric", channels=["rgb"]))
 SIZE = 16  # 4 x 4 tokens
 
@@ -113,6 +113,7 @@ def test_scores_are_those_of_the_evaluation_tool(study):
     model = MODELS.build(cfg.model).eval()
     model.load_state_dict(torch.load("model.pth")["state_dict"], strict=False)
     evaluator = EVALUATOR.build(cfg.tasks.derain.evaluator | dict(prefix=None))
+    evaluator.dataset_meta = dataset.metainfo
     for sample in dataset:
         batch = dict(inputs=[sample["inputs"]], data_samples=[sample["data_samples"]])
         evaluator.process(model.test_step(batch))
