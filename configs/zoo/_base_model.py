@@ -8,6 +8,6 @@ model = dict(
         arch=dict(_delete_=True, embed_dims=320, num_layers=5, num_heads=10), max_positions=context, init_std=0.03),
     embedding=dict(init_std=0.5),
     head=dict(init_std=0.02),
-    # Drawn answers: so far the likeliest ones miss keypoints and parts of masks.
+    # Drawn answers: the likeliest ones miss keypoints and parts of masks.
     sampler=dict(temperature=1.0, top_p=0.9, seed=0),
     label_weight=4.)

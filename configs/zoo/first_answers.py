@@ -42,7 +42,7 @@ tasks = dict(
                 prefix=task,
                 codec=dict(_base_.codecs[codec], **_base_.details.get(task, {})),
                 metrics=_base_.metrics[codec]),
-            sampler=_base_.samplers.get(task, {}))
+            ensemble=_base_.ensembles.get(task))
         for task, (codec, sets) in (scenes | degraded).items()
     })
 del scenes, degraded

@@ -128,6 +128,18 @@ class DeLVMInferencer(AnswerStages):
         """The folder of prompt pairs that a model folder has for a task; None where it has none."""
         return (self.cfg.get("tasks") or {}).get(task, {}).get("prompt")
 
+    def ensemble(self, task: str | dict | LabelCodec | None = None) -> PromptEnsemble | None:
+        """Behind which prompts queries are answered unless options say otherwise; None for one of all pairs.
+
+        Args:
+            task: Whose ``ensemble`` in the config is meant, where the model has none of its own.
+
+        Raises:
+            ValueError: It is not one.
+        """
+        of_task = (self.cfg.get("tasks") or {}).get(task, {}) if isinstance(task, str) else {}
+        return self.model.ensemble or PromptEnsemble.of(of_task.get("ensemble"))
+
     def sampler(self, task: str | dict | LabelCodec | None = None) -> dict[str, Any]:
         """How tokens are chosen unless options say otherwise: arguments of a :class:`TokenSampler`.
 
@@ -186,9 +198,10 @@ class DeLVMInferencer(AnswerStages):
         shown = [image.pixels for pair in pairs for image in pair]
         codec = self.codec(task)
         name = task if isinstance(task, str) or task is None else type(codec).__name__
-        ensemble = self.model.ensemble if chosen.ensemble is None else PromptEnsemble.of(chosen.ensemble)
-        prompts = self.generator.prompts(shown, ensemble)
+        ensemble = self.ensemble(task) if chosen.ensemble is None else PromptEnsemble.of(chosen.ensemble)
         sampler = chosen.sampler(self.sampler(task))
+        prompts = self.generator.prompts(shown, ensemble)
+        prompts = prompts if ensemble is None else prompts[: ensemble.num_prompts(sampler)]
 
         def write(batch: list[ModelImage]) -> list[Answer]:
             begin = time.perf_counter()

@@ -57,6 +57,7 @@ def save_model(
     prompts: Mapping[str, Pairs] | None = None,
     queries: Mapping[str, Sequence[np.ndarray]] | None = None,
     samplers: Mapping[str, Mapping[str, Any]] | None = None,
+    ensembles: Mapping[str, Mapping[str, Any]] | None = None,
     card: ModelCard | None = None,
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
@@ -71,6 +72,7 @@ def save_model(
         prompts: Task -> pairs of image and label, uint8, H x W x 3, RGB.
         queries: Task -> images to try, uint8, H x W x 3, RGB.
         samplers: Task -> arguments of a :class:`TokenSampler` in place of the model's own.
+        ensembles: Task -> arguments of a :class:`PromptEnsemble`, behind whose prompts it is answered.
         card: What the README says; its numbers are filled in.
         dtype: Of the weights in the file, such as ``torch.bfloat16``. Defaults to those of the model.
         shard_bytes: Most bytes of a weight file.
@@ -95,8 +97,9 @@ def save_model(
         config["model"]["tokenizer"] = dict(type="VQGAN", pretrained="tokenizer")
         config["tokenizer_fingerprint"] = model.tokenizer.fingerprint
     config |= dict(size=size, tasks={name: dict(codec=codec) for name, codec in tasks.items()})
-    for task, sampler in (samplers or {}).items():
-        _task_entry(config["tasks"], task, "sampler")["sampler"] = _plain(sampler, f"samplers.{task}")
+    for kind, given in (("sampler", samplers or {}), ("ensemble", ensembles or {})):
+        for task, settings in given.items():
+            _task_entry(config["tasks"], task, kind)[kind] = _plain(settings, f"{kind}s.{task}")
     with temporary_beside(folder) as temporary:
         temporary.mkdir(parents=True)
         for kind, given in (("prompt", prompts or {}), ("queries", queries or {})):
@@ -182,8 +185,7 @@ def read_model_folder(folder: str | Path) -> Config:
     for name, task in tasks.items():
         places = {kind: str(_inside(folder, task[kind])) for kind in ("prompt", "queries") if kind in task}
         read[name] = dict(evaluator=dict(codec=codecs[name]), **places)
-        if task.get("sampler"):
-            read[name]["sampler"] = task["sampler"]
+        read[name] |= {kind: task[kind] for kind in ("sampler", "ensemble") if task.get(kind)}
     return Config(dict(model=model, size=content.get("size"), tasks=read))
 
 

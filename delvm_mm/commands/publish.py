@@ -115,7 +115,10 @@ def main(arguments: list[str] | None = None) -> None:
             tasks=codecs,
             prompts=prompts,
             queries=queries,
-            samplers={name: task["sampler"] for name, task in (cfg.get("tasks") or {}).items() if task.get("sampler")},
+            **{
+                f"{kind}s": {name: task[kind] for name, task in (cfg.get("tasks") or {}).items() if task.get(kind)}
+                for kind in ("sampler", "ensemble")
+            },
             card=card,
             dtype=dtype,
         )

@@ -138,16 +138,17 @@ def choose_tasks(tasks: Mapping[str, Any] | None, names: Sequence[str] | None, s
 
 
 def sampling_of(model: nn.Module, task: Mapping[str, Any]) -> AbstractContextManager:
-    """Choose tokens as a task's ``sampler`` says, such as ``dict(temperature=0)``, or else as the model does.
+    """Answer as a task's ``sampler`` and ``ensemble`` say, such as ``dict(temperature=0)``, or else as the model does.
 
     Args:
         model: A :class:`DeLVM`, or what wraps one.
         task: An entry of a config's ``tasks``.
 
     Returns:
-        A context; outside of it the model chooses as before.
+        A context; outside of it the model answers as before.
     """
-    return unwrap_model(model).sampling(task["sampler"]) if task.get("sampler") else nullcontext()
+    sampler, ensemble = task.get("sampler"), task.get("ensemble")
+    return unwrap_model(model).sampling(sampler, ensemble) if sampler or ensemble else nullcontext()
 
 
 def _some_of(dataset: Dataset, number: int | None) -> Dataset:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from delvm_mm.generation import ImageLayout, TokenSampler
 from delvm_mm.generation.samplers import CodeSampler
-from delvm_mm.models.prompt_ensemble import answer_fields, check_fits_context, prompt_tokens
+from delvm_mm.models.prompt_ensemble import PromptEnsemble, answer_fields, check_fits_context, prompt_tokens
 from delvm_mm.models.tokenizers.images import decode_images, to_float
 from delvm_mm.registry import TASK_UTILS
 from delvm_mm.structures import DataSample
@@ -76,17 +76,22 @@ class AnsweringMixin:
         return samples
 
     @contextmanager
-    def sampling(self, sampler: Mapping[str, Any] | None) -> Iterator[None]:
-        """Let ``predict`` choose tokens in another way for a while, such as that of a task.
+    def sampling(
+        self, sampler: Mapping[str, Any] | None, ensemble: int | Mapping[str, Any] | PromptEnsemble | None = None
+    ) -> Iterator[None]:
+        """Let ``predict`` answer in another way for a while, such as that of a task.
 
         Args:
             sampler: Arguments of a :class:`TokenSampler` that replace the model's own of the same names; None for none.
+            ensemble: Of prompts, where the model has none of its own.
         """
-        own, self.sampler = self.sampler, self.sampler | dict(sampler or {})
+        own = self.sampler, self.ensemble
+        self.sampler = self.sampler | dict(sampler or {})
+        self.ensemble = PromptEnsemble.of(ensemble) if self.ensemble is None else self.ensemble
         try:
             yield
         finally:
-            self.sampler = own
+            self.sampler, self.ensemble = own
 
     @torch.no_grad()
     def generate(
@@ -181,6 +186,8 @@ class AnsweringMixin:
 
     def _answer(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens B x A x h·w of the answers: A is E, or 1 where an ensemble writes one."""
+        if self.ensemble is not None:
+            tokens = tokens[:, : self.ensemble.num_prompts(self.sampler)]
         batch, size, num_images, num_tokens = tokens.shape
         if size > 1:
             check_fits_context(size, num_images, num_tokens, self.max_positions - self.prompt_overhead)

@@ -1,7 +1,7 @@
 """Several prompts for one query: which pairs each shows, in which order and colors, and how answers become one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from delvm_mm.models.tokenizers.images import to_float
 
 __all__ = ["PromptEnsemble", "answer_fields", "check_fits_context", "prompt_tokens"]
 
-VARIATIONS = ("pairs", "order", "colors")
+VARIATIONS = ("pairs", "order", "colors", "draws")
 COMBINATIONS = ("distributions", "mean", "vote")
 GRAY_TOLERANCE = 4 / 255  # of the channels of a gray label image: JPEG moves them a little
 
@@ -24,7 +24,8 @@ class PromptEnsemble:
     """E prompts made of the P pairs that are shown with a query, answered in one batch and combined.
 
     Averaging the answers of several arrangements of a prompt was worth more than any choice of prompts in prompt-SelF
-    (Sun et al., 2023, arXiv 2304.04748).
+    (Sun et al., 2023, arXiv 2304.04748). The mean of several draws comes near to the mean of all that a model holds for
+    possible, which is the best guess where a score counts distances.
 
     Attributes:
         size: Prompts E.
@@ -32,6 +33,8 @@ class PromptEnsemble:
             are used than the context holds; the last pairs, which are the most alike where pairs are ordered by
             likeness, are the last ones of all prompts. 'order': all prompts show all pairs, the first as they are,
             the others in orders drawn by ``seed``. 'colors': labels in black and white are drawn in ``colors``.
+            'draws': nothing, each prompt is that of all pairs, and the sampler draws an answer behind each; the
+            prompt is read once. A greedy sampler writes one answer, as all would be the same.
         combine: How the answers become one. 'distributions': one answer is written, each token chosen from the mean
             of the prompts' next-token distributions. 'mean' and 'vote': each prompt is answered, and the codec reads
             the mean of the answers (``decode_mean``) or what most of them say (``decode_vote``).
@@ -60,6 +63,11 @@ class PromptEnsemble:
         for name, value, known in (("vary", self.vary, VARIATIONS), ("combine", self.combine, COMBINATIONS)):
             if value not in known:
                 raise ValueError(f"ensemble.{name} is {value!r}, expected {' or '.join(map(repr, known))}")
+        if self.vary == "draws" and self.combine == "distributions":
+            raise ValueError(
+                "ensemble.combine is 'distributions', and draws behind the same prompt (vary='draws') have one "
+                "distribution: set combine='mean' or combine='vote'"
+            )
         if self.vary != "colors":
             if len(self.colors):
                 raise ValueError(f"ensemble.colors are for vary='colors', and vary is {self.vary!r}")
@@ -99,6 +107,10 @@ class PromptEnsemble:
             raise ValueError(f"ensemble has {sorted(given)} and no 'size', the number of prompts")
         return cls(**given)
 
+    def num_prompts(self, sampler: Mapping[str, Any]) -> int:
+        """How many prompts are to be answered: of draws one, where a sampler (its arguments) does not draw."""
+        return 1 if self.vary == "draws" and not sampler.get("temperature") else self.size
+
     @property
     def writes_one(self) -> bool:
         """Whether one answer is written, not one for each prompt."""
@@ -125,7 +137,7 @@ class PromptEnsemble:
                     "prompt, or set vary='order'"
                 )
             return positions.view(-1, self.size).T
-        if self.vary == "colors":
+        if self.vary in ("colors", "draws"):
             return positions.expand(self.size, -1)
         if self.size > math.factorial(num_pairs):
             raise ValueError(

@@ -108,6 +108,30 @@ def test_every_tool_takes_the_folder(work, monkeypatch, capsys):
     assert [(len(example.pairs), len(example.queries)) for example in examples] == [(2, 3), (2, 3)]
 
 
+def test_a_task_is_answered_by_an_ensemble_of_its_own_in_the_folder_too(work, monkeypatch):
+    cfg = Config.fromfile("config.py")
+    cfg.model.sampler = dict(temperature=0.9, seed=0)
+    cfg.tasks.seg.ensemble = dict(size=3, vary="draws", combine="mean")
+    cfg.dump("drawn_often.py")
+    tool.main(["drawn_often.py", "iter_1.pth", "tiny", "--exact-name"])
+    inferencer = prompt_tool.DeLVMInferencer("tiny", device="cpu")
+    assert inferencer.ensemble("seg").size == 3 and inferencer.ensemble("pose") is inferencer.ensemble() is None
+    query = "tiny/prompts/seg/queries/00.png"
+    answers = {
+        name: inferencer(query, task="seg", **options)["predictions"][0]
+        for name, options in dict(own={}, one=dict(ensemble=1), greedy=dict(temperature=0.0)).items()
+    }
+    assert [len(np.atleast_2d(answers[name]["tokens"])) for name in answers] == [3, 1, 1]
+    shown = inferencer.generator.decode(torch.as_tensor(answers["own"]["tokens"]))
+    np.testing.assert_array_equal(answers["own"]["image"], np.rint(np.mean(shown, axis=0)).astype(np.uint8))
+    # The evaluator reads the same from config and folder.
+    scores = []
+    for name, weights in (("drawn_often.py", "iter_1.pth"), ("drawn_often.py", "tiny")):
+        run(monkeypatch, test_tool.main, name, weights, "--task", "seg", "--out", "scores.json")
+        scores.append(json.loads(Path("scores.json").read_text())["seg"]["seg/mIoU"])
+    assert scores[0] == scores[1]
+
+
 def test_a_task_chooses_tokens_in_its_own_way_in_the_folder_too(work, monkeypatch):
     """With ``tasks.seg.sampler`` greedy, answers are those of a greedy model; those of the other task are drawn."""
     cfg = Config.fromfile("config.py")

@@ -6,6 +6,7 @@ import torch
 from mmengine.structures import BaseDataElement
 
 from delvm_mm.codecs import ForegroundMaskCodec, RestorationCodec
+from delvm_mm.generation import engine
 from delvm_mm.models.prompt_ensemble import PromptEnsemble
 from delvm_mm.registry import MODELS
 
@@ -95,6 +96,46 @@ def test_answers_of_all_prompts_are_given_beside_their_mean():
         assert sample.combine == "vote" and len(np.unique(sample.pred_images, axis=0)) > 1
 
 
+def test_draws_are_answers_of_one_prompt_that_is_read_once(monkeypatch):
+    drawing = dict(temperature=1.0, seed=0)
+    model, inputs = tiny_model(ensemble=dict(size=5, vary="draws", combine="mean"), sampler=drawing), prompts_of(2)
+    samples = answer(model, inputs)
+    # Five rows a query, drawn in turn, are what a plain model writes behind the same five prompts.
+    plain = answer(tiny_model(sampler=drawing), inputs.repeat_interleave(5, 0))
+    for number, sample in enumerate(samples):
+        alone = plain[5 * number : 5 * number + 5]
+        assert torch.equal(sample.pred_tokens, torch.stack([one.pred_tokens for one in alone]))
+        mean = np.mean([one.pred_image.astype(float) for one in alone], axis=0)
+        np.testing.assert_array_equal(sample.pred_image, np.rint(mean))
+        assert len(np.unique(sample.pred_tokens, axis=0)) > 1
+    reads = []
+    read_prompt = engine._read_prompt
+    monkeypatch.setattr(engine, "_read_prompt", lambda *given: reads.append(given) or read_prompt(*given))
+    answer(tiny_model(ensemble=dict(size=5, vary="draws", combine="mean"), sampler=drawing), inputs)
+    assert len(reads) == 2
+
+
+def test_draws_of_a_greedy_sampler_are_one_answer():
+    inputs = prompts_of(2)
+    draws = dict(size=5, vary="draws", combine="mean")
+    for sample, alone in zip(answer(tiny_model(ensemble=draws), inputs), answer(tiny_model(), inputs), strict=True):
+        assert torch.equal(sample.pred_tokens, alone.pred_tokens[None])
+        np.testing.assert_array_equal(sample.pred_image, alone.pred_image)
+    assert PromptEnsemble(**draws).num_prompts(dict(temperature=0.5)) == 5
+    assert PromptEnsemble(size=5).num_prompts({}) == 5
+
+
+def test_a_task_has_an_ensemble_where_the_model_has_none():
+    inputs, draws = prompts_of(2, batch=1), dict(size=3, vary="draws", combine="mean")
+    model = tiny_model(sampler=dict(temperature=1.0, seed=0))
+    with model.sampling(None, draws):
+        assert len(answer(model, inputs)[0].pred_images) == 3
+    assert "pred_images" not in answer(model, inputs)[0]
+    own = tiny_model(sampler=dict(temperature=1.0, seed=0), ensemble=dict(size=2, vary="order", combine="mean"))
+    with own.sampling(None, draws):
+        assert len(answer(own, inputs)[0].pred_images) == 2
+
+
 def test_labels_are_shown_in_other_colors_and_answers_turned_back(monkeypatch):
     colors = [(BLACK, WHITE), (WHITE, BLACK), ((0, 0, 255), RED)]
     model = tiny_model(ensemble=dict(size=3, vary="colors", combine="mean", colors=colors))
@@ -160,6 +201,7 @@ def test_pairs_that_make_no_ensemble_or_do_not_fit_are_refused(ensemble, num_pai
         (dict(size=2, vary="colors", combine="vote", colors=[(BLACK, WHITE)]), "has 1 entries, expected 2"),
         (dict(size=1, vary="colors", combine="vote", colors=[(BLACK, BLACK)]), "one color twice"),
         (dict(size=1, vary="colors", colors=[(BLACK, WHITE)]), "set combine='mean' or combine='vote'"),
+        (dict(size=4, vary="draws"), r"draws behind the same prompt .* have one distribution: set combine='mean'"),
     ],
 )
 def test_what_is_no_ensemble_is_named(ensemble, message):

@@ -189,7 +189,8 @@ class Study:
             if not setting.is_base and not task.reads_query:  # no ceiling is scored: do not compute it
                 for sample in batch["data_samples"]:
                     del sample.label_image
-            with torch.no_grad(), sampling_of(self.model, task.settings):
+            # The study asks in ways of its own: the task's sampler alone.
+            with torch.no_grad(), sampling_of(self.model, dict(sampler=task.settings.get("sampler"))):
                 answers = self.model.test_step(batch)
             for one, evaluator in zip(together, evaluators, strict=True):
                 for sample in answers:
