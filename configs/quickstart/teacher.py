@@ -10,7 +10,8 @@ work_dir = root + '/teacher'
 train_dataloader = dict(
     dataset=dict(stores=[f'{root}/tokens/train/{task}_scenes' for task in _base_.scene_tasks], assembly='fixed'))
 val_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/val/{task}_scenes' for task in _base_.scene_tasks]))
-# The zoo's prompts and queries; of the latter only as many as three models answer in little time, and one answer to each.
+# The zoo's prompts and queries; of the latter only as many as three models answer in little time, with one answer
+# each in place of the mean of several.
 scored = {task: _base_.tasks[f'{task}_scenes'] for task in _base_.scene_tasks}
 num_queries = 20
 tasks = dict(

@@ -129,10 +129,13 @@ class DeLVMInferencer(AnswerStages):
         return (self.cfg.get("tasks") or {}).get(task, {}).get("prompt")
 
     def ensemble(self, task: str | dict | LabelCodec | None = None) -> PromptEnsemble | None:
-        """Behind which prompts queries are answered unless options say otherwise; None for one of all pairs.
+        """Behind which prompts queries are answered unless options say otherwise.
 
         Args:
             task: Whose ``ensemble`` in the config is meant, where the model has none of its own.
+
+        Returns:
+            None for one prompt of all pairs.
 
         Raises:
             ValueError: It is not one.

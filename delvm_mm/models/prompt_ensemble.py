@@ -37,7 +37,8 @@ class PromptEnsemble:
             prompt is read once. A greedy sampler writes one answer, as all would be the same.
         combine: How the answers become one. 'distributions': one answer is written, each token chosen from the mean
             of the prompts' next-token distributions. 'mean' and 'vote': each prompt is answered, and the codec reads
-            the mean of the answers (``decode_mean``) or what most of them say (``decode_vote``).
+            the mean of the answers (``decode_mean``) or what most of them say (``decode_vote``). :meth:`of` takes
+            'mean' for draws unless told otherwise.
         seed: Of the orders.
         colors: With 'colors', what black and white are in each prompt: E pairs (background, foreground) of RGB
             colors, values 0 to 255. Answers are turned back into black and white.
@@ -101,6 +102,8 @@ class PromptEnsemble:
         if given is None or isinstance(given, cls):
             return given
         given = dict(size=given) if isinstance(given, int) else dict(given)
+        if given.get("vary") == "draws":
+            given.setdefault("combine", "mean")  # they have no distributions to average
         if unknown := set(given) - set(cls.__dataclass_fields__):
             raise ValueError(f"ensemble has {sorted(unknown)}, expected some of {list(cls.__dataclass_fields__)}")
         if "size" not in given:
@@ -108,7 +111,14 @@ class PromptEnsemble:
         return cls(**given)
 
     def num_prompts(self, sampler: Mapping[str, Any]) -> int:
-        """How many prompts are to be answered: of draws one, where a sampler (its arguments) does not draw."""
+        """How many prompts are to be answered.
+
+        Args:
+            sampler: Arguments of a :class:`TokenSampler`.
+
+        Returns:
+            ``size``, or 1 for draws where the sampler does not draw.
+        """
         return 1 if self.vary == "draws" and not sampler.get("temperature") else self.size
 
     @property

@@ -123,6 +123,7 @@ def test_draws_of_a_greedy_sampler_are_one_answer():
         np.testing.assert_array_equal(sample.pred_image, alone.pred_image)
     assert PromptEnsemble(**draws).num_prompts(dict(temperature=0.5)) == 5
     assert PromptEnsemble(size=5).num_prompts({}) == 5
+    assert PromptEnsemble.of(dict(size=5, vary="draws")) == PromptEnsemble(**draws)
 
 
 def test_a_task_has_an_ensemble_where_the_model_has_none():
@@ -201,7 +202,10 @@ def test_pairs_that_make_no_ensemble_or_do_not_fit_are_refused(ensemble, num_pai
         (dict(size=2, vary="colors", combine="vote", colors=[(BLACK, WHITE)]), "has 1 entries, expected 2"),
         (dict(size=1, vary="colors", combine="vote", colors=[(BLACK, BLACK)]), "one color twice"),
         (dict(size=1, vary="colors", colors=[(BLACK, WHITE)]), "set combine='mean' or combine='vote'"),
-        (dict(size=4, vary="draws"), r"draws behind the same prompt .* have one distribution: set combine='mean'"),
+        (
+            dict(size=4, vary="draws", combine="distributions"),
+            r"draws behind the same prompt .* have one distribution: set combine='mean'",
+        ),
     ],
 )
 def test_what_is_no_ensemble_is_named(ensemble, message):

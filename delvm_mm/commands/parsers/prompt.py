@@ -17,7 +17,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 COMMANDS = ("complete", "frames")
-VARIATIONS, COMBINATIONS = ("pairs", "order"), ("distributions", "mean", "vote")
+VARIATIONS, COMBINATIONS = ("pairs", "order", "draws"), ("distributions", "mean", "vote")
 
 
 class PromptParser(argparse.ArgumentParser):
@@ -60,7 +60,9 @@ def parser_of(command: str) -> argparse.ArgumentParser:
             "--ensemble", type=int, metavar="N", help="answer behind N prompts that are made of the pairs"
         )
         parser.add_argument(
-            "--vary", choices=VARIATIONS, help="what differs between them: they share the pairs (default), or the order"
+            "--vary",
+            choices=VARIATIONS,
+            help="what differs between them: they share the pairs (default), the order, or nothing but what is drawn",
         )
         parser.add_argument(
             "--combine",
