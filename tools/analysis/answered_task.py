@@ -99,7 +99,8 @@ def answer_pair(
         batch = pseudo_collate([dataset[index] for index in positions[start : start + args.batch_size]])
         for sample in batch["data_samples"]:
             del sample.label_image  # its ceiling is not asked for
-        with torch.no_grad(), sampling_of(model, prompts.settings):
+        # One answer a query: the task's sampler alone.
+        with torch.no_grad(), sampling_of(model, dict(sampler=prompts.settings.get("sampler"))):
             answers = model.test_step(batch)
         tokens = np.stack([sample.pred_tokens.numpy() for sample in answers])
         found += kinds.of(count_codes(tokens, model.num_codes))
