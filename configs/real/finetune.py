@@ -1,7 +1,8 @@
-# The shipped model fine-tuned to three tasks on real images together, an equal share for each.
+# The shipped model fine-tuned to three tasks on real images together, on augmented copies: about a third of the
+# sentences each.
 #     python tools/tokenize_dataset.py configs/real/tokens.py
 #     python tools/train.py configs/real/finetune.py
-#     python tools/test.py configs/real/finetune.py work_dirs/real/finetune/iter_236.pth
+#     python tools/test.py configs/real/finetune.py work_dirs/real/finetune/iter_150.pth
 _base_ = [
     '_base_tasks.py', '../zoo/_base_model.py', '../_base_/datasets/visual_sentences.py',
     '../_base_/schedules/adamw_40k.py', '../_base_/default_runtime.py'
@@ -14,15 +15,14 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=0,
     persistent_workers=False,
-    sampler=dict(scheme='resample'),
-    dataset=dict(stores=[f'{root}/tokens/train/{task}_100' for task in _base_.codec_of], context=_base_.context))
+    dataset=dict(
+        stores=[f'{root}/tokens/train/{task}_100_augmented' for task in _base_.codec_of], context=_base_.context))
 val_dataloader = dict(
     batch_size=2,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(stores=[f'{root}/tokens/val/{task}' for task in _base_.codec_of], context=_base_.context))
-# An epoch: 472 sentences of 97, 300 and 75.
-max_iters = 236
+max_iters = 150
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters, global_batch_tokens=None)
 # In bfloat16 where the processor computes in it; elsewhere optim_wrapper.type=OptimWrapper.
 optim_wrapper = dict(type='AutocastOptimWrapper', optimizer=dict(lr=1e-3))
