@@ -39,7 +39,10 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["delvm", "delvm_mm", "delvm_mm.*"]),
     entry_points={"console_scripts": ["delvm = delvm.cli:main"]},
-    package_data={"delvm_mm.pretrained": ["*/*", "*/*/*", "*/*/*/*", "*/*/*/*/*"]},
+    package_data={
+        "delvm_mm.generation": ["*.c"],
+        "delvm_mm.pretrained": ["*/*", "*/*/*", "*/*/*/*", "*/*/*/*/*"],
+    },
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10",
     # MMEngine and its toolboxes exist under two sets of distribution names with the same import names. Only one of the

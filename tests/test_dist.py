@@ -42,6 +42,7 @@ def test_both_are_named_by_the_version_and_carry_code_weights_configs_and_tools(
     for name in (
         "delvm/doctor.py",
         "delvm_mm/commands/train.py",
+        "delvm_mm/generation/native.c",
         "delvm_mm/pretrained/mini/model.safetensors",
         "delvm_mm/pretrained/mini/prompts/seg/00_img.png",
         "delvm_mm/.mim/configs/zoo/mini.py",
@@ -53,6 +54,7 @@ def test_both_are_named_by_the_version_and_carry_code_weights_configs_and_tools(
     with tarfile.open(sdist) as archive:
         names = archive.getnames()
     assert any(name.endswith("/configs/zoo/mini.py") for name in names)
+    assert any(name.endswith("/generation/native.c") for name in names)
 
 
 def test_installed_alone_it_is_well_and_answers_an_image(dist, tmp_path):

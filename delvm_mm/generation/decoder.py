@@ -21,18 +21,24 @@ from delvm_mm.generation.attention import (
 )
 from delvm_mm.generation.cache import KVCache
 from delvm_mm.generation.linear import PackedLinear
+from delvm_mm.generation.native import NativeDecoder, RowPass, has_native
 
 # Rows of a batch are prefilled a few at a time, so that what lies between two layers stays small: no more rows at once
 # than attend to this many tokens.
 PREFILL_TOKENS = 8192
 
+# Compiled code reads passes of up to so many tokens as a whole; of more, it leaves the products of matrices to oneDNN.
+NATIVE_TOKENS = 3
+
 # What a pass of several tokens costs more than one of a single token in every row, as parts of the latter for one row:
-# each token more, and once that the weights are read in another layout (one row in float32), or that rows are at
-# different places. LLaMA-80M on two idle cores: 17 ms a token in float32 and 16 in bfloat16, in a long prompt 1.2 and
-# 0.9; 38 ms for 16 rows. Rows at different places cost twice as much, as it takes passes to bring them together again.
-# Constants, so that drafts do not depend on how busy a machine is.
-TOKEN_COST, TOKEN_COST_FLOAT32 = 0.05, 0.08
-LAYOUT_COST, RAGGED_COST = 0.5, 0.3
+# each token more, and once that the weights are read in another layout, or that rows are at different places.
+# LLaMA-80M behind 1920 tokens on two cores: 12 ms a token in float32 and 6 in bfloat16, 22 and 14 for 16 tokens. By
+# operators alone, one row in float32 has a layout of its own, and rows at different places cost twice as much, as it
+# takes passes to bring them together again. Constants, so that drafts do not depend on how busy a machine is.
+TOKEN_COST, TOKEN_COST_FLOAT32 = 0.08, 0.06
+LAYOUT_COST = 0.1
+OPERATOR_TOKEN_COST, OPERATOR_TOKEN_COST_FLOAT32 = 0.05, 0.08
+OPERATOR_LAYOUT_COST, OPERATOR_RAGGED_COST = 0.5, 0.3
 
 
 @dataclass
@@ -51,7 +57,8 @@ class LayerWeights:
 class Decoder:
     """Embedding table (K x C), layers, head and rotary tables (max_positions x head_dim) in one type.
 
-    ``flash`` says which attention is used, see :mod:`attention`.
+    ``flash`` says which attention is used, see :mod:`attention`. ``native`` is compiled code for passes of few tokens,
+    or None.
     ``sin`` has its first half negated, so that a rotation is ``x * cos + roll(x, head_dim / 2) * sin``.
     """
 
@@ -65,6 +72,7 @@ class Decoder:
     num_kv_heads: int
     norm_eps: float
     flash: bool
+    native: NativeDecoder | None = None
 
     @property
     def head_dim(self) -> int:
@@ -73,19 +81,26 @@ class Decoder:
 
     @property
     def cache_dtype(self) -> torch.dtype:
-        """Type of keys and values: on a CPU at least float32; flash attention in bfloat16 takes three times as long."""
-        return self.cos.dtype
+        """Type of keys and values: that of the weights, but at least float32 where flash attention on a CPU reads them.
+
+        In bfloat16 it takes three times as long.
+        """
+        return self.cos.dtype if self.native is None else self.table.dtype
 
     @property
     def token_cost(self) -> float:
         """What one token more costs in a pass of few, as a part of a pass of one."""
+        if self.native is None:
+            return OPERATOR_TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else OPERATOR_TOKEN_COST
         return TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else TOKEN_COST
 
     def drafting_cost(self, batch_size: int) -> float:
         """What drafts cost in a pass beside their tokens, as a part of a pass of one token."""
+        if self.native is not None:
+            return LAYOUT_COST if batch_size <= NATIVE_TOKENS else 0.0
         if batch_size > 1:
-            return RAGGED_COST * (1 + self.token_cost * (batch_size - 1))
-        return LAYOUT_COST if self.head.one_row_is_faster else 0.0
+            return OPERATOR_RAGGED_COST * (1 + self.token_cost * (batch_size - 1))
+        return OPERATOR_LAYOUT_COST if self.head.one_row_is_faster else 0.0
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for ``batch_size`` sequences of up to ``max_length`` tokens."""
@@ -105,9 +120,10 @@ class SharedPrompt:
     stop: int
     cache: KVCache
 
-    def layer(self, index: int) -> SharedKeys:
-        """Its keys and values in one layer."""
-        return SharedKeys(self.start, self.stop, self.cache.keys[index], self.cache.values[index])
+    def layer(self, index: int, dtype: torch.dtype | None = None) -> SharedKeys:
+        """Its keys and values in one layer, as they are kept or in another type."""
+        keys, values = (x[index].to(dtype or x.dtype) for x in (self.cache.keys, self.cache.values))
+        return SharedKeys(self.start, self.stop, keys, values)
 
 
 @torch.no_grad()
@@ -148,17 +164,21 @@ def pack_decoder(
                 down=linear(mlp.down_proj),
             )
         )
+    table = embedding(torch.arange(head.num_embeddings, device=device)[None])[0].to(dtype)
+    sin = torch.cat((-first, second), dim=-1)
+    native = NativeDecoder(backbone, head, table, cos, sin) if flash and has_native(dtype, device) else None
     return Decoder(
-        table=embedding(torch.arange(head.num_embeddings, device=device)[None])[0].to(dtype),
+        table=table,
         layers=layers,
         norm=backbone.norm.weight.detach().to(dtype),
         head=linear(head.projection),
         cos=cos,
-        sin=torch.cat((-first, second), dim=-1),
+        sin=sin,
         num_heads=backbone.num_heads,
         num_kv_heads=backbone.num_kv_heads,
         norm_eps=backbone.norm.eps,
         flash=flash,
+        native=native,
     )
 
 
@@ -203,8 +223,8 @@ def _prefill_rows(decoder: Decoder, tokens: Tensor, cache: KVCache, row: int, pr
         query, key, value = _project(decoder, layer, hidden, rope)
         cache.keys[index, row : row + batch, :, :length] = key
         cache.values[index, row : row + batch, :, :length] = value
-        shared = [SharedPrompt(0, batch, prompt).layer(index)] if before else []
-        hidden = _finish(decoder, layer, hidden, attention(query, key, value, shared))
+        shared = [SharedPrompt(0, batch, prompt).layer(index, query.dtype)] if before else []
+        hidden = _finish(decoder, layer, hidden, _joined(attention(query, key, value, shared)))
     return _logits(decoder, hidden[:, -1])
 
 
@@ -230,6 +250,8 @@ def decode_one_token(
     Returns:
         B x K, logits of the token that follows.
     """
+    if decoder.native is not None:
+        return _decode_native(decoder, tokens, [1] * len(tokens), [kv_len - 1] * len(tokens), cache, prompts)
     position = input_pos + prompts[0].cache.length if prompts else input_pos
     rope = decoder.cos[position], decoder.sin[position]
     if not decoder.flash:
@@ -247,7 +269,7 @@ def decode_one_token(
             out = flash_attention(query, keys, values, shared)
         else:
             out = decode_attention(query, keys, values, mask, shared)
-        hidden = _finish(decoder, layer, hidden[:, None], out)[:, 0]
+        hidden = _finish(decoder, layer, hidden[:, None], _joined(out))[:, 0]
     return _logits(decoder, hidden)
 
 
@@ -271,6 +293,9 @@ def decode_tokens(
         T x K, logits of the token that follows each of the T tokens, row by row.
     """
     counts, device = [len(row) for row in tokens], decoder.table.device
+    flat = torch.tensor([token for row in tokens for token in row], device=device)
+    if decoder.native is not None:
+        return _decode_native(decoder, flat, counts, starts, cache, prompts)
     kv_len = max(start + count for start, count in zip(starts, counts, strict=True))
     places = [start + k for start, count in zip(starts, counts, strict=True) for k in range(count)]
     rows = _PaddedRows(counts, device) if len(tokens) > 1 else None
@@ -281,7 +306,7 @@ def decode_tokens(
     unseen = torch.arange(kv_len, device=device) > last_seen[:, None, :, None]
     mask = torch.zeros(unseen.shape, dtype=cache.keys.dtype, device=device).masked_fill_(unseen, float("-inf"))
     use_flash = decoder.flash and flash_takes_masks()
-    hidden = decoder.table[torch.tensor([token for row in tokens for token in row], device=device)][None]
+    hidden = decoder.table[flat][None]
     for index, layer in enumerate(decoder.layers):
         query, key, value = _project(decoder, layer, hidden, rope)
         keys, values = cache.keys[index], cache.values[index]
@@ -300,8 +325,33 @@ def decode_tokens(
             out = decode_attention(query, keys, values, mask, shared)
         if rows is not None:
             out = rows.unpad(out.transpose(1, 2)).transpose(0, 1)[None]
-        hidden = _finish(decoder, layer, hidden, out)
+        hidden = _finish(decoder, layer, hidden, _joined(out))
     return _logits(decoder, hidden[0])
+
+
+def _decode_native(
+    decoder: Decoder,
+    tokens: Tensor,
+    counts: Sequence[int],
+    starts: Sequence[int],
+    cache: KVCache,
+    prompts: Sequence[SharedPrompt],
+) -> Tensor:
+    # As decode_tokens, with the tokens of all rows side by side.
+    before = [prompt.cache for prompt in prompts for _ in range(prompt.start, prompt.stop)] or [None] * len(counts)
+    rows = [
+        RowPass(row, count, start, prompt)
+        for row, (count, start, prompt) in enumerate(zip(counts, starts, before, strict=True))
+        if count
+    ]
+    native = decoder.native.begin(rows, cache)
+    if len(tokens) <= NATIVE_TOKENS:
+        return native.decode(tokens)
+    hidden = decoder.table[tokens]
+    for index, layer in enumerate(decoder.layers):
+        packed = layer.qkv(_rms_norm(hidden, layer.attention_norm, decoder.norm_eps))
+        hidden = _finish(decoder, layer, hidden, native.attend(index, packed))
+    return _logits(decoder, hidden)
 
 
 class _PaddedRows:
@@ -331,21 +381,26 @@ class _PaddedRows:
 def _project(
     decoder: Decoder, layer: LayerWeights, hidden: Tensor, rope: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    # B x L x C to query (B x H x L x D), key and value (B x G x L x D) in the cache's type; query and key are rotated
-    # in one go.
+    # B x L x C to query (B x H x L x D), key and value (B x G x L x D) in the rotary tables' type; query and key are
+    # rotated in one go.
     heads, groups, dims = decoder.num_heads, decoder.num_kv_heads, decoder.head_dim
     cos, sin = rope
     qkv = layer.qkv(_rms_norm(hidden, layer.attention_norm, decoder.norm_eps)).unflatten(-1, (heads + 2 * groups, dims))
-    qkv = qkv.to(decoder.cache_dtype).transpose(1, 2)
+    qkv = qkv.to(cos.dtype).transpose(1, 2)
     query_key, value = qkv.split((heads + groups, groups), dim=1)
     rotated = torch.addcmul(query_key * cos, query_key.roll(dims // 2, dims=-1), sin)
     query, key = rotated.split((heads, groups), dim=1)
     return query, key, value
 
 
+def _joined(attended: Tensor) -> Tensor:
+    """B x H x L x D to B x L x (H D)."""
+    return attended.transpose(1, 2).flatten(2)
+
+
 def _finish(decoder: Decoder, layer: LayerWeights, hidden: Tensor, attended: Tensor) -> Tensor:
-    # B x L x C and the attention's B x H x L x D to the layer's output, B x L x C.
-    hidden = hidden + layer.out(attended.transpose(1, 2).flatten(2).to(hidden.dtype))
+    # The layer's input and its attention, ... x C and ... x (H D), to its output.
+    hidden = hidden + layer.out(attended.to(hidden.dtype))
     gate, up = layer.gate_up(_rms_norm(hidden, layer.mlp_norm, decoder.norm_eps)).chunk(2, dim=-1)
     return hidden + layer.down(F.silu(gate) * up)
 

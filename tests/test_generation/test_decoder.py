@@ -1,5 +1,7 @@
 """Cached decoding against the whole model, which computes every sentence from its first token on."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -17,9 +19,10 @@ def parts(request):
     return TokenEmbedding(32, CODES, init_std=1.0), backbone, NextTokenHead(32, CODES, init_std=0.5)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "static shapes"])
+@pytest.fixture(scope="module", params=["plain", "operators", "static shapes"])
 def decoder(parts, request):
-    return pack_decoder(*parts, dtype=torch.float32, static=request.param)
+    decoder = pack_decoder(*parts, dtype=torch.float32, static=request.param == "static shapes")
+    return decoder if request.param == "plain" else dataclasses.replace(decoder, native=None)
 
 
 @torch.no_grad()

@@ -105,11 +105,25 @@ def test_without_the_private_operators_the_tokens_are_the_same(model, reference,
     assert torch.equal(model.generate(tokens, ANSWER, prompt_length=PROMPT), greedy(reference, tokens))
 
 
-def test_bfloat16_follows_float32_up_to_near_ties_no_less_than_hugging_face(model, reference):
+@pytest.mark.parametrize(("prompts", "options"), [([0], {}), ([0, 1, 0], dict(prompt_length=PROMPT))])
+def test_without_compiled_code_the_tokens_are_the_same(model, reference, prompts, options, monkeypatch):
+    monkeypatch.setattr("delvm_mm.generation.decoder.has_native", lambda dtype, device: False)
+    tokens = batch(*prompts)
+    assert torch.equal(model.generate(tokens, ANSWER, **options), greedy(reference, tokens))
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["", "without compiled code"])
+@pytest.mark.parametrize("at_once", [None, 1], ids=["batched", "single"])
+def test_bfloat16_follows_float32_up_to_near_ties_no_less_than_hugging_face(
+    model, reference, at_once, compiled, monkeypatch
+):
+    if not compiled:
+        monkeypatch.setattr("delvm_mm.generation.decoder.has_native", lambda dtype, device: False)
     tokens = batch(*range(8))
     agreed, first = {}, {}
+    options = dict(dtype="bfloat16", prompt_length=PROMPT)
     for name, written in (
-        ("ours", model.generate(tokens, ANSWER, dtype="bfloat16", prompt_length=PROMPT)),
+        ("ours", torch.cat([model.generate(rows, ANSWER, **options) for rows in tokens.split(at_once or len(tokens))])),
         ("hugging face", greedy(copy.deepcopy(reference).bfloat16(), tokens)),
     ):
         # Each token against the float32 choice behind the same tokens: after a first difference texts go their own way.

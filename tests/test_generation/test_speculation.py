@@ -85,11 +85,21 @@ def test_a_batch_that_is_split_too(model, oracles):
     assert torch.equal(model.generate(tokens, 64, draft="2d", **options), plain) and read
 
 
-def test_without_the_private_operators_too(model, oracles, monkeypatch):
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param({"decoder.has_native": lambda dtype, device: False}, id="no compiled code"),
+        pytest.param(
+            {"decoder.has_flash_with_lse": lambda device: False, "linear._onednn": lambda dtype: False},
+            id="no private operators",
+        ),
+    ],
+)
+def test_without_what_is_not_everywhere_too(model, oracles, missing, monkeypatch):
     tokens = batch(0, 1, 0)
     plain = model.generate(tokens, 64, draft="none")
-    monkeypatch.setattr("delvm_mm.generation.decoder.has_flash_with_lse", lambda device: False)
-    monkeypatch.setattr("delvm_mm.generation.linear._onednn", lambda dtype: False)
+    for name, replacement in missing.items():
+        monkeypatch.setattr(f"delvm_mm.generation.{name}", replacement)
     model._engine.clear()
     read = oracles(plain.tolist(), tokens.tolist())
     assert torch.equal(model.generate(tokens, 64, prompt_length=PROMPT, draft="2d"), plain) and read
