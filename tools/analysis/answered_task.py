@@ -171,8 +171,10 @@ def main(arguments: list[str] | None = None) -> None:
             for prompt in group:
                 for query in group:
                     answers.append(answer_pair(model, tasks[prompt], tasks[query], kinds, seed, args))
+                    found = ", ".join(f"{count} like {kind}" for kind, count in answers[-1].kinds.most_common())
                     seconds = time.perf_counter() - begin
-                    console.print(f"{seconds:.0f} s: seed {seed}, pairs of {prompt}, queries of {query}")
+                    line = f"{seconds:.0f} s: seed {seed}, pairs of {prompt}, queries of {query}: {found}"
+                    console.print(line, highlight=False, soft_wrap=True)
         labels = {name: Counter(kinds.of(unseen[name])) for name in group}
         texts.append(markdown(group, answers, labels))
     text = "\n\n".join(texts)
