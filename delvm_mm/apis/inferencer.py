@@ -328,7 +328,8 @@ class DeLVMInferencer(AnswerStages):
             fields = answer_fields(of_query, images[start : start + len(of_query)], ensemble)
             shown = dict(query_image=source.pixels, query_ceiling_image=tokenized[number])
             decoded = codec.decode_answer(fields | shown) if codec else None
-            image, row = decoded if reads_query else fields["pred_image"], fields["pred_tokens"].numpy()
+            image, row = fields["pred_image"], fields["pred_tokens"].numpy()
+            image = image if codec is None else codec.image_of(fields, decoded)
             answer = Answer(source, image, row, seconds, task, decoded, dict(notes or {}), original=chosen.original)
             if codec and chosen.draws:
                 answer.overlay = draw_overlay(source.pixels, decoded, codec)

@@ -62,6 +62,7 @@ def test_detail_gives_back_what_the_tokenizer_lost_of_the_query():
     np.testing.assert_array_equal(whole.decode_answer({**fields, "pred_image": tokenized}), query)
     bright = dict(pred_image=np.full_like(answer, 250), query_image=query + 60, query_ceiling_image=query)
     assert (whole.decode_answer(bright) == 255).all()
+    np.testing.assert_array_equal(whole.image_of(fields, whole.decode_answer(fields)), whole.decode_answer(fields))
     # Of an ensemble, the mean answer.
     both = {**fields, "pred_images": np.stack([answer, tokenized]), "combine": "mean"}
     mean = (answer.astype(float) + tokenized) / 2 + query - tokenized

@@ -123,7 +123,10 @@ def test_a_task_is_answered_by_an_ensemble_of_its_own_in_the_folder_too(work, mo
     }
     assert [len(np.atleast_2d(answers[name]["tokens"])) for name in answers] == [3, 1, 1]
     shown = inferencer.generator.decode(torch.as_tensor(answers["own"]["tokens"]))
-    np.testing.assert_array_equal(answers["own"]["image"], np.rint(np.mean(shown, axis=0)).astype(np.uint8))
+    codec = inferencer.codec("seg")
+    mask = codec.decode(np.rint(np.mean(shown, axis=0)).astype(np.uint8))
+    np.testing.assert_array_equal(answers["own"]["mask"], mask)
+    np.testing.assert_array_equal(answers["own"]["image"], codec.encode(mask))
     # The evaluator reads the same from config and folder.
     scores = []
     for name, weights in (("drawn_often.py", "iter_1.pth"), ("drawn_often.py", "tiny")):

@@ -103,16 +103,18 @@ def panel_of(sample: DataSample, codec: LabelCodec | None = None) -> Any:
 
     Args:
         sample: As a model filled it.
-        codec: Where it gives images what they lost of the query, answer and ceiling are shown as it reads them.
+        codec: Answer and ceiling are shown as it reads them, where it reads more than the one image.
 
     Returns:
         uint8, H x W x 3.
     """
     answer, ceiling = sample.pred_image, sample.get("ceiling_image")
-    if codec is not None and codec.reads_query and answer.shape == sample.query_image.shape:
+    if codec is not None:
         fields = sample.to_dict()
-        answer = codec.decode_answer(fields)
-        ceiling = None if ceiling is None else codec.decode_answer(as_answer(fields, "ceiling_image"))
+        answer = codec.image_of(fields, codec.decode_answer(fields))
+        if ceiling is not None:
+            fields = as_answer(fields, "ceiling_image")
+            ceiling = codec.image_of(fields, codec.decode_answer(fields))
     return draw_panel(
         sample.prompt_images,
         sample.query_image,
