@@ -11,7 +11,7 @@ train_dataloader = dict(
     dataset=dict(stores=[f'{root}/tokens/train/{task}_scenes' for task in _base_.scene_tasks], assembly='fixed'))
 val_dataloader = dict(dataset=dict(stores=[f'{root}/tokens/val/{task}_scenes' for task in _base_.scene_tasks]))
 # The zoo's prompts and queries; of the latter only as many as three models answer in little time, with one answer
-# each in place of the mean of several.
+# each in place of the mean of several: drawn masks and keypoints, the likeliest restored images.
 scored = {task: _base_.tasks[f'{task}_scenes'] for task in _base_.scene_tasks}
 num_queries = 20
 tasks = dict(
@@ -20,6 +20,7 @@ tasks = dict(
         task: dict(
             settings,
             ensemble=None,
+            sampler=dict(temperature=0.) if task == 'derain' else None,
             dataloader=dict(
                 settings['dataloader'],
                 dataset=dict(

@@ -39,7 +39,7 @@ def test_one_answer_is_shown_as_written_and_several_as_they_were_read(codec, ann
     written = codec.encode(annotation)
     answer = dict(pred_image=written, pred_images=None)
     assert codec.image_of(answer, codec.decode_answer(answer)) is written
-    # Three draws, of which one sees nothing: what is shown is a clear drawing of what was read, not a blur of the three.
+    # Three draws, of which one sees nothing: shown is a clear drawing of what was read, not a blur of the three.
     several = np.stack([written, np.zeros_like(written), written])
     answer = dict(pred_image=np.rint(several.mean(0)).astype(np.uint8), pred_images=several, combine="mean")
     shown = codec.image_of(answer, codec.decode_answer(answer))
