@@ -37,6 +37,11 @@ NATIVE_TOKENS = 3
 # takes passes to bring them together again. Constants, so that drafts do not depend on how busy a machine is.
 TOKEN_COST, TOKEN_COST_FLOAT32 = 0.08, 0.06
 LAYOUT_COST = 0.1
+# Weights that fit a cache of the processor are there sooner than a token is multiplied with them: delvm_mm://mini takes
+# 0.7, 1.5, 1.9 ms for 1, 4, 8 tokens behind 1008 in float32, and 0.3, 1.0, 1.3 in bfloat16.
+CACHED_BYTES = 64 * 2**20
+CACHED_TOKEN_COST, CACHED_TOKEN_COST_FLOAT32 = 0.4, 0.2
+CACHED_LAYOUT_COST = 0.5
 OPERATOR_TOKEN_COST, OPERATOR_TOKEN_COST_FLOAT32 = 0.05, 0.08
 OPERATOR_LAYOUT_COST, OPERATOR_RAGGED_COST = 0.5, 0.3
 
@@ -92,12 +97,15 @@ class Decoder:
         """What one token more costs in a pass of few, as a part of a pass of one."""
         if self.native is None:
             return OPERATOR_TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else OPERATOR_TOKEN_COST
+        if self.native.weight_bytes <= CACHED_BYTES:
+            return CACHED_TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else CACHED_TOKEN_COST
         return TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else TOKEN_COST
 
     def drafting_cost(self, batch_size: int) -> float:
         """What drafts cost in a pass beside their tokens, as a part of a pass of one token."""
         if self.native is not None:
-            return LAYOUT_COST if batch_size <= NATIVE_TOKENS else 0.0
+            layout_cost = CACHED_LAYOUT_COST if self.native.weight_bytes <= CACHED_BYTES else LAYOUT_COST
+            return layout_cost if batch_size <= NATIVE_TOKENS else 0.0
         if batch_size > 1:
             return OPERATOR_RAGGED_COST * (1 + self.token_cost * (batch_size - 1))
         return OPERATOR_LAYOUT_COST if self.head.one_row_is_faster else 0.0

@@ -92,6 +92,9 @@ class NativeDecoder:
         cos: Rotary table, positions x head_dim, float32.
         sin: The same, its first half negated.
 
+    Attributes:
+        weight_bytes: Of all matrices, which a pass reads.
+
     Raises:
         RuntimeError: There is no compiled code, see :func:`has_native`.
     """
@@ -102,6 +105,7 @@ class NativeDecoder:
             raise RuntimeError("there is no compiled code for this machine; use the operators of PyTorch")
         self._kept: list[Tensor] = []  # what pointers point to
         self._dtype = table.dtype
+        self.weight_bytes = 0
         layers = (_Layer * len(backbone.layers))()
         for index, layer in enumerate(backbone.layers):
             attention, mlp = layer.self_attn, layer.mlp
@@ -131,6 +135,7 @@ class NativeDecoder:
 
     def _matrix(self, linear: nn.Linear) -> _Matrix:
         bias = None if linear.bias is None else self._vector(linear.bias)
+        self.weight_bytes += linear.weight.numel() * self._dtype.itemsize
         return _Matrix(self._pointer(linear.weight.detach().to(self._dtype)), bias, linear.out_features)
 
 

@@ -7,10 +7,16 @@ the median over queries of pairs that ran one after the other. Both answers are 
 
     python tools/benchmarks/benchmark_drafts.py
     python tools/benchmarks/benchmark_drafts.py --tasks seg_scenes seg --queries 2 --batch 8
+
+With ``--llamacpp-python PYTHON``, an interpreter that has llama-cpp-python, a second table has whole greedy answers,
+prompt and query read anew, by the clock and beside llama.cpp with the same weights in float32.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,6 +30,7 @@ from rich.table import Table
 from delvm_mm.apis import DeLVMInferencer
 from delvm_mm.apis.images import check_pairs, list_sources
 from delvm_mm.generation import engine
+from delvm_mm.models.gguf_export import save_as_gguf
 from delvm_mm.registry import DATASETS
 from machine import machine
 
@@ -40,6 +47,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="queries that are answered together, behind one prompt")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=list(SAMPLERS))
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--llamacpp-python", metavar="PYTHON", help="interpreter with llama-cpp-python, for a peer")
     args = parser.parse_args()
     torch.set_num_threads(1)
     init_default_scope("delvm_mm")
@@ -54,6 +62,50 @@ def main() -> None:
             Console(stderr=True).print(task, name, *row)
     print(machine(), args.dtype, f"batches of {args.batch}", sep=", ")
     Console(width=120).print(table)
+    if args.llamacpp_python:
+        Console(width=120).print(whole_answers(inferencer, args))
+
+
+def whole_answers(inferencer: DeLVMInferencer, args: argparse.Namespace) -> Table:
+    """Seconds of greedy answers from the prompt on, ours in float32 and llama.cpp's, one thread each."""
+    model, tokens = inferencer.model, inferencer.generator.tokens_per_image
+    table = Table("task", "s, drafts", "none", "llama.cpp, f16 cache", "f32 cache", "times as fast", "same tokens")
+    context = -(-model.max_positions // 256) * 256  # places in multiples of 256 are llama.cpp's own
+    script, pipes = Path(__file__).with_name("llamacpp_peer.py"), dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with tempfile.TemporaryDirectory() as folder:
+        save_as_gguf(model, file := Path(folder) / "mini.gguf", "f32")
+        command = [args.llamacpp_python, script, file, "--context", context, "--threads", 1, "--cache"]
+        peers = {
+            cache: subprocess.Popen([*map(str, command), cache], text=True, bufsize=1, **pipes)
+            for cache in ("f16", "f32")
+        }
+        if not all(peer.stdout.readline() for peer in peers.values()):
+            raise SystemExit("llama.cpp ended at once; above it says why")
+        for task in args.tasks:
+            seconds: dict[str, list[float]] = {name: [] for name in ("2d", "none", *peers)}
+            same = []
+            for row in prompts_of(task, inferencer, args.queries):
+                answers = {}
+                for draft in ("2d", "none"):
+                    begin = time.perf_counter()
+                    grid = inferencer.generator.grid
+                    answers[draft] = model.generate(row[None], tokens, dict(temperature=0.0), draft=draft, grid=grid)
+                    seconds[draft].append(time.perf_counter() - begin)
+                request = dict(tokens=[row.tolist()], prompt_length=len(row) - tokens, num_tokens=tokens)
+                for cache, peer in peers.items():
+                    peer.stdin.write(json.dumps(request) + "\n")
+                    said = json.loads(peer.stdout.readline())
+                    seconds[cache].append(said["seconds"])
+                    answers[cache] = torch.tensor(said["tokens"])
+                same.append(all(torch.equal(answer, answers["none"]) for answer in answers.values()))
+            medians = {name: statistics.median(times) for name, times in seconds.items()}
+            ratio = min(medians[cache] for cache in peers) / medians["2d"]
+            shown = (f"{value:.2f}" for value in medians.values())
+            table.add_row(task, *shown, f"{ratio:.2f}", f"{statistics.mean(same):.0%}")
+        for peer in peers.values():
+            peer.stdin.close()
+            peer.wait()
+    return table
 
 
 def count_passes() -> list[int]:
