@@ -30,8 +30,8 @@ loader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'))
-# As the zoo's, chosen on neither test set: half of the detail that the tokenizer loses, and the likeliest tokens of
-# restorations; masks and keypoints are drawn.
+# Half of the detail that the tokenizer loses, as in the zoo, where it was chosen on neither test set; one answer each,
+# the likeliest tokens of restorations, drawn masks and keypoints.
 read = dict(_base_.codecs, image=dict(_base_.codecs['image'], detail=0.5))
 tasks = {
     task: dict(

@@ -126,7 +126,11 @@ class DeLVMInferencer(AnswerStages):
 
     def own_prompt(self, task: str) -> str | None:
         """The folder of prompt pairs that a model folder has for a task; None where it has none."""
-        return (self.cfg.get("tasks") or {}).get(task, {}).get("prompt")
+        return self._settings(task).get("prompt")
+
+    def _settings(self, task: str | dict | LabelCodec | None) -> dict[str, Any]:
+        """What the config says of a task; nothing of one that has no name."""
+        return (self.cfg.get("tasks") or {}).get(task, {}) if isinstance(task, str) else {}
 
     def ensemble(self, task: str | dict | LabelCodec | None = None) -> PromptEnsemble | None:
         """Behind which prompts queries are answered unless options say otherwise.
@@ -140,8 +144,7 @@ class DeLVMInferencer(AnswerStages):
         Raises:
             ValueError: It is not one.
         """
-        of_task = (self.cfg.get("tasks") or {}).get(task, {}) if isinstance(task, str) else {}
-        return self.model.ensemble or PromptEnsemble.of(of_task.get("ensemble"))
+        return self.model.ensemble or PromptEnsemble.of(self._settings(task).get("ensemble"))
 
     def sampler(self, task: str | dict | LabelCodec | None = None) -> dict[str, Any]:
         """How tokens are chosen unless options say otherwise: arguments of a :class:`TokenSampler`.
@@ -152,8 +155,7 @@ class DeLVMInferencer(AnswerStages):
         Returns:
             Those that are set.
         """
-        of_task = (self.cfg.get("tasks") or {}).get(task, {}) if isinstance(task, str) else {}
-        return self.model.sampler | dict(of_task.get("sampler") or {})
+        return self.model.sampler | dict(self._settings(task).get("sampler") or {})
 
     def __call__(
         self, query: Images, prompt: Prompt = (), task: str | dict | LabelCodec | None = None, **options: Any
@@ -211,7 +213,7 @@ class DeLVMInferencer(AnswerStages):
             queries = self.generator.encode([image.pixels for image in batch])
             one_answer = ensemble is None or ensemble.writes_one
             tokens = self.generator.answer(prompts, queries, sampler, chosen.on_token, one_answer)
-            return self._answers(batch, tokens, begin, chosen, name, codec, ensemble=ensemble)
+            return self._answers(batch, tokens, begin, chosen, name, codec, queries=queries, ensemble=ensemble)
 
         def draw(answer: Answer) -> np.ndarray:
             captions = dict(prediction="answer", truth=f"read as {name}")
@@ -313,14 +315,14 @@ class DeLVMInferencer(AnswerStages):
         task: str | None = None,
         codec: LabelCodec | None = None,
         notes: dict[str, Any] | None = None,
+        queries: Tensor | None = None,
         ensemble: PromptEnsemble | None = None,
     ) -> list[Answer]:
-        """Answers of tokens N x T, or N x A x T where an ensemble gives A answers to a query."""
+        """Answers of tokens N x T, or N x A x T of A to a query; a ``codec`` needs ``queries``, tokens N x T."""
         tokens = tokens.view(len(tokens), -1, tokens.shape[-1])
         images, rows = self.generator.decode(tokens.flatten(0, 1)), tokens.cpu()
         reads_query = codec is not None and codec.reads_query
-        pixels = [source.pixels for source in sources]
-        tokenized = self.generator.decode(self.generator.encode(pixels)) if reads_query else [None] * len(pixels)
+        tokenized = self.generator.decode(queries) if reads_query else [None] * len(rows)
         seconds = (time.perf_counter() - begin) / len(rows)
         answers = []
         for number, (source, of_query) in enumerate(zip(sources, rows, strict=True)):

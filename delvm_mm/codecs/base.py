@@ -102,19 +102,19 @@ class LabelCodec(ABC):
         decode = self.decode_vote if answer["combine"] == "vote" else self.decode_mean
         return decode(answer["pred_images"])
 
-    def image_of(self, answer: Mapping[str, Any], prediction: Any) -> np.ndarray:
+    def image_of(self, answer: Mapping[str, Any], prediction: Any = None) -> np.ndarray:
         """The image of an answer, to be looked at: the one that a model wrote, or what was read of several, drawn.
 
         Args:
             answer: As for :meth:`decode_answer`.
-            prediction: What :meth:`decode_answer` gave for it.
+            prediction: What :meth:`decode_answer` gave for it; read if it is wanted and not given.
 
         Returns:
             uint8, H x W x 3.
         """
         if answer.get("pred_images") is None and not self.reads_query:
             return answer["pred_image"]
-        drawn = self.encode(prediction)
+        drawn = self.encode(self.decode_answer(answer) if prediction is None else prediction)
         return drawn if drawn.shape == answer["pred_image"].shape else answer["pred_image"]
 
     @abstractmethod

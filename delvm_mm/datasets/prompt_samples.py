@@ -26,9 +26,6 @@ class SupportLabels:
         self.support = support
         self.limit = limit
 
-    def __deepcopy__(self, memo: dict) -> "SupportLabels":
-        return self  # MMEngine copies what a dataset says of itself, and not to have the dataset twice
-
     def read(self) -> np.ndarray | None:
         """Read them.
 

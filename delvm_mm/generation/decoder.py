@@ -97,14 +97,18 @@ class Decoder:
         """What one token more costs in a pass of few, as a part of a pass of one."""
         if self.native is None:
             return OPERATOR_TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else OPERATOR_TOKEN_COST
-        if self.native.weight_bytes <= CACHED_BYTES:
+        if self._weights_are_cached:
             return CACHED_TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else CACHED_TOKEN_COST
         return TOKEN_COST_FLOAT32 if self.table.dtype == torch.float32 else TOKEN_COST
+
+    @property
+    def _weights_are_cached(self) -> bool:
+        return self.native.weight_bytes <= CACHED_BYTES
 
     def drafting_cost(self, batch_size: int) -> float:
         """What drafts cost in a pass beside their tokens, as a part of a pass of one token."""
         if self.native is not None:
-            layout_cost = CACHED_LAYOUT_COST if self.native.weight_bytes <= CACHED_BYTES else LAYOUT_COST
+            layout_cost = CACHED_LAYOUT_COST if self._weights_are_cached else LAYOUT_COST
             return layout_cost if batch_size <= NATIVE_TOKENS else 0.0
         if batch_size > 1:
             return OPERATOR_RAGGED_COST * (1 + self.token_cost * (batch_size - 1))

@@ -13,9 +13,8 @@ prompt and query read anew, by the clock and beside llama.cpp with the same weig
 """
 
 import argparse
-import json
+import contextlib
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +31,7 @@ from delvm_mm.apis.images import check_pairs, list_sources
 from delvm_mm.generation import engine
 from delvm_mm.models.gguf_export import save_as_gguf
 from delvm_mm.registry import DATASETS
+from llamacpp import llamacpp
 from machine import machine
 
 TASKS = Path(__file__).resolve().parents[2] / "configs/zoo/_base_tasks.py"
@@ -70,17 +70,12 @@ def whole_answers(inferencer: DeLVMInferencer, args: argparse.Namespace) -> Tabl
     """Seconds of greedy answers from the prompt on, ours in float32 and llama.cpp's, one thread each."""
     model, tokens = inferencer.model, inferencer.generator.tokens_per_image
     table = Table("task", "s, drafts", "none", "llama.cpp, f16 cache", "f32 cache", "times as fast", "same tokens")
-    context = -(-model.max_positions // 256) * 256  # places in multiples of 256 are llama.cpp's own
-    script, pipes = Path(__file__).with_name("llamacpp_peer.py"), dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         save_as_gguf(model, file := Path(folder) / "mini.gguf", "f32")
-        command = [args.llamacpp_python, script, file, "--context", context, "--threads", 1, "--cache"]
         peers = {
-            cache: subprocess.Popen([*map(str, command), cache], text=True, bufsize=1, **pipes)
+            cache: running.enter_context(llamacpp(args.llamacpp_python, file, cache, model.max_positions, threads=1))
             for cache in ("f16", "f32")
         }
-        if not all(peer.stdout.readline() for peer in peers.values()):
-            raise SystemExit("llama.cpp ended at once; above it says why")
         for task in args.tasks:
             seconds: dict[str, list[float]] = {name: [] for name in ("2d", "none", *peers)}
             same = []
@@ -91,10 +86,8 @@ def whole_answers(inferencer: DeLVMInferencer, args: argparse.Namespace) -> Tabl
                     grid = inferencer.generator.grid
                     answers[draft] = model.generate(row[None], tokens, dict(temperature=0.0), draft=draft, grid=grid)
                     seconds[draft].append(time.perf_counter() - begin)
-                request = dict(tokens=[row.tolist()], prompt_length=len(row) - tokens, num_tokens=tokens)
                 for cache, peer in peers.items():
-                    peer.stdin.write(json.dumps(request) + "\n")
-                    said = json.loads(peer.stdout.readline())
+                    said = peer.answer([row.tolist()], len(row) - tokens, tokens)
                     seconds[cache].append(said["seconds"])
                     answers[cache] = torch.tensor(said["tokens"])
                 same.append(all(torch.equal(answer, answers["none"]) for answer in answers.values()))
@@ -102,9 +95,6 @@ def whole_answers(inferencer: DeLVMInferencer, args: argparse.Namespace) -> Tabl
             ratio = min(medians[cache] for cache in peers) / medians["2d"]
             shown = (f"{value:.2f}" for value in medians.values())
             table.add_row(task, *shown, f"{ratio:.2f}", f"{statistics.mean(same):.0%}")
-        for peer in peers.values():
-            peer.stdin.close()
-            peer.wait()
     return table
 
 

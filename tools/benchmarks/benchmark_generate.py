@@ -14,7 +14,6 @@ without a GPU it is the growth of resident memory, of llama.cpp all of its proce
 import argparse
 import contextlib
 import gc
-import json
 import shutil
 import statistics
 import subprocess
@@ -35,6 +34,7 @@ from delvm_mm.hardware import choose_device
 from delvm_mm.models import DeLVM, delvm_from_huggingface
 from delvm_mm.models.backbones.llama import resolve_arch
 from delvm_mm.models.gguf_export import save_as_gguf
+from llamacpp import LlamaCpp, llamacpp
 from machine import machine, resident
 from peer import llama_config
 
@@ -166,7 +166,7 @@ def llamacpp_methods(
     precision: str, ours: DeLVM, tokens: Tensor, prompt_length: int, answer: int, args: argparse.Namespace
 ) -> Iterator[dict[str, Method]]:
     """llama.cpp with the same weights, in processes that end with the context."""
-    script, methods = Path(__file__).with_name("llamacpp_peer.py"), {}
+    methods = {}
     batch = args.queries * 2 * answer + prompt_length
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         for weights, cache in LLAMACPP_TYPES[precision]:
@@ -177,30 +177,19 @@ def llamacpp_methods(
                 name = f"{precision} llama.cpp {weights}, {cache} cache, {'batch' if context == batch else 'one query'}"
                 if not is_wanted(name, args):
                     continue
-                # Places in multiples of 256 are llama.cpp's own.
-                command = [args.llamacpp_python, script, file, "--cache", cache, "--context", -(-context // 256) * 256]
-                command += ["--rows", rows, "--threads", torch.get_num_threads()]
-                pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-                process = running.enter_context(subprocess.Popen(list(map(str, command)), **pipes))
-                running.callback(process.stdin.close)
-                line = process.stdout.readline()
-                if not line:
-                    raise SystemExit(f"llama.cpp ended with {process.wait()}; above it says why")
-                print(f"{name}: llama-cpp-python {json.loads(line)['version']}")
+                threads = torch.get_num_threads()
+                peer = running.enter_context(llamacpp(args.llamacpp_python, file, cache, context, threads, rows))
+                print(f"{name}: llama-cpp-python {peer.version}")
                 request = dict(tokens=tokens[:rows].tolist(), prompt_length=prompt_length, num_tokens=answer)
-                methods[name] = llamacpp_method(process, request, file.stat().st_size)
+                methods[name] = llamacpp_method(peer, request, file.stat().st_size)
         yield methods
 
 
-def llamacpp_method(process: subprocess.Popen, request: dict, file_size: int) -> Method:
+def llamacpp_method(peer: LlamaCpp, request: dict, file_size: int) -> Method:
     """Ask a process for an answer, which says itself how long it took."""
 
     def method(_: Callable[[], None]) -> Run:
-        process.stdin.write(json.dumps(request) + "\n")
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit(f"llama.cpp ended with {process.wait()}")
-        said = json.loads(line)
+        said = peer.answer(**request)
         return Run(torch.tensor(said["tokens"]), said["prefill"], said["seconds"], max(0, said["memory"] - file_size))
 
     return method

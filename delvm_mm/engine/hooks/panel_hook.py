@@ -111,10 +111,8 @@ def panel_of(sample: DataSample, codec: LabelCodec | None = None) -> Any:
     answer, ceiling = sample.pred_image, sample.get("ceiling_image")
     if codec is not None:
         fields = sample.to_dict()
-        answer = codec.image_of(fields, codec.decode_answer(fields))
-        if ceiling is not None:
-            fields = as_answer(fields, "ceiling_image")
-            ceiling = codec.image_of(fields, codec.decode_answer(fields))
+        answer = codec.image_of(fields)
+        ceiling = None if ceiling is None else codec.image_of(as_answer(fields, "ceiling_image"))
     return draw_panel(
         sample.prompt_images,
         sample.query_image,
